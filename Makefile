@@ -1,0 +1,57 @@
+# Every command of this project. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+COVERAGE_FLOOR := 90
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-container test test-quick lint format type check clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-zA-Z_%\/.-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "holdfast needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+# Locks hold names, versions and hashes; pip checks every file that it installs against them.
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/demo.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: $(VENV)/.demo ## train, interrupt, resume: on this machine, no Docker and no AWS account
+	$(BIN)/python -m examples.demo
+
+test: $(VENV)/.dev ## every test, with branch coverage; Docker tests are skipped where there is no Docker
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=$(COVERAGE_FLOOR)
+
+test-quick: $(VENV)/.dev ## the tests that take seconds: unit, contract and architecture
+	$(BIN)/python -m pytest -q tests/unit tests/contract tests/test_architecture.py $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, and hadolint for the Dockerfile
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/hadolint images/Dockerfile
+
+format: $(VENV)/.dev ## let ruff put everything in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: $(VENV)/.dev ## mypy --strict on code, tests, examples and benchmarks
+	$(BIN)/mypy
+
+check: lint type test ## what has to be green before a commit
+
+clean: ## remove what was built
+	rm -rf $(VENV) .demo dist .coverage* .mypy_cache .ruff_cache .pytest_cache
+
+include images/images.mk

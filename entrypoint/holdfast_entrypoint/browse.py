@@ -1,0 +1,298 @@
+"""ls, pull, push, verify: look at a prefix and move checkpoints by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import holdfast
+from holdfast import attempt, catalog, location, names, restore, verify
+from holdfast.catalog import Catalog
+from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
+from holdfast.opening import open_store
+from holdfast.record import FileEntry, Snapshot
+from holdfast.store import Store
+from holdfast.sync import Syncer
+from tqdm import tqdm
+
+from holdfast_entrypoint import platforms
+
+_TRANSFERS = 8
+_DAMAGED = 65
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """A checkpoint as `ls` shows it."""
+
+    name: str
+    files: int
+    size: int
+    modified: str
+
+
+def main(verb: str, arguments: Sequence[str], tell: Callable[[str], None]) -> int:
+    """Run one of the four verbs and return the exit code.
+
+    Raises:
+        HoldfastError: what was asked for cannot be done.
+    """
+    options = _parser(verb).parse_args(arguments)
+    place = location.parse(options.uri, name="URI")
+    store = open_store(place, os.environ)
+    with ThreadPoolExecutor(_TRANSFERS) as workers:
+        code: int = _VERBS[verb](options, store, workers, tell)
+    return code
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"holdfast {verb}", description=_HELP[verb])
+    if verb == "push":
+        parser.add_argument("path", type=Path, help="a file or a directory; it is stored under its own name")
+    parser.add_argument("uri", metavar="URI", help="s3://BUCKET/PREFIX or file:///DIRECTORY")
+    if verb == "pull":
+        parser.add_argument("directory", type=Path, help="where to; must be empty or missing")
+        parser.add_argument("--checkpoint", help="fetch this checkpoint only (a name that ls shows)")
+    if verb != "push":
+        parser.add_argument("--snapshot", help="such as 000002-000007 (default: the newest)")
+    if verb == "verify":
+        parser.add_argument("--all", action="store_true", help="verify every snapshot, not only the newest")
+    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    return parser
+
+
+def _ls(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, tell: Callable[[str], None]) -> int:
+    found = catalog.read_catalog(store)
+    chosen = _snapshot(store, found, options.snapshot, tell)
+    snapshots = [_loaded(store, name, chosen) for name in found.snapshots]
+    foreign = catalog.foreign_files(store, found, chosen, workers) if options.snapshot is None else {}
+    checkpoints = _checkpoints(chosen)
+    if options.json:
+        _print_json(
+            {
+                "attempts": list(found.attempts),
+                "snapshots": [_summary(entry) if isinstance(entry, Snapshot) else entry for entry in snapshots],
+                "snapshot": chosen.name if chosen else None,
+                "checkpoints": [asdict(checkpoint) for checkpoint in checkpoints],
+                "foreign": sorted(foreign),
+            }
+        )
+        return 0
+    if not found.snapshots and not foreign:
+        sys.stdout.write("no snapshots and no checkpoints here: a job that starts on this prefix starts fresh\n")
+        return 0
+    if snapshots:
+        rows = [["SNAPSHOT", "COMMITTED", "FILES", "BYTES", "HOST"]]
+        rows += [[str(value) for value in _row(entry)] for entry in snapshots]
+        _print_table(rows)
+    if checkpoints:
+        sys.stdout.write(f"\nin snapshot {chosen.name if chosen else ''}:\n")
+        rows = [["CHECKPOINT", "MODIFIED", "FILES", "BYTES"]]
+        rows += [[entry.name, entry.modified, str(entry.files), f"{entry.size:,}"] for entry in checkpoints]
+        _print_table(rows)
+    if foreign:
+        sys.stdout.write("\nwritten by others, adopted at the next restore:\n")
+        _print_table([[_printable(key), f"{info.size:,}"] for key, info in sorted(foreign.items())])
+    return 0
+
+
+def _pull(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, tell: Callable[[str], None]) -> int:
+    directory: Path = options.directory
+    # A pull that was cut off leaves its staging behind, and goes on from there.
+    if directory.exists() and (not directory.is_dir() or _others_in(directory)):
+        raise ConfigError(f"pull: {directory} is not empty: name a new directory, nothing is ever overwritten")
+    found = catalog.read_catalog(store)
+    with _bar("pull") as (bar, note):
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        done = restore.restore(
+            store, found, directory, workers=workers, tell=note, progress=progress,
+            only=options.snapshot, checkpoint=options.checkpoint,
+        )  # fmt: skip
+    if not done.entries:
+        raise NoSnapshotError("pull: nothing of that is here; `holdfast ls URI` shows what is")
+    result = {
+        "snapshot": done.snapshot.name if done.snapshot else None,
+        "files": len(done.entries),
+        "bytes": done.bytes_fetched,
+        "directory": str(directory),
+    }
+    _say(options, result, f"{result['files']} files, {result['bytes']:,} bytes → {directory}")
+    return 0
+
+
+def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, tell: Callable[[str], None]) -> int:
+    path: Path = options.path.absolute()
+    if not path.exists():
+        raise ConfigError(f"push: {options.path} is not there")
+    if path.is_dir() and not any(path.iterdir()):
+        raise ConfigError(f"push: {options.path} is empty")
+    found = catalog.read_catalog(store)
+    before = _snapshot(store, found, None, tell)
+    base = before.files if before else {}
+    claimed = attempt.claim(
+        store,
+        found.attempts,
+        host=socket.gethostname(),
+        version=holdfast.__version__,
+        platform=platforms.detect(os.environ),
+        started=datetime.now(UTC),
+    )
+    with _bar("push") as (bar, note):
+        syncer = Syncer(
+            store, path.parent, claimed, base=base, taken=found.plain, workers=workers,
+            clock=lambda: datetime.now(UTC), tell=note, only=path.name, progress=bar.update,
+        )  # fmt: skip
+        scan = syncer.scan()
+        bar.total = sum(state.size for state in syncer.changed(scan))
+        # Every other checkpoint is held, so it stays in the snapshot as it is.
+        done = syncer.sync(scan, [name for name in base if name.split("/", 1)[0] != path.name])
+    if done.unfinished:
+        raise DamagedError(f"push: not stored, because it is being written: {', '.join(sorted(done.unfinished))}")
+    if scan.left_out:
+        raise ConfigError(f"push: not everything could be stored: {', '.join(sorted(scan.left_out))}")
+    name = done.snapshot.name if done.snapshot else (before.name if before else None)
+    result = {"snapshot": name, "files": len(scan.files), "bytes": done.bytes_uploaded, "checkpoint": path.name}
+    what = f"snapshot {name}" if done.snapshot else f"snapshot {name} had it already"
+    _say(options, result, f"{path.name}: {len(scan.files)} files, {done.bytes_uploaded:,} bytes sent, {what}")
+    return 0
+
+
+def _verify(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, tell: Callable[[str], None]) -> int:
+    found = catalog.read_catalog(store)
+    newest = [options.snapshot] if options.snapshot else found.snapshots[-1:]
+    wanted = found.snapshots if options.all else newest
+    if not wanted:
+        raise NoSnapshotError("verify: there are no snapshots here; `holdfast ls URI` shows what is")
+    results: list[dict[str, Any]] = []
+    with _bar("verify") as (bar, _):
+        checked: dict[tuple[str, str, int], str | None] = {}
+        for name in wanted:
+            problems = verify.verify(store, name, checked, workers=workers, progress=bar.update)
+            results.append({"snapshot": name, "ok": not problems, "problems": problems})
+    if options.json:
+        _print_json({"snapshots": results})
+    else:
+        for result in results:
+            sys.stdout.write(f"{result['snapshot']}  {'ok' if result['ok'] else 'DAMAGED'}\n")
+            sys.stdout.writelines(f"    {problem}\n" for problem in result["problems"])
+    return 0 if all(result["ok"] for result in results) else _DAMAGED
+
+
+_VERBS: dict[str, Callable[[argparse.Namespace, Store, ThreadPoolExecutor, Callable[[str], None]], int]] = {
+    "ls": _ls,
+    "pull": _pull,
+    "push": _push,
+    "verify": _verify,
+}
+_HELP = {
+    "ls": "List the snapshots under a prefix and the checkpoints in the newest one. "
+    "To run the command ls in a container: run -- ls",
+    "pull": "Fetch the newest snapshot that verifies (with what others wrote beside it), or a named one.",
+    "push": "Store a file or directory as one checkpoint; the other checkpoints of the newest snapshot stay.",
+    "verify": "Read the files of a snapshot back and compare size and checksum; "
+    "exit code 65 when something is damaged.",
+}
+
+
+def _snapshot(store: Store, found: Catalog, name: str | None, tell: Callable[[str], None]) -> Snapshot | None:
+    """Return the named snapshot, or the newest whose record holds."""
+    if name is not None:
+        if name not in found.snapshots:
+            raise NoSnapshotError(f"there is no snapshot {name!r} here; `holdfast ls URI` shows which there are")
+        return catalog.load_snapshot(store, name)
+    for snapshot in catalog.newest_first(store, found):
+        if isinstance(snapshot, Snapshot):
+            return snapshot
+        tell(str(snapshot))
+    return None
+
+
+def _loaded(store: Store, name: str, chosen: Snapshot | None) -> Snapshot | dict[str, Any]:
+    if chosen is not None and chosen.name == name:
+        return chosen
+    try:
+        return catalog.load_snapshot(store, name)
+    except DamagedError as error:
+        return {"name": name, "error": str(error)}
+
+
+def _summary(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "name": snapshot.name,
+        "attempt": snapshot.attempt,
+        "created": snapshot.created.isoformat(),
+        "host": snapshot.host,
+        "files": len(snapshot.files),
+        "bytes": snapshot.size,
+    }
+
+
+def _row(snapshot: Snapshot | dict[str, Any]) -> tuple[object, ...]:
+    if isinstance(snapshot, dict):
+        return snapshot["name"], "DAMAGED RECORD", "", "", ""
+    committed = snapshot.created.strftime("%Y-%m-%d %H:%M:%SZ")
+    return snapshot.name, committed, len(snapshot.files), f"{snapshot.size:,}", _printable(snapshot.host)
+
+
+def _checkpoints(snapshot: Snapshot | None) -> list[_Checkpoint]:
+    groups: dict[str, list[FileEntry]] = {}
+    for path, entry in (snapshot.files if snapshot else {}).items():
+        groups.setdefault(path.split("/", 1)[0], []).append(entry)
+    newest = {name: max(entry.mtime_ns for entry in entries) for name, entries in groups.items()}
+    return [
+        _Checkpoint(
+            _printable(name),
+            len(groups[name]),
+            sum(entry.size for entry in groups[name]),
+            datetime.fromtimestamp(newest[name] / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
+        )
+        for name in sorted(groups, key=lambda name: newest[name])
+    ]
+
+
+def _others_in(directory: Path) -> bool:
+    return any(entry.name != names.OWN_DIRECTORY for entry in directory.iterdir())
+
+
+def _printable(text: str) -> str:
+    """Return a name that cannot move the cursor or colour the terminal."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[tuple[tqdm[Any], Callable[[str], None]]]:
+    """Show progress on a terminal; a pipe or a log gets none."""
+    with tqdm(desc=label, unit="B", unit_scale=True, unit_divisor=1024, disable=None, leave=False) as bar:
+        yield bar, lambda text: tqdm.write(f"holdfast: {text}", file=sys.stderr)
+
+
+def _say(options: argparse.Namespace, result: dict[str, Any], text: str) -> None:
+    if options.json:
+        _print_json(result)
+    else:
+        sys.stdout.write(text + "\n")
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")

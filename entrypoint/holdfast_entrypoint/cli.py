@@ -1,0 +1,134 @@
+"""The command line: PID 1 of a container, and `holdfast` outside of one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import holdfast
+from holdfast.errors import ConfigError, HoldfastError
+
+from holdfast_entrypoint import log, signals
+
+DESCRIPTION = """\
+Training that survives the spot market: restore checkpoints, run the training script, store
+checkpoints while it runs, hear the interruption, flush in time.
+
+  holdfast run [--] COMMAND...   run a command under holdfast (a bare COMMAND does the same)
+  holdfast train                 run SAGEMAKER_PROGRAM as SageMaker does (the default)
+  holdfast ls URI                list snapshots and checkpoints under a prefix
+  holdfast pull URI DIRECTORY    fetch a snapshot, or one checkpoint of it
+  holdfast push PATH URI         store a file or directory as one checkpoint
+  holdfast verify URI            read everything back and compare checksums
+
+URI is s3://BUCKET/PREFIX or file:///DIRECTORY.
+"""
+
+ENVIRONMENT = """\
+environment:
+  CHECKPOINT_S3_URI          where checkpoints live (s3://... or file:///...); none: supervise only
+  CHECKPOINT_LOCAL_PATH      where the script reads and writes them (/opt/ml/checkpoints)
+  OUTPUT_S3_URI              where model.tar.gz and output.tar.gz go
+  AWS_ENDPOINT_URL_S3, S3_ENDPOINT_URL
+                             an S3-compatible server instead of AWS
+  SAGEMAKER_PROGRAM          what `train` runs: a Python file under /opt/ml/code
+  SAGEMAKER_BASE_DIR         instead of /opt/ml, outside a container
+  HOLDFAST_GRACE_SECONDS     seconds between SIGTERM and SIGKILL here (by platform: 10 to 120)
+  HOLDFAST_STOP_SIGNAL       what the script gets when it has to stop (SIGTERM)
+  HOLDFAST_HOST_NOTICE_FILE  a file that the host makes appear when the instance is reclaimed
+  HOLDFAST_REPORT_FILE       where a JSON report of this run goes
+
+exit codes:
+  the script's own           it ended by itself and everything is stored (128+n for signal n)
+  143                        interrupted, everything is stored: run it again
+  75                         interrupted, not everything was stored in time: run it again, raise the grace
+  74                         the script ended well, its last files could not be stored
+  64 / 65 / 69 / 70          bad configuration / no snapshot verifies / store unreachable or denied / our bug
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process."""
+    tell = log.teller(os.environ)
+    code = _guarded(lambda: _dispatch(list(sys.argv[1:] if arguments is None else arguments), tell), tell)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A transfer that hangs in the network must not hold the container past its deadline.
+    stuck = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    for thread in stuck:
+        thread.join(0.1)
+    if any(thread.is_alive() for thread in stuck):
+        os._exit(code)
+    sys.exit(code)
+
+
+def _guarded(work: Callable[[], int], tell: Callable[[str], None]) -> int:
+    """Do the work; turn an error into a sentence and its exit code."""
+    try:
+        return work()
+    except ConfigError as error:
+        for problem in error.problems:
+            tell(problem)
+        return error.exit_code
+    except HoldfastError as error:
+        tell(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter's own flush at exit must not fail again
+        return 141
+    except Exception as error:  # noqa: BLE001  the one place where what nobody foresaw becomes an exit code
+        import traceback  # noqa: PLC0415  only when there is something to trace
+
+        tell(traceback.format_exc())
+        tell(f"this is a bug in holdfast: {type(error).__name__}: {error}")
+        return HoldfastError.exit_code
+
+
+def _dispatch(arguments: list[str], tell: Callable[[str], None]) -> int:
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("train", [])
+    if verb in ("-h", "--help", "help"):
+        sys.stdout.write(f"{DESCRIPTION}\n{ENVIRONMENT}")
+        return 0
+    if verb in ("-V", "--version"):
+        sys.stdout.write(f"holdfast {holdfast.__version__}\n")
+        return 0
+    if verb == "serve":
+        raise ConfigError("serve: this is a training image; deploy the model from model.tar.gz with a serving image")
+    if verb in ("ls", "pull", "push", "verify"):
+        from holdfast_entrypoint import browse  # noqa: PLC0415  the data plane is loaded only for those who use it
+
+        return browse.main(verb, rest, tell)
+    if verb.startswith("-") and verb != "--":
+        raise ConfigError(f"{verb} is no option of holdfast: see `holdfast --help`")
+    signals.hold_back()
+    return _run(verb, rest, os.environ, tell)
+
+
+def _run(verb: str, rest: list[str], environ: Mapping[str, str], tell: Callable[[str], None]) -> int:
+    """Run `train`, `run [--] COMMAND...` or a bare command."""
+    if verb == "run":
+        parser = argparse.ArgumentParser(
+            prog="holdfast run", epilog=ENVIRONMENT, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        parser.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND...", help="what to run")
+        command = parser.parse_args(rest).command
+        command = command[1:] if command[:1] == ["--"] else command
+        if not command:
+            raise ConfigError("run: no command is given: `holdfast run -- python train.py --epochs 3`")
+    elif verb == "--":
+        command = rest
+    elif verb == "train":
+        command = []
+    else:
+        command = [verb, *rest]
+    from holdfast_entrypoint import commands, config, lifecycle  # noqa: PLC0415  as above
+
+    settings = config.load(environ)
+    what = commands.Command(command, None) if command else commands.train(settings, environ)
+    life = lifecycle.Life(settings, what.arguments, directory=what.directory, environ=environ, tell=tell)
+    return life.live()

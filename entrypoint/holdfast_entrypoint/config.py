@@ -1,0 +1,239 @@
+"""Configuration: the environment and SageMaker's JSON files, read once, every problem reported together."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast import location
+from holdfast.errors import ConfigError
+from holdfast.location import Location
+
+from holdfast_entrypoint import platforms
+from holdfast_entrypoint.platforms import Platform
+
+METADATA_ENDPOINT = "http://169.254.169.254"
+RESERVED = ("input", "model", "output", "code")
+"""What SageMaker keeps for itself below /opt/ml; checkpoints may not overlap it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that is decided before anything happens.
+
+    Attributes:
+        base: the root of SageMaker's tree, /opt/ml.
+        platform: where we run.
+        managed: SageMaker itself restores and syncs; we only export, supervise and validate.
+        location: where checkpoints live; None means: supervise only.
+        checkpoints: the checkpoint directory.
+        outputs: where model and output archives go.
+        grace: seconds between SIGTERM and SIGKILL here.
+        stop_signal: what the script gets on a notice.
+        metadata_endpoint: of the instance metadata service; None where there is none to ask.
+        host_notice_file: a file that the host makes appear when the instance is reclaimed.
+        report_file: where the report of this life goes.
+        host: the name of this host.
+        hyperparameters, resources, channels: SageMaker's hyperparameters.json, resourceconfig.json,
+            inputdataconfig.json.
+        program: the Python file that `train` runs, from SAGEMAKER_PROGRAM or the hyperparameter.
+        run_number: the platform's own count of attempts, where it tells one.
+    """
+
+    base: Path
+    platform: Platform
+    managed: bool
+    location: Location | None
+    checkpoints: Path
+    outputs: Location | None
+    grace: float
+    stop_signal: signal.Signals
+    metadata_endpoint: str | None
+    host_notice_file: Path | None
+    report_file: Path | None
+    host: str
+    hyperparameters: Mapping[str, Any]
+    resources: Mapping[str, Any]
+    channels: Mapping[str, Any]
+    program: str | None
+    run_number: int
+
+    @property
+    def config_directory(self) -> Path:
+        """Where SageMaker's JSON files are."""
+        return self.base / "input/config"
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """Read the configuration.
+
+    Raises:
+        ConfigError: with one sentence for each problem.
+    """
+    reader = _Reader(environ)
+    config = reader.config()
+    if reader.problems:
+        raise ConfigError(*reader.problems)
+    return config
+
+
+class _Reader:
+    """Reads one thing after the other and collects what is wrong."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.problems: list[str] = []
+        self._environ = environ
+        self._base = Path(environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml")
+        if not self._base.is_absolute():
+            self.problems.append(f"SAGEMAKER_BASE_DIR must be an absolute directory; it is {str(self._base)!r}")
+        self._platform = platforms.detect(environ)
+
+    def config(self) -> Config:
+        hyperparameters = {key: _decoded(value) for key, value in self._json("hyperparameters.json").items()}
+        resources = self._json("resourceconfig.json")
+        checkpoint_config = self._json("checkpointconfig.json")
+        managed = self._platform is Platform.SAGEMAKER and bool(checkpoint_config)
+        place = None if managed else self._location("CHECKPOINT_S3_URI")
+        checkpoints = self._checkpoint_directory(checkpoint_config, place)
+        self._refuse_many_hosts(resources, place)
+        program = self._environ.get("SAGEMAKER_PROGRAM") or hyperparameters.get("sagemaker_program")
+        return Config(
+            base=self._base,
+            platform=self._platform,
+            managed=managed,
+            location=place,
+            checkpoints=checkpoints,
+            outputs=self._location("OUTPUT_S3_URI"),
+            grace=self._grace(),
+            stop_signal=self._stop_signal(),
+            metadata_endpoint=self._metadata_endpoint(),
+            host_notice_file=self._path("HOLDFAST_HOST_NOTICE_FILE"),
+            report_file=self._path("HOLDFAST_REPORT_FILE"),
+            host=str(resources.get("current_host") or socket.gethostname()),
+            hyperparameters=hyperparameters,
+            resources=resources,
+            channels=self._json("inputdataconfig.json"),
+            program=str(program) if program else None,
+            run_number=self._run_number(),
+        )
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self._base / "input/config" / name
+        try:
+            value = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError) as error:
+            self.problems.append(f"{path} cannot be read as JSON ({error}): correct or remove it")
+            return {}
+        if not isinstance(value, dict):
+            self.problems.append(f"{path} must hold a JSON object; it holds {type(value).__name__}")
+            return {}
+        return value
+
+    def _location(self, variable: str) -> Location | None:
+        uri = self._environ.get(variable)
+        if not uri:
+            return None
+        try:
+            return location.parse(uri, name=variable)
+        except ConfigError as error:
+            self.problems.extend(error.problems)
+            return None
+
+    def _path(self, variable: str) -> Path | None:
+        value = self._environ.get(variable)
+        return Path(value).absolute() if value else None
+
+    def _checkpoint_directory(self, checkpoint_config: Mapping[str, Any], place: Location | None) -> Path:
+        named = self._environ.get("CHECKPOINT_LOCAL_PATH") or str(checkpoint_config.get("LocalPath") or "")
+        directory = Path(named) if named else self._base / "checkpoints"
+        if not directory.is_absolute():
+            self.problems.append(f"CHECKPOINT_LOCAL_PATH must be an absolute directory; it is {named!r}")
+            return directory
+        directory = Path(os.path.normpath(directory))
+        for reserved in (self._base / name for name in RESERVED):
+            if _overlap(directory, reserved):
+                self.problems.append(
+                    f"CHECKPOINT_LOCAL_PATH {directory} overlaps {reserved}, which is SageMaker's: "
+                    f"use a directory of its own, such as {self._base / 'checkpoints'}"
+                )
+        if place is not None and place.scheme == "file" and _overlap(directory, Path(place.prefix)):
+            self.problems.append(
+                f"CHECKPOINT_S3_URI {place} overlaps the checkpoint directory {directory}: store checkpoints elsewhere"
+            )
+        if directory.exists() and not directory.is_dir():
+            self.problems.append(f"CHECKPOINT_LOCAL_PATH {directory} is no directory: remove the file, or name another")
+        return directory
+
+    def _refuse_many_hosts(self, resources: Mapping[str, Any], place: Location | None) -> None:
+        hosts = resources.get("hosts") or []
+        if place is not None and len(hosts) > 1:
+            self.problems.append(
+                f"CHECKPOINT_S3_URI is one prefix and resourceconfig.json names {len(hosts)} hosts: several hosts on "
+                "one prefix are not supported yet; give each host a prefix of its own"
+            )
+
+    def _grace(self) -> float:
+        value = self._environ.get("HOLDFAST_GRACE_SECONDS")
+        if not value:
+            return platforms.GRACE_SECONDS[self._platform]
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            self.problems.append(f"HOLDFAST_GRACE_SECONDS must be a number of seconds above 0; it is {value!r}")
+        return seconds
+
+    def _stop_signal(self) -> signal.Signals:
+        value = self._environ.get("HOLDFAST_STOP_SIGNAL") or "SIGTERM"
+        name = value.upper() if value.upper().startswith("SIG") else f"SIG{value.upper()}"
+        try:
+            number = signal.Signals(int(value)) if value.isdigit() else signal.Signals[name]
+        except (KeyError, ValueError):
+            self.problems.append(f"HOLDFAST_STOP_SIGNAL must be a signal such as SIGTERM or SIGUSR1; it is {value!r}")
+            return signal.SIGTERM
+        if number in (signal.SIGKILL, signal.SIGSTOP):
+            self.problems.append(f"HOLDFAST_STOP_SIGNAL must be a signal that a script can handle; it is {value!r}")
+        return number
+
+    def _metadata_endpoint(self) -> str | None:
+        # The two variables are the AWS SDKs' own.
+        if self._environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+            return None
+        named = self._environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+        if named:
+            if not named.startswith("http://"):
+                self.problems.append(f"AWS_EC2_METADATA_SERVICE_ENDPOINT must be http://HOST[:PORT]; it is {named!r}")
+            return named
+        fargate = "FARGATE" in self._environ.get("AWS_EXECUTION_ENV", "")
+        asks = self._platform is not Platform.SAGEMAKER and not fargate
+        return METADATA_ENDPOINT if asks else None
+
+    def _run_number(self) -> int:
+        if self._platform is not Platform.SAGEMAKER:
+            return 1
+        number = self._json("init-config.json").get("jobRunInfo", {}).get("jobRunNumber", 1)
+        return number if isinstance(number, int) else 1
+
+
+def _decoded(value: object) -> object:
+    """Undo the JSON encoding that SageMaker's SDK gives every hyperparameter; a plain string stays one."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)

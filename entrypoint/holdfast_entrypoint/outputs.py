@@ -1,0 +1,53 @@
+"""Outputs: /opt/ml/model → model.tar.gz, /opt/ml/output/data → output.tar.gz, and the failure file."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+
+from holdfast import transfer
+from holdfast.store import Store
+
+ARCHIVES = (("model", "model.tar.gz"), ("output/data", "output.tar.gz"))
+_FAILURE_CHARACTERS = 1024  # what SageMaker shows of the file
+
+
+def store_archives(
+    store: Store, base: Path, *, workers: Executor, tell: Callable[[str], None], should_stop: Callable[[], bool]
+) -> None:
+    """Pack and store each output directory that holds something.
+
+    Raises:
+        StoreError: an archive could not be stored.
+        OSError: an archive could not be written.
+    """
+    for directory, name in ARCHIVES:
+        source = base / directory
+        if not source.is_dir() or not any(source.iterdir()):
+            continue
+        with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
+            archive = Path(folder) / name
+            with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
+                for entry in sorted(source.iterdir()):
+                    tar.add(entry, arcname=entry.name)
+            size = archive.stat().st_size
+            transfer.upload_file(
+                store,
+                name,
+                path=archive,
+                size=size,
+                checksums=transfer.checksum_file(archive, size=size),
+                workers=workers,
+                should_stop=should_stop,
+            )
+        tell(f"{source} stored as {name}: {size:,} bytes")
+
+
+def write_failure(base: Path, reason: str) -> None:
+    """Write /opt/ml/output/failure, where SageMaker looks for the reason, unless the script wrote one itself."""
+    path = base / "output/failure"
+    if path.parent.is_dir() and not path.exists():
+        path.write_text(reason[:_FAILURE_CHARACTERS])

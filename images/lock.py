@@ -1,0 +1,62 @@
+"""Writes every lock file of the repository: requirement files pinned by hash, without the address of any index or page.
+
+    python -m images.lock             keeps the pins that still hold
+    python -m images.lock --upgrade   takes the newest versions (arguments go to `uv pip compile`)
+
+Read from the environment: UV (`uv`), UV_FIND_LINKS (over the matrix's `find_links`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from images.build import ROOT, read_matrix
+
+# glibc 2.28: Debian 10, RHEL 8 and everything since.
+IN_THE_IMAGE = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
+# Developers have other Pythons and other machines: one file with markers for all of them.
+ON_ANY_MACHINE = ("--universal", "--python-version", "3.11")
+RUN = ("--extra", "run")
+DEVELOP = tuple(word for group in ("demo", "container", "test", "lint") for word in ("--group", group))
+
+
+def compile_lock(target: str, *arguments: str, find_links: str = "", more: Sequence[str] = ()) -> None:
+    """Write one lock file.
+
+    Args:
+        target: the file, relative to the repository.
+        arguments: what to lock and for which machines, as `uv pip compile` takes it.
+        find_links: a page or folder of wheels beside the registry; empty for none.
+        more: the user's own arguments.
+
+    Raises:
+        subprocess.CalledProcessError: uv could not find a solution; it said why on stderr.
+    """
+    environment = {**os.environ, "UV_CUSTOM_COMPILE_COMMAND": "make lock"}
+    environment.pop("UV_FIND_LINKS", None)
+    if find_links:
+        environment["UV_FIND_LINKS"] = find_links
+    command = [os.environ.get("UV") or "uv", "pip", "compile", "--quiet", "--generate-hashes"]
+    command += ["--no-emit-index-url", "--no-emit-find-links", *arguments, *more, "--output-file", target]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Write all lock files, the developers' before the images'."""
+    compile_lock("requirements/dev.txt", "pyproject.toml", *RUN, *DEVELOP, *ON_ANY_MACHINE, more=arguments)
+    pins = ("--group", "demo", "--constraint", "requirements/dev.txt")
+    compile_lock("requirements/demo.txt", "pyproject.toml", *RUN, *pins, *ON_ANY_MACHINE, more=arguments)
+    compile_lock("images/tools.txt", "images/tools.in", *IN_THE_IMAGE, more=arguments)
+    compile_lock("images/supervisor.txt", "pyproject.toml", *RUN, *IN_THE_IMAGE, more=arguments)
+    for image in read_matrix().values():
+        find_links = (os.environ.get("UV_FIND_LINKS") or image.find_links) if image.find_links else ""
+        wanted = image.lock.removesuffix(".txt") + ".in"
+        compile_lock(image.lock, wanted, *IN_THE_IMAGE, find_links=find_links, more=arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""The bytes of a part on their way to a store, checked while they pass."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from holdfast.checksum import crc64nvme
+from holdfast.errors import FileChangedError, PermanentStoreError, StoreError, TransientStoreError
+from holdfast.store import Part
+
+PIECE = 1 << 20
+"""Bytes handed on at a time."""
+
+# What a network file system answers when it hiccups: the same call may succeed in a moment.
+_TRANSIENT = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN}
+_ADVICE = {
+    errno.ENOSPC: "; make room on that file system",
+    errno.EDQUOT: "; raise the quota of that file system",
+    errno.EROFS: "; mount it writable",
+    errno.EMFILE: "; raise the limit of open files",
+}
+
+
+def os_error(error: OSError, path: Path, doing: str) -> StoreError:
+    """Return what an operating system error on `path` means for the one who was `doing` something there."""
+    reason = error.strerror or str(error)
+    kind = TransientStoreError if error.errno in _TRANSIENT else PermanentStoreError
+    return kind(f"cannot {doing} {path}: {reason}{_ADVICE.get(error.errno or 0, '')}")
+
+
+def pieces(part: Part) -> Iterator[memoryview]:
+    """Yield the bytes of a part, at most `PIECE` at a time; a piece is only valid until the next one.
+
+    The checksum is compared before the last piece is handed on, so a receiver that waits for all announced bytes never
+    gets a whole body whose content is not what the checksum says.
+
+    Raises:
+        FileChangedError: the file is gone, shorter, or holds other bytes than those that were summed up.
+        StoreError: the file cannot be read.
+    """
+    what = "the bytes in memory" if isinstance(part.source, bytes) else str(part.source)
+    crc, left = 0, part.size
+    for piece in _from_memory(part.source, part) if isinstance(part.source, bytes) else _from_file(part.source, part):
+        crc = crc64nvme(piece, crc)
+        left -= len(piece)
+        if left == 0 and crc != part.crc64nvme:
+            raise FileChangedError(f"{what} changed while it was being stored")
+        yield piece
+    if left:
+        raise FileChangedError(f"{what} became shorter while it was being stored")
+
+
+def _from_memory(source: bytes, part: Part) -> Iterator[memoryview]:
+    view = memoryview(source)[part.offset : part.offset + part.size]
+    for start in range(0, len(view), PIECE):
+        yield view[start : start + PIECE]
+
+
+def _from_file(path: Path, part: Part) -> Iterator[memoryview]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileChangedError(f"{path} is gone") from error
+    except OSError as error:
+        raise os_error(error, path, "read") from error
+    try:
+        view = memoryview(bytearray(min(PIECE, part.size)))
+        position, end = part.offset, part.offset + part.size
+        while position < end:
+            try:
+                got = os.preadv(descriptor, [view[: end - position]], position)
+            except OSError as error:
+                raise os_error(error, path, "read") from error
+            if got == 0:
+                return
+            position += got
+            yield view[:got]
+    finally:
+        os.close(descriptor)

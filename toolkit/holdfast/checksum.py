@@ -1,0 +1,60 @@
+"""CRC64NVME: the checksum that S3 keeps for every object, and that holdfast keeps for every file.
+
+About 0.04 s of CPU per GiB (awscrt, one thread). S3 states it as base64 of the eight bytes, most significant first; the
+records of holdfast as 16 hex digits.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from awscrt import checksums
+
+Bytes = bytes | bytearray | memoryview
+
+
+def crc64nvme(data: Bytes, previous: int = 0) -> int:
+    """Return the checksum of `data`, or of everything before it and `data` when `previous` is the checksum so far."""
+    return int(checksums.crc64nvme(data, previous))
+
+
+def combine(first: int, second: int, second_size: int) -> int:
+    """Return the checksum of two ranges, one after the other, from the checksum of each and the size of the second in bytes."""
+    return int(checksums.combine_crc64nvme(first, second, second_size))
+
+
+def to_hex(crc: int) -> str:
+    """Return the form that records use: 16 hex digits."""
+    return f"{crc:016x}"
+
+
+def from_hex(text: str) -> int:
+    """Read the form that records use.
+
+    Raises:
+        ValueError: it is not 16 hex digits in lower case.
+    """
+    if len(text) != 16 or not set(text) <= set("0123456789abcdef"):
+        raise ValueError(f"{text!r} is not a CRC64NVME of 16 hex digits")
+    return int(text, 16)
+
+
+def to_base64(crc: int) -> str:
+    """Return the form that S3 uses in headers and XML."""
+    return base64.b64encode(crc.to_bytes(8)).decode("ascii")
+
+
+def from_base64(text: str) -> int:
+    """Read the form that S3 uses.
+
+    Raises:
+        ValueError: it is not base64 of eight bytes.
+    """
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raw = b""
+    if len(raw) != 8:
+        raise ValueError(f"{text!r} is not a CRC64NVME in base64")
+    return int.from_bytes(raw)

@@ -1,0 +1,143 @@
+"""Reading the checkpoint directory: what is there, and what it looked like when it was looked at."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from holdfast import names
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """One file as it was seen. Two equal states mean that nothing touched the file between them.
+
+    Attributes:
+        path: relative to the checkpoint directory, with slashes.
+        size: bytes.
+        mtime_ns: modification time, nanoseconds since the epoch.
+        ctime_ns: change time; catches a write that somebody hid by setting the modification time back.
+        inode: catches a rename over the file.
+        mode: permission bits.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    mode: int
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint that the file belongs to: its first path segment."""
+        return self.path.split("/", 1)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The checkpoint directory at one moment.
+
+    Attributes:
+        files: by path.
+        left_out: path → why it cannot be part of a snapshot.
+    """
+
+    files: dict[str, FileState]
+    left_out: dict[str, str]
+
+
+def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) -> Scan:
+    """Look at every file below `directory`, without reading any.
+
+    A file that disappears while we look is simply not there. Links to files inside the directory count as files; all
+    else that is no
+    regular file is left out, with the reason.
+
+    Args:
+        directory: the checkpoint directory; a missing one is empty.
+        room_for_prefix: bytes that the store's prefix takes of a key's 1,024.
+        only: look at this one checkpoint (top-level entry) instead of all.
+
+    Raises:
+        OSError: the directory may not be read.
+    """
+    files: dict[str, FileState] = {}
+    left_out: dict[str, str] = {}
+    root = directory.resolve()
+    for path, entry in _walk(directory, "", only):
+        reason = _unfit_reason(path, entry, root, room_for_prefix)
+        if reason == "":
+            continue
+        if reason is not None:
+            left_out[path] = reason
+            continue
+        state = look(directory, path)
+        if state is not None:
+            files[path] = state
+    return Scan(files, left_out)
+
+
+def look(directory: Path, path: str) -> FileState | None:
+    """Return the state of one file, or None when it is gone (or no longer a regular file)."""
+    try:
+        status = (directory / path).stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return FileState(
+        path=path,
+        size=status.st_size,
+        mtime_ns=max(0, status.st_mtime_ns),
+        ctime_ns=status.st_ctime_ns,
+        inode=status.st_ino,
+        mode=stat.S_IMODE(status.st_mode) & 0o777,
+    )
+
+
+def _walk(directory: Path, below: str, only: str | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    try:
+        entries = sorted(os.scandir(directory / below), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        path = f"{below}/{entry.name}" if below else entry.name
+        if names.is_bookkeeping(PurePosixPath(path)) or (only is not None and entry.name != only):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(directory, path)
+        else:
+            yield path, entry
+
+
+def _unfit_reason(  # noqa: PLR0911  one reason, one line
+    path: str, entry: os.DirEntry[str], root: Path, room_for_prefix: int
+) -> str | None:
+    """Say why an entry is no file of a snapshot; None when it is one, and "" when it is gone."""
+    try:
+        key_bytes = len(path.encode())
+    except UnicodeEncodeError:
+        return "its name is no valid UTF-8"
+    if key_bytes + room_for_prefix > names.MAX_KEY_BYTES:
+        return f"its key would be longer than {names.MAX_KEY_BYTES} bytes"
+    try:
+        if entry.is_symlink():
+            target = Path(entry.path).resolve()
+            if not target.exists():
+                return "it is a broken link"
+            if not target.is_relative_to(root):
+                return "it is a link that leaves the checkpoint directory"
+            if target.is_dir():
+                return "it is a link to a directory"
+        if not entry.is_file():
+            return "it is no regular file"
+    except FileNotFoundError:
+        return ""
+    return None

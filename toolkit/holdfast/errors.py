@@ -1,0 +1,93 @@
+"""Every error of holdfast, as one tree.
+
+HoldfastError
+  + ConfigError            64  something in the environment or on the command line cannot be right
+  + NoSnapshotError        65  the prefix holds snapshots, and none of them verifies
+  + DamagedError               one object, file or record is not what its record says
+  + DiskFullError          64  the checkpoint directory's disk cannot hold what must be restored
+  + FileChangedError           a file changed while it was read; it is taken again when it is quiet
+  + StoreError             69  the store did not do what it was asked
+      + TransientStoreError    the same request may succeed in a moment: retried by holdfast.retry
+      + PermanentStoreError    it will fail again until somebody changes something
+          + NotFoundError      no such object
+          + AlreadyExistsError a conditional write found the key taken
+          + AccessDeniedError  the credentials do not allow it, or there are none
+          + NoBucketError      the bucket (or directory) does not exist
+
+The message of each says what happened and what the operator should do about it. `exit_code` is what the process ends
+with when the error reaches the top (sysexits.h).
+"""
+
+from __future__ import annotations
+
+
+class HoldfastError(Exception):
+    """Anything that holdfast raises on purpose. 70 (EX_SOFTWARE) is for what it did not foresee."""
+
+    exit_code = 70
+
+
+class ConfigError(HoldfastError):
+    """One or more configuration problems, all of them at once.
+
+    Args:
+        problems: one sentence each, saying what is wrong and what to write instead.
+    """
+
+    exit_code = 64
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class NoSnapshotError(HoldfastError):
+    """The prefix holds snapshots, and none of them verifies. Never answered by a silent start from scratch."""
+
+    exit_code = 65
+
+
+class DiskFullError(HoldfastError):
+    """The disk of the checkpoint directory cannot hold what must be restored."""
+
+    exit_code = 64
+
+
+class DamagedError(HoldfastError):
+    """Bytes that are not what a record says: wrong size, wrong checksum, or a record that does not parse."""
+
+    exit_code = 65
+
+
+class FileChangedError(HoldfastError):
+    """A file changed while it was being read. Not a failure: it is taken again when it is quiet."""
+
+
+class StoreError(HoldfastError):
+    """The store did not do what it was asked."""
+
+    exit_code = 69
+
+
+class TransientStoreError(StoreError):
+    """The same request may succeed in a moment: throttling, 5xx, a connection that broke, a time-out."""
+
+
+class PermanentStoreError(StoreError):
+    """The request will fail again until somebody changes something."""
+
+
+class NotFoundError(PermanentStoreError):
+    """There is no such object."""
+
+
+class AlreadyExistsError(PermanentStoreError):
+    """A conditional write found the key taken."""
+
+
+class AccessDeniedError(PermanentStoreError):
+    """The credentials do not allow the request, or there are no credentials."""
+
+
+class NoBucketError(PermanentStoreError):
+    """The bucket, or the directory of a `file://` store, does not exist."""

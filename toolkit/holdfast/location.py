@@ -1,0 +1,70 @@
+"""Where checkpoints live: `s3://bucket/prefix` or `file:///dir`, parsed and checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from holdfast.errors import ConfigError
+
+# docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; dots and capitals of old buckets included.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-_]{1,253}[A-Za-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place for checkpoints.
+
+    Attributes:
+        scheme: `s3` or `file`.
+        bucket: the bucket's name; empty for `file`.
+        prefix: the key prefix without slashes at either end (may be empty); for `file` the absolute directory.
+    """
+
+    scheme: Literal["s3", "file"]
+    bucket: str
+    prefix: str
+
+    def __str__(self) -> str:
+        """Return the URI, without a slash at its end."""
+        if self.scheme == "file":
+            return f"file://{self.prefix}"
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+def parse(uri: str, *, name: str) -> Location:
+    """Parse a URI.
+
+    Args:
+        uri: what the user wrote.
+        name: the variable or argument it came from, for the message.
+
+    Raises:
+        ConfigError: the URI is malformed; the message says how to write it.
+    """
+    wanted = f"{name} must be s3://BUCKET/PREFIX or file:///ABSOLUTE/DIRECTORY"
+    parts = urlsplit(uri.strip())
+    if "@" in parts.netloc:
+        # The URI itself is not repeated: what stands before the @ may be a secret.
+        raise ConfigError(
+            f"{wanted}; it holds credentials before an '@': put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{wanted}, without '?' or '#'; it is {uri!r}")
+    if parts.scheme == "file":
+        path = unquote(parts.path)
+        if parts.netloc not in ("", "localhost") or not path.startswith("/") or path.strip("/") == "":
+            raise ConfigError(f"{wanted}; it is {uri!r}")
+        return Location("file", "", "/" + path.strip("/"))
+    if parts.scheme == "s3":
+        if not _BUCKET.fullmatch(parts.netloc):
+            raise ConfigError(f"{wanted}; {parts.netloc!r} is no bucket name (it is {uri!r})")
+        prefix = parts.path.strip("/")
+        if any(segment in ("", ".", "..") for segment in prefix.split("/")) and prefix:
+            raise ConfigError(f"{wanted}, without empty segments, '.' or '..'; it is {uri!r}")
+        if prefix.split("/")[-1] == ".holdfast" or "/.holdfast/" in f"/{prefix}/":
+            raise ConfigError(f"{wanted}; .holdfast is where holdfast keeps its own records: name the prefix above it")
+        return Location("s3", parts.netloc, prefix)
+    raise ConfigError(f"{wanted}; it is {uri!r}")

@@ -1,0 +1,63 @@
+"""Which names are checkpoints, which are somebody's bookkeeping, and which a restore must not follow."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+OWN_DIRECTORY = ".holdfast"
+
+# Names that trainers give to what they have not finished writing: Hugging Face, Orbax, Lightning, editors, downloads.
+_UNFINISHED = re.compile(
+    r"(?:^tmp[-_.])|(?:[.\-_](?:tmp|temp|part|partial|incomplete)(?:[-_.]|$))|(?:~$)", re.IGNORECASE
+)
+_DIGITS = re.compile(r"(\d+)")
+
+MAX_KEY_BYTES = 1024
+"""Longest key of S3, in UTF-8 bytes (docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
+
+
+def is_bookkeeping(path: PurePosixPath) -> bool:
+    """Say whether a relative path is holdfast's or SageMaker's own and must neither be uploaded nor restored.
+
+    SageMaker writes `<file>.sagemaker-uploading` and `<file>.sagemaker-uploaded` beside what it copies, and skips
+    every name that
+    contains `.sagemaker-ignore` (aws/sagemaker-xgboost-container, checkpointing.py).
+    """
+    return path.parts[:1] == (OWN_DIRECTORY,) or any(
+        part.endswith((".sagemaker-uploading", ".sagemaker-uploaded")) or ".sagemaker-ignore" in part
+        for part in path.parts
+    )
+
+
+def looks_unfinished(name: str) -> bool:
+    """Say whether a file or directory name is one that trainers use before a checkpoint is complete."""
+    return bool(_UNFINISHED.search(name))
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Return a sort key by which `epoch-10` comes after `epoch-9`."""
+    return [(1, int(piece), "") if piece.isdigit() else (0, 0, piece) for piece in _DIGITS.split(name)]
+
+
+def unsafe_reason(path: str) -> str | None:  # noqa: PLR0911  one reason, one line
+    """Say why a path from a store must not be written below the checkpoint directory; None when it may be.
+
+    A bucket can hold any key; nothing in it may lead a restore out of its directory.
+    """
+    if not path:
+        return "it is empty"
+    if "\0" in path:
+        return "it holds a NUL byte"
+    if path.startswith("/"):
+        return "it is absolute"
+    segments = path.split("/")
+    if any(segment in ("", ".", "..") for segment in segments):
+        return "it holds an empty segment, '.' or '..'"
+    try:
+        encoded = [segment.encode() for segment in segments]
+    except UnicodeEncodeError:
+        return "it is no valid Unicode"
+    if any(len(segment) > 255 for segment in encoded):
+        return "a part of it is longer than the 255 bytes of a file name"
+    return None

@@ -1,0 +1,222 @@
+"""Repeating what may succeed in a moment: a store around a store."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from holdfast.checksum import crc64nvme as checksum_of
+from holdfast.errors import AlreadyExistsError, NotFoundError, StoreError, TransientStoreError
+from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, Upload
+
+T = TypeVar("T")
+
+_SLICE = 0.2
+"""Seconds between two looks at `should_stop` during a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long a request is repeated.
+
+    Attributes:
+        attempts: tries in all, the first one included.
+        seconds: no new try begins when this much time has passed since the first one began.
+        first_pause: seconds; the pause before try n+1 is random between 0 and first_pause * 2^(n-1) …
+        longest_pause: … but never more than this many seconds.
+    """
+
+    attempts: int = 8
+    seconds: float = 120.0
+    first_pause: float = 0.2
+    longest_pause: float = 10.0
+
+
+class _Tries:
+    """The tries of one request."""
+
+    def __init__(self, owner: RetryingStore) -> None:
+        self.failed = 0
+        self._owner = owner
+        self._began = time.monotonic()
+
+    def after(self, error: TransientStoreError) -> None:
+        """Pause before the next try, or raise when there is to be none."""
+        policy, stopped = self._owner.policy, self._owner.should_stop
+        self.failed += 1
+        ceiling = min(policy.longest_pause, policy.first_pause * 2.0 ** min(self.failed - 1, 60))
+        pause = ceiling * self._owner.random()
+        waited = time.monotonic() - self._began
+        if self.failed >= policy.attempts or waited + pause > policy.seconds or stopped():
+            if self.failed == 1:
+                raise error
+            raise TransientStoreError(f"{error} (given up after {self.failed} tries in {waited:.0f} s)") from error
+        while pause > 0 and not stopped():
+            self._owner.sleep(min(pause, _SLICE))
+            pause -= _SLICE
+
+    def start_again(self) -> None:
+        """Count from the beginning: there was progress since the last failure."""
+        self.failed = 0
+        self._began = time.monotonic()
+
+
+class RetryingStore:
+    """A store that repeats the requests of another one as a policy says.
+
+    Args:
+        store: the store whose requests are repeated.
+        policy: how often and how long.
+        should_stop: when it says yes, the next failure is final and a pause ends at once.
+        sleep: waits the given seconds.
+        random: gives a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        policy: RetryPolicy | None = None,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        sleep: Callable[[float], object] = time.sleep,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.policy = policy or RetryPolicy()
+        self.should_stop = should_stop
+        self.sleep = sleep
+        self.random = random
+        self._store = store
+
+    def _repeat(self, request: Callable[[], T]) -> T:
+        tries = _Tries(self)
+        while True:
+            try:
+                return request()
+            except TransientStoreError as error:
+                tries.after(error)
+
+    def check(self) -> None:
+        """As `Store.check`."""
+        self._repeat(self._store.check)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """As `Store.list`. After a failure the listing starts again and what was yielded already is passed over."""
+        tries = _Tries(self)
+        last: bytes | None = None
+        while True:
+            try:
+                for info in self._store.list(prefix):
+                    key = info.key.encode("utf-8", "surrogateescape")
+                    if last is not None and key <= last:
+                        continue
+                    last = key
+                    tries.start_again()
+                    yield info
+            except TransientStoreError as error:
+                tries.after(error)
+            else:
+                return
+
+    def head(self, key: str) -> ObjectInfo:
+        """As `Store.head`."""
+        return self._repeat(lambda: self._store.head(key))
+
+    def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
+        """As `Store.read`. After a failure the reading goes on behind the last byte that the sink got.
+
+        Both halves must come from the same content: without an ETag, a HEAD finds the one to hold on to first.
+        """
+        pinned = self.head(key).etag if etag is None else etag
+        tries = _Tries(self)
+        done = 0
+
+        def counting(piece: memoryview) -> None:
+            nonlocal done
+            sink(piece)
+            done += len(piece)
+            tries.start_again()
+
+        while True:
+            try:
+                left = None if size is None else size - done
+                self._store.read(key, offset=offset + done, size=left, etag=pinned, sink=counting)
+            except TransientStoreError as error:
+                if size is not None and done == size > 0:
+                    return
+                tries.after(error)
+            else:
+                return
+
+    def put(
+        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
+    ) -> str:
+        """As `Store.put`. A repeated conditional put that finds its own object is a success."""
+        return self._repeat_write(
+            lambda: self._store.put(key, part, metadata=metadata, only_if_absent=only_if_absent),
+            lambda: self._own(key, part.size, part.crc64nvme, metadata),
+        )
+
+    def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+        """As `Store.begin_upload`. A lost answer may leave an upload behind that nobody completes."""
+        return self._repeat(lambda: self._store.begin_upload(key, metadata=metadata))
+
+    def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
+        """As `Store.put_part`."""
+        return self._repeat(lambda: self._store.put_part(upload, number, part))
+
+    def complete_upload(
+        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, only_if_absent: bool = False
+    ) -> str:
+        """As `Store.complete_upload`. A repetition that finds the upload gone and its own object there is a success."""
+        return self._repeat_write(
+            lambda: self._store.complete_upload(upload, parts, crc64nvme=crc64nvme, only_if_absent=only_if_absent),
+            lambda: self._own(upload.key, sum(part.size for part in parts), crc64nvme, upload.metadata),
+        )
+
+    def abort_upload(self, upload: Upload) -> None:
+        """As `Store.abort_upload`."""
+        self._repeat(lambda: self._store.abort_upload(upload))
+
+    def delete(self, key: str) -> None:
+        """As `Store.delete`."""
+        self._repeat(lambda: self._store.delete(key))
+
+    def _repeat_write(self, request: Callable[[], str], own: Callable[[], str | None]) -> str:
+        """Repeat a write whose answer may have been lost after it had happened."""
+        tries = _Tries(self)
+        while True:
+            try:
+                return request()
+            except TransientStoreError as error:
+                tries.after(error)
+            except (AlreadyExistsError, NotFoundError):
+                etag = own() if tries.failed else None
+                if etag is None:
+                    raise
+                return etag
+
+    def _own(self, key: str, size: int, crc: int, metadata: Mapping[str, str] | None) -> str | None:
+        """Return the ETag of the object at `key` if it is exactly what was to be written there, else None.
+
+        The content is read back: size and metadata also fit an earlier version of the same file by the same attempt.
+        """
+        found = 0
+
+        def add(piece: memoryview) -> None:
+            nonlocal found
+            found = checksum_of(piece, found)
+
+        try:
+            info = self.head(key)
+            if info.size != size or dict(info.metadata or {}) != dict(metadata or {}):
+                return None
+            self.read(key, size=info.size, etag=info.etag, sink=add)
+        except NotFoundError:
+            return None
+        except StoreError as error:
+            error.add_note(f"while looking whether {key!r} is what an earlier try of the same request wrote")
+            raise
+        return info.etag if found == crc else None

@@ -1,0 +1,63 @@
+"""Verify: read every file of a snapshot back and compare it with the record. Nothing is written anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from holdfast import catalog, checksum
+from holdfast.errors import DamagedError, NotFoundError
+from holdfast.record import FileEntry
+from holdfast.store import Store
+
+_Checked = dict[tuple[str, str, int], str | None]
+
+
+def verify(
+    store: Store, name: str, checked: _Checked, *, workers: Executor, progress: Callable[[int], None]
+) -> list[str]:
+    """Return one sentence for each thing that is wrong with a snapshot; none when it is whole.
+
+    Args:
+        store: where the prefix is.
+        name: of the snapshot.
+        checked: what was found already about objects, so that one that several snapshots name is read once; added to.
+        workers: reads several objects side by side.
+        progress: gets the bytes of each piece that was read.
+
+    Raises:
+        StoreError: the store cannot be read, which says nothing about the snapshot.
+    """
+    try:
+        snapshot = catalog.load_snapshot(store, name)
+    except DamagedError as error:
+        return [str(error)]
+    todo = {_identity(entry): entry for entry in snapshot.files.values() if _identity(entry) not in checked}
+    results = workers.map(lambda entry: _problem(store, entry, progress), todo.values())
+    checked.update(zip(todo, results, strict=True))
+    problems = ((entry.path, checked[_identity(entry)]) for entry in snapshot.files.values())
+    return [f"{path}: {problem}" for path, problem in sorted(problems) if problem is not None]
+
+
+def _identity(entry: FileEntry) -> tuple[str, str, int]:
+    return entry.key, entry.etag, entry.crc64nvme
+
+
+def _problem(store: Store, entry: FileEntry, progress: Callable[[int], None]) -> str | None:
+    crc, size = 0, 0
+
+    def take(piece: memoryview) -> None:
+        nonlocal crc, size
+        crc = checksum.crc64nvme(piece, crc)
+        size += len(piece)
+        progress(len(piece))
+
+    try:
+        store.read(entry.key, etag=entry.etag, sink=take)
+    except (DamagedError, NotFoundError) as error:
+        return str(error)
+    if size != entry.size:
+        return f"{size:,} bytes instead of {entry.size:,}"
+    if crc != entry.crc64nvme:
+        return f"CRC64NVME {checksum.to_hex(crc)} instead of {checksum.to_hex(entry.crc64nvme)}"
+    return None
