@@ -6,31 +6,38 @@ TAG ?= latest
 BASE_IMAGE ?=
 CA_BUNDLE ?= /etc/ssl/certs/ca-certificates.crt
 BUILD_NETWORK ?= host
-PYTHON ?= python3
 UV ?= uv
-VENV ?= .venv
+# What `make base-image` calls its result, and where the packages come from (apt's own sources if empty).
+LOCAL_BASE ?= holdfast-base:bookworm
+DEBIAN_MIRROR ?=
 
 images_environment = DOCKER="$(DOCKER)" TAG_PREFIX="$(TAG_PREFIX)" TAG="$(TAG)" BASE_IMAGE="$(BASE_IMAGE)" \
 	CA_BUNDLE="$(CA_BUNDLE)" BUILD_NETWORK="$(BUILD_NETWORK)"
 
-.PHONY: images demo-container lock FORCE
+.PHONY: images base-image demo-container lock FORCE
 
-image/%: FORCE  ## build one image, say image/pytorch-cpu
+image/%: FORCE ## build one image, say image/pytorch-cpu (images/matrix.toml has the names)
 	$(images_environment) $(PYTHON) -m images.build $*
 
-images:  ## build the whole family
+images: ## build the whole family
 	for name in $$($(PYTHON) -m images.build --list); do $(MAKE) image/$$name || exit 1; done
 
-test-image/%: image/% $(DEVELOP)  ## build one image and run the image tests on it
-	HOLDFAST_REQUIRE_DOCKER=1 HOLDFAST_TEST_IMAGE="$(TAG_PREFIX)$*:$(TAG)" $(VENV)/bin/python -m pytest tests/images
+test-image/%: image/% $(VENV)/.dev ## build one image and run the image tests on it
+	HOLDFAST_REQUIRE_DOCKER=1 HOLDFAST_TEST_IMAGE="$(TAG_PREFIX)$*:$(TAG)" $(BIN)/python -m pytest tests/images $(ARGS)
 
-push/%: FORCE  ## push one image that was built (TAG_PREFIX names the registry)
+push/%: FORCE ## push one image that is built (TAG_PREFIX names the registry)
 	$(DOCKER) push "$(TAG_PREFIX)$*:$(TAG)"
 
-demo-container: image/pytorch-cpu $(DEVELOP)  ## the demo with containers: two interruptions, two resumes
-	HOLDFAST_DEMO_IMAGE="$(TAG_PREFIX)pytorch-cpu:$(TAG)" $(VENV)/bin/python -m examples.demo.container
+base-image: ## where no registry is in reach: make BASE_IMAGE=holdfast-base:bookworm from Debian packages (root, mmdebstrap)
+	mkdir -p dist
+	mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3,python3-venv bookworm dist/base.tar $(DEBIAN_MIRROR)
+	$(DOCKER) import --change 'CMD ["/bin/bash"]' dist/base.tar $(LOCAL_BASE)
+	rm dist/base.tar
 
-lock:  ## write all lock files anew (LOCK_FLAGS=--upgrade for the newest versions)
+demo-container: image/pytorch-cpu $(VENV)/.dev ## the demo with containers: two interruptions, two resumes
+	HOLDFAST_DEMO_IMAGE="$(TAG_PREFIX)pytorch-cpu:$(TAG)" $(BIN)/python -m examples.demo.container
+
+lock: ## write all lock files anew (LOCK_FLAGS=--upgrade takes the newest versions)
 	UV="$(UV)" $(PYTHON) -m images.lock $(LOCK_FLAGS)
 
 FORCE:

@@ -15,16 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from holdfast.opening import open_store
+from tqdm import tqdm
+
 import holdfast
 from holdfast import attempt, catalog, location, names, restore, verify
 from holdfast.catalog import Catalog
 from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
-from holdfast.opening import open_store
 from holdfast.record import FileEntry, Snapshot
 from holdfast.store import Store
 from holdfast.sync import Syncer
-from tqdm import tqdm
-
 from holdfast_entrypoint import platforms
 
 _TRANSFERS = 8

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import holdfast
 from holdfast.errors import ConfigError, HoldfastError
-
 from holdfast_entrypoint import log, signals
 
 DESCRIPTION = """\
@@ -130,5 +129,4 @@ def _run(verb: str, rest: list[str], environ: Mapping[str, str], tell: Callable[
 
     settings = config.load(environ)
     what = commands.Command(command, None) if command else commands.train(settings, environ)
-    life = lifecycle.Life(settings, what.arguments, directory=what.directory, environ=environ, tell=tell)
-    return life.live()
+    return lifecycle.live(settings, what, environ=environ, tell=tell)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.errors import ConfigError
-
 from holdfast_entrypoint import environment
 from holdfast_entrypoint.config import Config
 

@@ -15,7 +15,6 @@ from typing import Any
 from holdfast import location
 from holdfast.errors import ConfigError
 from holdfast.location import Location
-
 from holdfast_entrypoint import platforms
 from holdfast_entrypoint.platforms import Platform
 

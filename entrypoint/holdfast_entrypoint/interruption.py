@@ -8,7 +8,6 @@ from pathlib import Path
 
 from holdfast.deadline import Deadline
 from holdfast.notices import Notice
-
 from holdfast_entrypoint import notice_file
 
 DUPLICATE_SECONDS = 1.0

@@ -16,7 +16,6 @@ from holdfast.restore import Restored
 from holdfast.script import latest
 from holdfast.store import Store
 from holdfast.sync import Syncer
-
 from holdfast_entrypoint.config import Config
 
 

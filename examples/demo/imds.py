@@ -15,8 +15,8 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -35,6 +35,7 @@ class Misbehaviour:
         no_tokens: the token request is answered 403, as where metadata is switched off or a proxy knows IMDSv1 only.
         hangs_up: every connection is closed after its answer, without saying so in the answer.
         status: answer everything with this, 503 for one; 0 to answer properly.
+        status_of: the same for single paths.
         longest_token_life: seconds, whatever the client asks for.
     """
 
@@ -42,6 +43,7 @@ class Misbehaviour:
     no_tokens: bool = False
     hangs_up: bool = False
     status: int = 0
+    status_of: Mapping[str, int] = field(default_factory=dict)
     longest_token_life: int = 21_600
 
 
@@ -52,15 +54,19 @@ class MetadataServer:
         endpoint: for AWS_EC2_METADATA_SERVICE_ENDPOINT.
         misbehaviour: set its fields at any time.
         requests: (method, path, status) of every answer so far.
+        connections: how many have been opened so far.
+        asked_for_token: set once a token has been asked for, answered or not.
     """
 
     def __init__(self, port: int = 0, *, host: str = "127.0.0.1", clock: Callable[[], float] = time.time) -> None:
         self.misbehaviour = Misbehaviour()
         self.requests: list[tuple[str, str, int]] = []
+        self.connections = 0
+        self.asked_for_token = threading.Event()
         self._clock = clock
         self._tokens: dict[str, float] = {}
         self._documents: dict[str, str] = {}
-        self._closing = threading.Event()
+        self._let_go = threading.Event()
         served = self
 
         class Handler(_Handler):
@@ -97,9 +103,13 @@ class MetadataServer:
         """Say how many requests were answered so."""
         return self.requests.count((method, path, status))
 
+    def let_go(self) -> None:
+        """Answer the token requests that hang, and let none hang from now on."""
+        self._let_go.set()
+
     def close(self) -> None:
         """Stop serving; requests that hang are let go."""
-        self._closing.set()
+        self.let_go()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -113,11 +123,13 @@ class MetadataServer:
     def answer(self, method: str, path: str, token: str, life: str) -> tuple[int, str, dict[str, str]]:
         """Return status, body and headers for a request."""
         wrong = self.misbehaviour
-        if wrong.status:
-            return wrong.status, "", {}
+        status = wrong.status or wrong.status_of.get(path, 0)
+        if status:
+            return status, "", {}
         if method == "PUT" and path == TOKEN:
+            self.asked_for_token.set()
             if wrong.token_hangs:
-                self._closing.wait()
+                self._let_go.wait()
             return (403, "", {}) if wrong.no_tokens else self._give_token(life)
         if method != "GET":
             return 405, "", {}
@@ -143,6 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "EC2ws"
     disable_nagle_algorithm = True
     server_of_metadata: MetadataServer
+
+    def setup(self) -> None:
+        super().setup()
+        self.server_of_metadata.connections += 1
 
     def do_GET(self) -> None:
         self._respond()

@@ -217,16 +217,15 @@ def parse_action(kind: NoticeKind, body: bytes, now: float) -> Notice:
     if not isinstance(fields, dict):
         fields = {}
     action = _one_line(fields.get("action") or "")
-    deadline = _seconds_since_epoch(fields.get("time"))
-    if deadline is None:
-        remark = "no time that can be read"
-    elif action == "hibernate":
-        deadline, remark = None, "hibernation gives no two minutes"
-    elif deadline <= now:
-        deadline, remark = None, f"its time passed {now - deadline:.0f} s ago"
-    else:
-        remark = f"in {deadline - now:.0f} s"
-    return Notice(kind, action, deadline, f"{kind} notice {_one_line(body)!r}: {remark}")
+    when = _seconds_since_epoch(fields.get("time"))
+    said = f"{kind} notice {_one_line(body)!r}"
+    if when is None:
+        return Notice(kind, action, None, f"{said}: no time that can be read")
+    if action == "hibernate":
+        return Notice(kind, action, None, f"{said}: hibernation gives no two minutes")
+    if when <= now:
+        return Notice(kind, action, None, f"{said}: its time passed {now - when:.0f} s ago")
+    return Notice(kind, action, when, f"{said}: in {when - now:.0f} s")
 
 
 def _seconds_since_epoch(written: object) -> float | None:

@@ -105,6 +105,8 @@ class Watcher(threading.Thread):
             self._finish()
         except BaseException as error:  # noqa: BLE001  the lifecycle reads it and decides the exit code
             self.error = error
+            if not self._finishing.is_set():
+                self._tell(f"the watch of the checkpoint directory has failed, all is stored at the end: {error!r}")
         self._on_end()
 
     def _observe(self) -> tuple[object, float]:

@@ -1,0 +1,140 @@
+"""Supervision: the one loop that hears signals and notices, and decides what the script is told."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from holdfast.notices import Notice
+from holdfast_entrypoint import signals
+from holdfast_entrypoint.child import Child
+from holdfast_entrypoint.interruption import Interruption
+
+T = TypeVar("T")
+
+LEFTOVER_SECONDS = 5.0
+"""What processes that outlive the script get between SIGTERM and SIGKILL."""
+_TICK = 0.05
+_IDLE = 10.0
+
+
+class Supervisor:
+    """Handles every event of one life, in the main thread.
+
+    Args:
+        interruption: what notices and signals add up to.
+        stop_signal: what the script gets when it has to stop.
+        flush_seconds: says how long storing what is dirty is expected to take.
+        on_rebalance: called when a rebalance recommendation comes.
+        tell: gets a sentence about what the operator should know.
+    """
+
+    def __init__(
+        self,
+        interruption: Interruption,
+        *,
+        stop_signal: signal.Signals,
+        flush_seconds: Callable[[], float],
+        on_rebalance: Callable[[], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self.events: queue.SimpleQueue[object] = queue.SimpleQueue()
+        """Signals and notices; None wakes the loop without saying anything."""
+        self.script_was_stopped = False
+        """Whether the script was running when it was told to stop."""
+        self._interruption = interruption
+        self._stop_signal = stop_signal
+        self._flush_seconds = flush_seconds
+        self._on_rebalance = on_rebalance
+        self._tell = tell
+        self._child: Child | None = None
+
+    def wake(self) -> None:
+        """Let the loop look again."""
+        self.events.put(None)
+
+    def handle(self, timeout: float = _TICK) -> None:
+        """Wait for an event, at most `timeout` seconds, and act on all that are there."""
+        try:
+            event = self.events.get(timeout=max(0.0, timeout))
+            while True:
+                self._act(event)
+                event = self.events.get_nowait()
+        except queue.Empty:
+            return
+
+    def in_background(self, work: Callable[[], T], *, until: Callable[[], bool]) -> T | None:
+        """Run work in a thread while events are handled here.
+
+        Returns what it returned, or None when `until` said that it is not to be waited for any longer.
+
+        Raises:
+            Exception: what the work raised.
+        """
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001  handed to the waiting thread
+                future.set_exception(error)
+            self.wake()
+
+        threading.Thread(target=run, name="holdfast-work", daemon=True).start()
+        while not future.done() and not until():
+            self.handle(_IDLE)
+        return None if until() else future.result()
+
+    def wait_for_script(self, child: Child) -> None:
+        """Wait until the script has ended by itself, or has been ended: signal, patience, SIGKILL."""
+        self._child = child
+        while not self.script_was_stopped:
+            self.handle(_IDLE)
+            child.reap()
+            if child.exit_code is not None and not self.script_was_stopped:
+                self._end_leftovers(child)
+                return
+        while child.alive():
+            deadline = self._interruption.deadline
+            if deadline is not None and time.monotonic() >= deadline.stop_by:
+                self._tell("the script has not ended in time: SIGKILL; what is left of the time is for the flush")
+                break
+            self.handle()
+            child.reap()
+            child.signal_orphans(self._stop_signal)
+        child.kill()
+
+    def _end_leftovers(self, child: Child) -> None:
+        """End what the script started and left behind, as the end of a container's PID 1 would."""
+        if child.alive():
+            child.signal(signal.SIGTERM)
+        give_up = time.monotonic() + LEFTOVER_SECONDS
+        while child.alive() and time.monotonic() < give_up and self._interruption.seconds_left() > 0:
+            self.handle()
+            child.reap()
+        child.kill()
+
+    def _act(self, event: object) -> None:
+        if isinstance(event, signals.Received):
+            if event.signal in signals.STOP:
+                self._stop(first=self._interruption.hear_signal(event.signal.name, flush=self._flush_seconds()))
+            elif event.signal in signals.PASSED_ON and self._child is not None:
+                self._child.signal(event.signal)
+        elif isinstance(event, Notice):
+            self._stop(first=self._interruption.hear_notice(event, flush=self._flush_seconds()))
+            if event.kind == "rebalance":
+                self._on_rebalance()
+
+    def _stop(self, *, first: bool) -> None:
+        """Tell the script to stop, unless it has been told or has ended."""
+        if not first or self._child is None:
+            return
+        self._child.reap()
+        if self._child.exit_code is None:
+            self.script_was_stopped = True
+            self._child.signal(self._stop_signal)

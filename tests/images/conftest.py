@@ -1,0 +1,84 @@
+"""One engine, one image and one S3 server for all image tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import docker
+import pytest
+from botocore.client import Config
+from botocore.exceptions import ClientError, EndpointConnectionError
+from docker.errors import DockerException
+from tests.images.containers import Containers, ObjectServer, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """A Docker engine that answers; without one the tests are skipped, or fail where one is required."""
+    try:
+        client = docker.from_env(timeout=120)
+        client.ping()
+    except DockerException as error:
+        if os.environ.get("HOLDFAST_REQUIRE_DOCKER") == "1":
+            pytest.fail(f"HOLDFAST_REQUIRE_DOCKER=1, and no Docker engine answers: {error}")
+        pytest.skip(f"no Docker engine answers: {error}")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def image(engine: docker.DockerClient) -> str:
+    """The image under test: HOLDFAST_TEST_IMAGE, or base-cpu as `make` builds it from this tree."""
+    given = os.environ.get("HOLDFAST_TEST_IMAGE")
+    if given:
+        return str(engine.images.get(given).tags[0])
+    built = subprocess.run(["make", "image/base-cpu"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, f"make image/base-cpu (set BASE_IMAGE where no registry is in reach):\n{built.stderr}"
+    return f"{os.environ.get('TAG_PREFIX') or 'holdfast/'}base-cpu:{os.environ.get('TAG') or 'latest'}"
+
+
+@pytest.fixture
+def containers(engine: docker.DockerClient, image: str) -> Iterator[Containers]:
+    """Starts containers of the image under test, and removes them."""
+    started = Containers(engine, image)
+    yield started
+    started.remove_all()
+
+
+@pytest.fixture(scope="session")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    """An S3 server on loopback, a process of its own, with an empty bucket."""
+    port = free_port()
+    with (tmp_path_factory.mktemp("moto") / "log").open("wb") as log:
+        command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    server = ObjectServer(f"http://127.0.0.1:{port}", "training")
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    give_up = time.monotonic() + 60
+    while True:
+        try:
+            client.create_bucket(Bucket=server.bucket)
+            break
+        except (EndpointConnectionError, ClientError):
+            assert time.monotonic() < give_up, "moto's server did not come up"
+            assert process.poll() is None, "moto's server ended"
+            time.sleep(0.1)
+    yield server
+    client.close()
+    process.terminate()
+    process.wait(timeout=30)

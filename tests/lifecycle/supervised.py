@@ -1,0 +1,134 @@
+"""A real `holdfast run` in a real process, for tests: started, signalled, awaited, and looked into."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0
+"""Seconds after which a wait is a failure. Generous: no test asserts how long something takes."""
+
+
+def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    give_up = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > give_up:
+            raise AssertionError(f"waited {patience:g} s in vain until {what}")
+        time.sleep(0.02)
+
+
+def can_make_pid_namespace() -> bool:
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
+
+
+class Supervised:
+    """One `holdfast run -- COMMAND` with a store in a directory.
+
+    Args:
+        root: a directory of the test's own; the store, and with `machine` the rest, live below it.
+        command: what runs.
+        environ: variables on top of the usual ones; None removes one.
+        as_pid_1: in a PID namespace of its own, where it is PID 1.
+        machine: name of the "machine": another name is an empty disk.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        command: Sequence[str | Path],
+        *,
+        environ: Mapping[str, str | None] | None = None,
+        as_pid_1: bool = False,
+        machine: str = "one",
+        verb: Sequence[str] = ("run", "--"),
+        directory: Path | None = None,
+    ) -> None:
+        self.store = root / "store"
+        self.store.mkdir(exist_ok=True)
+        self.machine = root / machine
+        self.machine.mkdir(exist_ok=True)
+        self.base = self.machine / "ml"
+        self.checkpoints = self.base / "checkpoints"
+        self._report = self.machine / "report.json"
+        self._out, self._err = self.machine / "stdout", self.machine / "stderr"
+        everything: dict[str, str | None] = {
+            **os.environ,
+            "SAGEMAKER_BASE_DIR": str(self.base),
+            "CHECKPOINT_S3_URI": f"file://{self.store}",
+            "HOLDFAST_GRACE_SECONDS": "20",
+            "HOLDFAST_REPORT_FILE": str(self._report),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "PYTHONUNBUFFERED": "1",
+            **(environ or {}),
+        }
+        line = [sys.executable, "-I", "-u", "-m", "holdfast_entrypoint", *verb, *map(str, command)]
+        if as_pid_1:
+            line = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *line]
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                line,
+                env={name: value for name, value in everything.items() if value is not None},
+                stdout=out,
+                stderr=err,
+                stdin=subprocess.DEVNULL,
+                cwd=directory or self.machine,
+            )
+        self.pid = self.process.pid
+        if as_pid_1:
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+            wait_until(lambda: children.read_text().split(), "PID 1 is there")
+            self.pid = int(children.read_text().split()[0])
+
+    @property
+    def stdout(self) -> bytes:
+        return self._out.read_bytes()
+
+    @property
+    def log(self) -> str:
+        return self._err.read_text(errors="replace")
+
+    @property
+    def report(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self._report.read_text())
+        return content
+
+    def wait_for(self, path: str) -> None:
+        """Wait until the script has made a file in its checkpoint directory."""
+        wait_until((self.checkpoints / path).exists, f"{path} is there; the log says:\n{self.log}")
+
+    def wait_for_output(self, text: str) -> None:
+        wait_until(lambda: text.encode() in self.stdout, f"the script prints {text!r}; the log says:\n{self.log}")
+
+    def wait_for_log(self, text: str) -> None:
+        wait_until(lambda: text in self.log, f"the log says {text!r}")
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        os.kill(self.pid, number)
+
+    def exit_code(self) -> int:
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end; the log says:\n{self.log}") from None
+
+    def stored(self) -> dict[str, bytes]:
+        """Return the files of the newest snapshot, by path, read straight from the store."""
+        records = sorted((self.store / ".holdfast/snapshots").glob("*.json"))
+        if not records:
+            return {}
+        body = json.loads(records[-1].read_text())
+        return {entry["path"]: (self.store / entry["key"]).read_bytes() for entry in body["files"]}
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()

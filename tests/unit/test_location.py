@@ -1,0 +1,60 @@
+"""Every way to write a place, right and wrong."""
+
+import pytest
+
+from holdfast.errors import ConfigError
+from holdfast.location import Location, parse
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("s3://bucket/a/b", Location("s3", "bucket", "a/b")),
+        ("s3://bucket/a/b/", Location("s3", "bucket", "a/b")),
+        ("s3://bucket", Location("s3", "bucket", "")),
+        ("s3://my.old_Bucket/x", Location("s3", "my.old_Bucket", "x")),
+        (" s3://bucket/a ", Location("s3", "bucket", "a")),
+        ("file:///mnt/efs/job", Location("file", "", "/mnt/efs/job")),
+        ("file:///mnt/with%20space/", Location("file", "", "/mnt/with space")),
+    ],
+)
+def test_a_good_uri_is_understood(uri: str, place: Location) -> None:
+    assert parse(uri, name="X") == place
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "bucket/prefix",
+        "/mnt/efs",
+        "s3:/bucket/prefix",
+        "s3:///prefix",
+        "s3://a/b",
+        "S3 bucket",
+        "https://bucket/prefix",
+        "s3://bucket/a//b",
+        "s3://bucket/../b",
+        "s3://bucket/a?versionId=1",
+        "s3://bucket/a#b",
+        "s3://bucket/a/.holdfast",
+        "s3://bucket/.holdfast/snapshots",
+        "file://relative/dir",
+        "file:///",
+    ],
+)
+def test_a_bad_uri_is_refused_with_the_name_of_the_variable(uri: str) -> None:
+    with pytest.raises(ConfigError, match="CHECKPOINT_S3_URI"):
+        parse(uri, name="CHECKPOINT_S3_URI")
+
+
+def test_credentials_in_a_uri_are_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match="credentials") as caught:
+        parse("s3://AKIAEXAMPLE:verysecret@bucket/prefix", name="X")
+    assert "verysecret" not in str(caught.value)
+
+
+def test_a_location_prints_as_its_uri() -> None:
+    assert str(parse("s3://bucket/a/", name="X")) == "s3://bucket/a"
+    assert str(parse("s3://bucket", name="X")) == "s3://bucket"
+    assert str(parse("file:///mnt/x", name="X")) == "file:///mnt/x"

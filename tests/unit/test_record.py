@@ -1,0 +1,84 @@
+"""The record survives the way through the store, and a record that does not hold is refused."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast import record
+from holdfast.errors import DamagedError
+from holdfast.record import FileEntry, Snapshot, from_json
+
+
+def snapshot(*paths: str) -> Snapshot:
+    files = {path: FileEntry(path, 5, 1_700_000_000_000_000_001, 0o644, 2**63 + 7, path, '"etag"') for path in paths}
+    return Snapshot(2, 7, datetime(2026, 11, 21, 6, 43, 52, 120_000, UTC), "algo-1", "0.1.0", files)
+
+
+def test_what_is_written_is_what_is_read() -> None:
+    original = snapshot("a.pt", "dir/ü \n.pt")
+    assert from_json(original.to_json(), name="000002-000007") == original
+
+
+def test_names_sort_in_the_order_of_the_commits() -> None:
+    assert record.snapshot_name(2, 1) > record.snapshot_name(1, 999_999)
+    assert record.parse_name("000002-000007") == (2, 7)
+    assert record.parse_name("latest") is None
+
+
+def test_one_changed_letter_is_noticed() -> None:
+    text = snapshot("a.pt").to_json().replace(b'"size": 5', b'"size": 6')
+    with pytest.raises(DamagedError, match="checksum"):
+        from_json(text, name="000002-000007")
+
+
+def test_a_record_under_another_name_is_refused() -> None:
+    with pytest.raises(DamagedError, match="says that it is 000002-000007"):
+        from_json(snapshot("a.pt").to_json(), name="000003-000001")
+
+
+def test_a_newer_format_asks_for_an_upgrade() -> None:
+    with pytest.raises(DamagedError, match="upgrade"):
+        from_json(b'{"format": 2}', name="000002-000007")
+
+
+@pytest.mark.parametrize(
+    "path", ["../../etc/cron.d/x", "/etc/passwd", ".holdfast/staging/x", "x.sagemaker-uploading", ""]
+)
+def test_a_record_whose_paths_leave_the_directory_is_refused(path: str) -> None:
+    with pytest.raises(DamagedError, match="must not be restored"):
+        from_json(snapshot(path).to_json(), name="000002-000007")
+
+
+def test_a_file_where_another_needs_a_directory_is_refused() -> None:
+    with pytest.raises(DamagedError, match="directory"):
+        from_json(snapshot("a", "a/b").to_json(), name="000002-000007")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_nonsense_is_damaged_and_nothing_worse(value: object) -> None:
+    with pytest.raises(DamagedError):
+        from_json(json.dumps(value).encode(), name="000002-000007")
+
+
+@given(st.binary())
+def test_random_bytes_are_damaged_and_nothing_worse(text: bytes) -> None:
+    with pytest.raises(DamagedError):
+        from_json(text, name="000002-000007")
+
+
+@pytest.mark.parametrize("value", [-1, 2**63, 1.5, True, "5", None])
+def test_a_size_that_is_no_size_is_refused(value: object) -> None:
+    body = json.loads(snapshot("a.pt").to_json())
+    body["files"][0]["size"] = value
+    del body["checksum"]
+    body["checksum"] = record._seal(body)
+    with pytest.raises(DamagedError, match="whole number"):
+        from_json(json.dumps(body).encode(), name="000002-000007")

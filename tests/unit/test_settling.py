@@ -1,0 +1,71 @@
+"""A file is taken when it is quiet and closed."""
+
+import math
+
+from holdfast.disk import FileState
+from holdfast.settling import Settling
+
+
+def state(path: str, size: int = 1) -> FileState:
+    return FileState(path, size, 0, 0, 1, 0o644)
+
+
+def waiting(settling: Settling, now: float, *paths: str) -> dict[str, float]:
+    return settling.unsettled(paths, now)
+
+
+def test_a_closed_file_settles_soon() -> None:
+    settling = Settling(quiet=2, after_close=0.3)
+    settling.written("a", 10)
+    settling.closed("a", 11)
+    settling.observe({"a": state("a")}, 11)
+    assert waiting(settling, 11.1, "a").keys() == {"a"}
+    assert waiting(settling, 11.4, "a") == {}
+
+
+def test_an_open_file_never_settles() -> None:
+    settling = Settling()
+    settling.written("log", 10)
+    assert waiting(settling, 10_000, "log") == {"log": math.inf}
+
+
+def test_a_file_nobody_saw_closed_settles_when_it_has_been_quiet() -> None:
+    settling = Settling(quiet=2)
+    settling.observe({"a": state("a", 1)}, 10)
+    settling.observe({"a": state("a", 2)}, 11)
+    assert waiting(settling, 12.5, "a").keys() == {"a"}
+    settling.observe({"a": state("a", 2)}, 13)
+    assert waiting(settling, 13.1, "a") == {}
+
+
+def test_a_change_without_an_event_starts_the_quiet_time_anew() -> None:
+    settling = Settling(quiet=2, after_close=0.3)
+    settling.closed("a", 10)
+    settling.observe({"a": state("a", 1)}, 10)
+    settling.observe({"a": state("a", 2)}, 20)
+    assert waiting(settling, 21, "a").keys() == {"a"}
+    assert waiting(settling, 22.1, "a") == {}
+
+
+def test_a_reopened_file_is_unsettled_again() -> None:
+    settling = Settling()
+    settling.closed("a", 10)
+    settling.written("a", 20)
+    assert waiting(settling, 30, "a") == {"a": math.inf}
+
+
+def test_after_dropped_events_an_open_file_can_settle_by_being_quiet() -> None:
+    settling = Settling(quiet=2)
+    settling.written("a", 10)
+    settling.forget_open()
+    assert waiting(settling, 12.1, "a") == {}
+
+
+def test_a_deleted_file_is_forgotten() -> None:
+    settling = Settling()
+    settling.written("a", 10)
+    settling.gone("a")
+    assert waiting(settling, 10, "a") == {}
+    settling.written("b", 10)
+    settling.observe({}, 11)
+    assert waiting(settling, 11, "b") == {}
