@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from signal import SIGKILL, Signals
 
 from holdfast.errors import ConfigError
 
@@ -63,7 +63,7 @@ class Child:
                 self._process.returncode = code
                 self.exit_code = 128 - code if code < 0 else code
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal once to each process group that is ours to reach.
 
         These are the groups of our own children: the script's, and those of processes whose parents are gone. A
@@ -74,7 +74,7 @@ class Child:
         self._signalled.clear()
         self.signal_orphans(number)
 
-    def signal_orphans(self, number: signal.Signals) -> None:
+    def signal_orphans(self, number: Signals) -> None:
         """Send the signal to groups that have become ours since it was sent first."""
         own = os.getpgrp()
         for pid in _children(os.getpid()):
@@ -100,7 +100,7 @@ class Child:
                 break
             for pid in victims:
                 try:
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, SIGKILL)
                 except (ProcessLookupError, PermissionError):
                     continue
             self.reap()

@@ -24,7 +24,7 @@ def variables(config: Config, *, attempt: int, resume: Path | None, notice_file:
         notice_file: appears when a notice comes.
     """
     base = config.base
-    hosts = config.resources.get("hosts") or [config.host]
+    resources = config.resources or _lone_host(config)
     arguments = user_arguments(config)
     own = {key: value for key, value in config.hyperparameters.items() if not key.startswith("sagemaker_")}
     environ = {
@@ -39,14 +39,14 @@ def variables(config: Config, *, attempt: int, resume: Path | None, notice_file:
         "SM_OUTPUT_DIR": str(base / "output"),
         "SM_OUTPUT_DATA_DIR": str(base / "output/data"),
         "SM_OUTPUT_INTERMEDIATE_DIR": str(base / "output/intermediate"),
-        "SM_HPS": json.dumps(own, sort_keys=True),
-        "SM_USER_ARGS": json.dumps(arguments),
-        "SM_HOSTS": json.dumps(hosts),
+        "SM_HPS": _variable(own),
+        "SM_USER_ARGS": _variable(arguments),
+        "SM_HOSTS": _variable(resources.get("hosts") or [config.host]),
         "SM_CURRENT_HOST": config.host,
-        "SM_NETWORK_INTERFACE_NAME": str(config.resources.get("network_interface_name") or "eth0"),
-        "SM_RESOURCE_CONFIG": json.dumps(config.resources, sort_keys=True),
-        "SM_INPUT_DATA_CONFIG": json.dumps(config.channels, sort_keys=True),
-        "SM_CHANNELS": json.dumps(sorted(config.channels)),
+        "SM_NETWORK_INTERFACE_NAME": str(resources.get("network_interface_name") or "eth0"),
+        "SM_RESOURCE_CONFIG": _variable(resources),
+        "SM_INPUT_DATA_CONFIG": _variable(config.channels),
+        "SM_CHANNELS": _variable(sorted(config.channels)),
         "SM_NUM_CPUS": str(len(os.sched_getaffinity(0))),
         "SM_NUM_GPUS": str(_gpus()),
         "SM_LOG_LEVEL": str(config.hyperparameters.get("sagemaker_container_log_level", 20)),
@@ -59,7 +59,7 @@ def variables(config: Config, *, attempt: int, resume: Path | None, notice_file:
         environ["SM_USER_ENTRY_POINT"] = config.program
         environ["SM_MODULE_NAME"] = config.program.removesuffix(".py")
     environ |= {f"SM_CHANNEL_{name.upper()}": str(base / "input/data" / name) for name in config.channels}
-    environ |= {f"SM_HP_{name.upper()}": _text(value) for name, value in own.items()}
+    environ |= {f"SM_HP_{name.upper()}": _variable(value) for name, value in own.items()}
     return environ
 
 
@@ -71,14 +71,29 @@ def user_arguments(config: Config) -> list[str]:
     arguments = []
     for name, value in sorted(config.hyperparameters.items()):
         if not name.startswith("sagemaker_"):
-            arguments += [f"-{name}" if len(name) == 1 else f"--{name}", _text(value)]
+            arguments += [f"-{name}" if len(name) == 1 else f"--{name}", _argument(value)]
     return arguments
 
 
-def _text(value: object) -> str:
+def _variable(value: object) -> str:
+    """Return a value as sagemaker-training writes it into a variable (mapping.to_env_vars)."""
     if value is None:
         return ""
-    return json.dumps(value) if isinstance(value, list | dict) else str(value)
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _argument(value: object) -> str:
+    """Return a value as sagemaker-training writes it on a command line (mapping.to_cmd_args)."""
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return ",".join(f"{key}={item}" for key, item in sorted(value.items()))
+    return str(value)
+
+
+def _lone_host(config: Config) -> dict[str, Any]:
+    """Return what SageMaker's resourceconfig.json says of a job of one host."""
+    return {"current_host": config.host, "hosts": [config.host], "network_interface_name": "eth0"}
 
 
 def _gpus() -> int:
@@ -95,10 +110,9 @@ def make_tree(config: Config) -> None:
     """
     for name in ("model", "output/data", "input/config", "code"):
         (config.base / name).mkdir(parents=True, exist_ok=True)
-    resources = {"current_host": config.host, "hosts": [config.host], "network_interface_name": "eth0"}
     contents: dict[str, Mapping[str, Any]] = {
         "hyperparameters.json": {},
-        "resourceconfig.json": resources,
+        "resourceconfig.json": _lone_host(config),
         "inputdataconfig.json": {},
         "checkpointconfig.json": {"LocalPath": str(config.checkpoints)},
     }

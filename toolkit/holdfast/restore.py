@@ -5,6 +5,7 @@ Nothing in the checkpoint directory changes before every byte of the snapshot ha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -253,6 +254,8 @@ class _Fetch:
             target.parent.mkdir(parents=True, exist_ok=True)
             staged.rename(target)
         shutil.rmtree(self._staging, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._own.rmdir()  # only when nothing was displaced
         return tuple(displaced)
 
     def _clear_way(self, path: str, aside: Path) -> list[str]:

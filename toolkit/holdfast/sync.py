@@ -63,7 +63,7 @@ class Syncer:
         tell: Callable[[str], None],
         room_for_prefix: int = 0,
         only: str | None = None,
-        progress: Callable[[int], None] = lambda size: None,
+        progress: Callable[[int], object] = lambda size: None,
     ) -> None:
         self.uploaded = 0
         """Bytes of content that travelled in this attempt."""
@@ -157,9 +157,9 @@ class Syncer:
         small = [
             (state, self._workers.submit(self._store_one, state, None, should_stop))
             for state in todo
-            if state.size < transfer.PART_SIZE
+            if state.size < transfer.SINGLE_PUT
         ]
-        large = [state for state in todo if state.size >= transfer.PART_SIZE]
+        large = [state for state in todo if state.size >= transfer.SINGLE_PUT]
         failure: Exception | None = None
         steps: list[tuple[FileState, Callable[[], FileEntry]]] = [(state, future.result) for state, future in small]
         steps += [(state, lambda s=state: self._store_one(s, self._workers, should_stop)) for state in large]  # type: ignore[misc]

@@ -14,7 +14,7 @@ _Checked = dict[tuple[str, str, int], str | None]
 
 
 def verify(
-    store: Store, name: str, checked: _Checked, *, workers: Executor, progress: Callable[[int], None]
+    store: Store, name: str, checked: _Checked, *, workers: Executor, progress: Callable[[int], object]
 ) -> list[str]:
     """Return one sentence for each thing that is wrong with a snapshot; none when it is whole.
 
@@ -43,7 +43,7 @@ def _identity(entry: FileEntry) -> tuple[str, str, int]:
     return entry.key, entry.etag, entry.crc64nvme
 
 
-def _problem(store: Store, entry: FileEntry, progress: Callable[[int], None]) -> str | None:
+def _problem(store: Store, entry: FileEntry, progress: Callable[[int], object]) -> str | None:
     crc, size = 0, 0
 
     def take(piece: memoryview) -> None:

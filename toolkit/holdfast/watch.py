@@ -21,6 +21,7 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 from holdfast.disk import Scan
 from holdfast.errors import StoreError
@@ -93,7 +94,8 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         """Run the thread; its failure is kept in `error`."""
         try:
-            observer, pause = self._observe()
+            observer = self._observe()
+            pause = 0.0
             try:
                 while not self._finishing.is_set():
                     self._drain(pause)
@@ -109,7 +111,7 @@ class Watcher(threading.Thread):
                 self._tell(f"the watch of the checkpoint directory has failed, all is stored at the end: {error!r}")
         self._on_end()
 
-    def _observe(self) -> tuple[object, float]:
+    def _observe(self) -> BaseObserver | None:
         """Start inotify; where the kernel refuses, say so and fall back to looking every two seconds."""
         logging.getLogger("watchdog").addHandler(_Overflow(self._tell, self._settling))
         observer = Observer()
@@ -123,8 +125,8 @@ class Watcher(threading.Thread):
             observer.start()
         except OSError as error:
             self._tell(f"the kernel cannot watch {self._directory} ({error}): looking every {BLIND_SCAN:g} s instead")
-            return None, 0.0
-        return observer, 0.0
+            return None
+        return observer
 
     def _drain(self, pause: float) -> None:
         """Wait at most `pause` seconds for an event, then take all that are there."""

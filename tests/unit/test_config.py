@@ -1,0 +1,188 @@
+"""The environment is read once, and everything that is wrong with it is said at once."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from holdfast.errors import ConfigError
+from holdfast.location import Location
+from holdfast_entrypoint import config
+from holdfast_entrypoint.platforms import Platform
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "ml/input/config").mkdir(parents=True)
+    return tmp_path / "ml"
+
+
+def environ(base: Path, **variables: str) -> dict[str, str]:
+    return {"SAGEMAKER_BASE_DIR": str(base), **variables}
+
+
+def write(base: Path, name: str, content: object) -> None:
+    (base / "input/config" / name).write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def problems(variables: dict[str, str]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.load(variables)
+    return "\n".join(caught.value.problems)
+
+
+def test_an_empty_environment_supervises_only_with_sagemakers_paths() -> None:
+    settings = config.load({})
+    assert settings.base == Path("/opt/ml")
+    assert settings.checkpoints == Path("/opt/ml/checkpoints")
+    assert settings.location is None
+    assert settings.stop_signal == signal.SIGTERM
+    assert settings.metadata_endpoint == "http://169.254.169.254"
+
+
+def test_everything_is_read(base: Path, tmp_path: Path) -> None:
+    write(base, "hyperparameters.json", {"epochs": "3", "lr": "0.1", "name": "plain", "sagemaker_program": '"t.py"'})
+    write(base, "resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1"]})
+    settings = config.load(
+        environ(
+            base,
+            CHECKPOINT_S3_URI="s3://bucket/job",
+            CHECKPOINT_LOCAL_PATH=str(tmp_path / "state"),
+            OUTPUT_S3_URI="file:///tmp/out",
+            HOLDFAST_GRACE_SECONDS="45.5",
+            HOLDFAST_STOP_SIGNAL="usr1",
+            AWS_EC2_METADATA_SERVICE_ENDPOINT="http://127.0.0.1:1338",
+        )
+    )
+    assert settings.location == Location("s3", "bucket", "job")
+    assert settings.checkpoints == tmp_path / "state"
+    assert settings.outputs == Location("file", "", "/tmp/out")
+    assert settings.grace == 45.5
+    assert settings.stop_signal == signal.SIGUSR1
+    assert settings.metadata_endpoint == "http://127.0.0.1:1338"
+    assert settings.host == "algo-1"
+    assert settings.program == "t.py"
+    assert settings.hyperparameters == {"epochs": 3, "lr": 0.1, "name": "plain", "sagemaker_program": "t.py"}
+
+
+def test_all_problems_are_reported_together(base: Path) -> None:
+    write(base, "hyperparameters.json", "{not json")
+    write(base, "resourceconfig.json", [1])
+    said = problems(
+        environ(
+            base,
+            CHECKPOINT_S3_URI="bucket/prefix",
+            OUTPUT_S3_URI="s3://b",
+            CHECKPOINT_LOCAL_PATH=str(base / "model/checkpoints"),
+            HOLDFAST_GRACE_SECONDS="soon",
+            HOLDFAST_STOP_SIGNAL="SIGKILL",
+            AWS_EC2_METADATA_SERVICE_ENDPOINT="169.254.169.254",
+        )
+    )
+    for word in (
+        "hyperparameters.json",
+        "resourceconfig.json",
+        "CHECKPOINT_S3_URI",
+        "OUTPUT_S3_URI",
+        "CHECKPOINT_LOCAL_PATH",
+        "HOLDFAST_GRACE_SECONDS",
+        "HOLDFAST_STOP_SIGNAL",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    ):
+        assert word in said
+
+
+@pytest.mark.parametrize("path", ["input", "input/data/train", "model", "output/data", "code", "", "model/../code"])
+def test_checkpoints_may_not_overlap_what_is_sagemakers(path: str, base: Path) -> None:
+    assert "overlaps" in problems(environ(base, CHECKPOINT_LOCAL_PATH=str(base / path)))
+
+
+@pytest.mark.parametrize("path", ["checkpoints", "models", "code-checkpoints"])
+def test_a_similar_name_is_no_overlap(path: str, base: Path) -> None:
+    assert config.load(environ(base, CHECKPOINT_LOCAL_PATH=str(base / path))).checkpoints == base / path
+
+
+def test_a_store_inside_the_checkpoint_directory_is_refused(base: Path) -> None:
+    said = problems(environ(base, CHECKPOINT_S3_URI=f"file://{base}/checkpoints/store"))
+    assert "store checkpoints elsewhere" in said
+
+
+def test_a_file_where_the_directory_should_be_is_refused(base: Path) -> None:
+    (base / "checkpoints").write_text("")
+    assert "is no directory" in problems(environ(base))
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "x"])
+def test_a_grace_that_is_none_is_refused(value: str, base: Path) -> None:
+    assert "HOLDFAST_GRACE_SECONDS" in problems(environ(base, HOLDFAST_GRACE_SECONDS=value))
+
+
+def test_relative_directories_are_refused() -> None:
+    said = problems({"SAGEMAKER_BASE_DIR": "here", "CHECKPOINT_LOCAL_PATH": "there"})
+    assert "SAGEMAKER_BASE_DIR" in said
+    assert "CHECKPOINT_LOCAL_PATH" in said
+
+
+def test_several_hosts_on_one_prefix_are_refused_and_without_a_prefix_are_fine(base: Path) -> None:
+    write(base, "resourceconfig.json", {"current_host": "algo-2", "hosts": ["algo-1", "algo-2"]})
+    assert "give each host a prefix" in problems(environ(base, CHECKPOINT_S3_URI="s3://bucket/job"))
+    assert config.load(environ(base)).host == "algo-2"
+
+
+def test_a_managed_sagemaker_job_is_left_to_sagemaker(base: Path) -> None:
+    write(base, "checkpointconfig.json", {"LocalPath": "/state"})
+    write(base, "init-config.json", {"jobRunInfo": {"jobRunNumber": 3}})
+    settings = config.load(
+        environ(
+            base,
+            TRAINING_JOB_ARN="arn:aws:sagemaker:x",
+            CHECKPOINT_S3_URI="s3://bucket/job",
+            ECS_CONTAINER_METADATA_URI="http://x",
+        )
+    )
+    assert settings.platform is Platform.SAGEMAKER
+    assert settings.managed
+    assert settings.location is None
+    assert settings.checkpoints == Path("/state")
+    assert settings.run_number == 3
+    assert settings.metadata_endpoint is None
+    assert settings.grace == 120
+
+
+def test_sagemaker_without_checkpoint_config_is_ours_to_sync(base: Path) -> None:
+    settings = config.load(environ(base, TRAINING_JOB_ARN="arn", CHECKPOINT_S3_URI="s3://bucket/job"))
+    assert not settings.managed
+    assert settings.location == Location("s3", "bucket", "job")
+
+
+@pytest.mark.parametrize(
+    ("variables", "platform", "grace"),
+    [
+        ({"AWS_BATCH_JOB_ID": "1", "ECS_CONTAINER_METADATA_URI_V4": "x"}, Platform.BATCH, 30),
+        ({"ECS_CONTAINER_METADATA_URI_V4": "x"}, Platform.ECS, 30),
+        ({"KUBERNETES_SERVICE_HOST": "x"}, Platform.KUBERNETES, 30),
+    ],
+)
+def test_the_platform_says_how_long_the_grace_is(variables: dict[str, str], platform: Platform, grace: float) -> None:
+    settings = config.load(variables)
+    assert (settings.platform, settings.grace) == (platform, grace)
+
+
+def test_the_machines_maker_tells_ec2_from_a_laptop(tmp_path: Path) -> None:
+    from holdfast_entrypoint import platforms
+
+    (tmp_path / "vendor").write_text("Amazon EC2\n")
+    assert platforms.detect({}, dmi=tmp_path / "vendor") is Platform.EC2
+    assert platforms.detect({}, dmi=tmp_path / "absent") is Platform.LOCAL
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"AWS_EC2_METADATA_DISABLED": "true"},
+        {"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "ECS_CONTAINER_METADATA_URI": "x"},
+    ],
+)
+def test_where_there_is_no_metadata_none_is_asked(variables: dict[str, str]) -> None:
+    assert config.load(variables).metadata_endpoint is None

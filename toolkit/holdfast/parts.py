@@ -1,0 +1,101 @@
+"""A file in parts: how large they are, and their checksums in one reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.body import os_error
+from holdfast.checksum import combine, crc64nvme
+from holdfast.errors import FileChangedError, HoldfastError
+
+StopQuestion = Callable[[], bool]
+
+MIB = 1 << 20
+PART_SIZE = 16 * MIB
+"""Bytes in a part, unless the file is so large that 10,000 of them would not do. A smaller file is one request down."""
+MOST_PARTS = 10_000
+
+
+class StoppedError(HoldfastError):
+    """The caller asked for an end, or its time was up, before the transfer was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checksums:
+    """What one reading of a file found.
+
+    Attributes:
+        size: bytes.
+        whole: CRC64NVME of everything.
+        parts: CRC64NVME of each part of `part_size(size)` bytes.
+    """
+
+    size: int
+    whole: int
+    parts: tuple[int, ...]
+
+
+def part_size(size: int) -> int:
+    """Return the bytes in each part (but the last) of a file of `size` bytes: whole MiB, 16 at least, 10,000 parts at
+    most."""
+    return max(PART_SIZE, -(-size // (MOST_PARTS * MIB)) * MIB)
+
+
+def ranges(size: int) -> Iterator[tuple[int, int]]:
+    """Yield (offset, bytes) of each part of a file of `size` bytes."""
+    step = part_size(size)
+    return ((start, min(step, size - start)) for start in range(0, size, step))
+
+
+def checksum_file(path: Path, *, size: int | None = None, should_stop: StopQuestion | None = None) -> Checksums:
+    """Read a file once and sum it up.
+
+    Args:
+        path: which file.
+        size: what it must have, in bytes; None for what it has.
+        should_stop: asked between parts.
+
+    Raises:
+        FileChangedError: it is gone, or has another size, also while it was read.
+        StoreError: it cannot be read.
+        StoppedError: `should_stop` said yes.
+    """
+    whole, parts = 0, []
+    try:
+        with path.open("rb", buffering=0) as file:
+            there = os.fstat(file.fileno()).st_size
+            if size is not None and there != size:
+                raise FileChangedError(f"{path} has {there:,} bytes, and had {size:,} a moment ago")
+            buffer = memoryview(bytearray(min(MIB, max(1, there))))
+            for _, length in ranges(there):
+                refuse_if_stopped(should_stop, f"reading {path}")
+                crc = _sum_range(file.readinto, buffer, length, path)
+                parts.append(crc)
+                whole = combine(whole, crc, length)
+            if os.fstat(file.fileno()).st_size != there:
+                raise FileChangedError(f"{path} changed its size while it was read")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileChangedError(f"{path} is gone") from error
+    except OSError as error:
+        raise os_error(error, path, "read") from error
+    return Checksums(there, whole, tuple(parts))
+
+
+def _sum_range(readinto: Callable[[memoryview], int | None], buffer: memoryview, length: int, path: Path) -> int:
+    crc = 0
+    while length:
+        got = readinto(buffer[:length])
+        if not got:
+            raise FileChangedError(f"{path} became shorter while it was read")
+        crc = crc64nvme(buffer[:got], crc)
+        length -= got
+    return crc
+
+
+def refuse_if_stopped(should_stop: StopQuestion | None, doing: str) -> None:
+    """Raise StoppedError when the caller wants no more."""
+    if should_stop is not None and should_stop():
+        raise StoppedError(f"{doing} was stopped before it was done")

@@ -1,0 +1,242 @@
+"""Whole files to and from a store, in parts, with bounded memory: what one request of the store protocol cannot do.
+
+Everything here is synchronous. An executor, where one is given, runs the parts of one file side by side; a function
+that
+is given an executor must not itself run in that executor, because it waits for its parts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from holdfast.body import os_error
+from holdfast.checksum import combine, crc64nvme, to_hex
+from holdfast.errors import (
+    AlreadyExistsError,
+    DamagedError,
+    DiskFullError,
+    FileChangedError,
+    HoldfastError,
+    NotFoundError,
+    StoreError,
+)
+from holdfast.parts import PART_SIZE, Checksums, StoppedError, StopQuestion, checksum_file, ranges, refuse_if_stopped
+from holdfast.store import Part, Store, StoredPart
+
+__all__ = ["PART_SIZE", "SINGLE_PUT", "Checksums", "StoppedError", "checksum_file", "download_file", "upload_file"]
+
+T = TypeVar("T")
+Progress = Callable[[int], None]
+
+SINGLE_PUT = 64 << 20
+"""A file smaller than this many bytes is one request up: atomic, and nothing to abort."""
+IN_FLIGHT = 8
+"""Parts of one file that are handed to the executor at a time: what bounds the loss when one of them fails."""
+
+
+def upload_file(
+    store: Store,
+    key: str,
+    path: Path,
+    *,
+    size: int,
+    checksums: Checksums,
+    metadata: Mapping[str, str] | None = None,
+    only_if_absent: bool = False,
+    workers: Executor | None = None,
+    progress: Progress | None = None,
+    should_stop: StopQuestion | None = None,
+) -> str:
+    """Store a file, visible whole or not at all, and return its ETag.
+
+    Args:
+        store: where to.
+        key: under which key.
+        path: the file.
+        size: its bytes, as `checksums` has them.
+        checksums: what `checksum_file` found; the bytes sent are held against it.
+        metadata: user metadata.
+        only_if_absent: leave an object that is there already alone.
+        workers: runs the parts of a large file; None: one after the other, in this thread.
+        progress: gets the bytes of each part that has arrived, always in this thread.
+        should_stop: asked between parts.
+
+    Raises:
+        FileChangedError: the file is no longer what was summed up. Nothing became visible.
+        AlreadyExistsError: `only_if_absent` and the key is taken.
+        StoppedError: `should_stop` said yes. Nothing became visible.
+        StoreError: the store did not take it.
+    """
+    if size != checksums.size:
+        raise FileChangedError(f"{path} has {size:,} bytes and its checksum is of {checksums.size:,}")
+    count = progress or _ignore
+    refuse_if_stopped(should_stop, f"storing {path}")
+    if size < SINGLE_PUT:
+        etag = store.put(key, Part(path, 0, size, checksums.whole), metadata=metadata, only_if_absent=only_if_absent)
+        count(size)
+        return etag
+    if only_if_absent:
+        _refuse_if_taken(store, key)
+    upload = store.begin_upload(key, metadata=metadata)
+    try:
+        jobs = (
+            partial(store.put_part, upload, number, Part(path, start, length, crc))
+            for number, ((start, length), crc) in enumerate(zip(ranges(size), checksums.parts, strict=True), start=1)
+        )
+        stored: list[StoredPart] = []
+        for done in _run(jobs, workers, should_stop, f"storing {path}"):
+            stored.append(done)
+            count(done.size)
+        stored.sort(key=lambda part: part.number)
+        return store.complete_upload(upload, stored, crc64nvme=checksums.whole, only_if_absent=only_if_absent)
+    except BaseException as error:
+        try:
+            store.abort_upload(upload)
+        except StoreError as another:
+            error.add_note(f"and the parts already sent could not be dropped: {another}")
+        raise
+
+
+def _refuse_if_taken(store: Store, key: str) -> None:
+    """Look before many bytes travel for nothing; what counts is the condition on the completion."""
+    with contextlib.suppress(NotFoundError):
+        store.head(key)
+        raise AlreadyExistsError(f"there is an object at {key!r} already")
+
+
+def download_file(
+    store: Store,
+    key: str,
+    destination: Path,
+    *,
+    size: int,
+    etag: str | None,
+    expected_crc: int | None = None,
+    workers: Executor | None = None,
+    progress: Progress | None = None,
+    should_stop: StopQuestion | None = None,
+) -> int:
+    """Fetch an object into a file, check it, and return its CRC64NVME. On any error there is no file.
+
+    Args:
+        store: where from.
+        key: which object.
+        destination: a new file, or one to be replaced; its directory exists. It has its full size before it has its
+            content: whoever must not see that gives a temporary name.
+        size: the object's bytes.
+        etag: the content that is wanted.
+        expected_crc: what the checksum must be; None takes what comes.
+        workers: fetches the parts of a large object; None: one after the other, in this thread.
+        progress: gets the bytes of each part that has arrived, always in this thread.
+        should_stop: asked between parts.
+
+    Raises:
+        DamagedError: the object is no longer that content, or its checksum is another one.
+        DiskFullError: the file system of `destination` has no room for it.
+        StoppedError: `should_stop` said yes.
+        StoreError: it cannot be read, or the file not be written.
+    """
+    doing = f"fetching {key!r}"
+    count = progress or _ignore
+    try:
+        descriptor = os.open(destination, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise os_error(error, destination, "create") from error
+    try:
+        try:
+            _reserve(descriptor, size, destination)
+            fetch = partial(_fetch_range, store, key, etag, descriptor, destination)
+            # Also an empty object is asked for: it may be gone, or another one.
+            jobs = (partial(fetch, start, length) for start, length in (ranges(size) if size else [(0, 0)]))
+            found = {}
+            for start, length, crc in _run(jobs, workers, should_stop, doing):
+                found[start] = (crc, length)
+                count(length)
+        finally:
+            os.close(descriptor)
+        whole = 0
+        for _, (crc, length) in sorted(found.items()):
+            whole = combine(whole, crc, length)
+        if expected_crc is not None and whole != expected_crc:
+            raise DamagedError(f"object {key!r} has CRC64NVME {to_hex(whole)} instead of {to_hex(expected_crc)}")
+    except BaseException:
+        destination.unlink(missing_ok=True)
+        raise
+    return whole
+
+
+def _fetch_range(
+    store: Store, key: str, etag: str | None, descriptor: int, path: Path, start: int, length: int
+) -> tuple[int, int, int]:
+    """Fetch a range into its place in the file; return (start, length, checksum)."""
+    crc, position = 0, start
+
+    def keep(piece: memoryview) -> None:
+        nonlocal crc, position
+        crc = crc64nvme(piece, crc)
+        try:
+            while piece:
+                written = os.pwrite(descriptor, piece, position)
+                position += written
+                piece = piece[written:]
+        except OSError as error:
+            raise _write_error(error, path, length) from error
+
+    store.read(key, offset=start, size=length, etag=etag, sink=keep)
+    return start, length, crc
+
+
+def _reserve(descriptor: int, size: int, path: Path) -> None:
+    """Give the file its size and its blocks now, so that a full disk shows before the first byte travels."""
+    if size == 0:
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise _write_error(error, path, size) from error
+        os.ftruncate(descriptor, size)
+
+
+def _write_error(error: OSError, path: Path, needed: int) -> HoldfastError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(f"{path.parent} has no room for {needed:,} bytes of {path.name}: give it a larger volume")
+    return os_error(error, path, "write")
+
+
+def _run(
+    jobs: Iterable[Callable[[], T]], workers: Executor | None, should_stop: StopQuestion | None, doing: str
+) -> Iterator[T]:
+    """Run jobs, a few at a time, and yield their results as they come. When one fails, none is left running."""
+    if workers is None:
+        for job in jobs:
+            refuse_if_stopped(should_stop, doing)
+            yield job()
+        return
+    queue = iter(jobs)
+    running: set[Future[T]] = set()
+    try:
+        while True:
+            refuse_if_stopped(should_stop, doing)
+            running.update(workers.submit(job) for job in islice(queue, IN_FLIGHT - len(running)))
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        for future in running:
+            future.cancel()
+        wait(running)
+
+
+def _ignore(_: int) -> None:
+    pass
