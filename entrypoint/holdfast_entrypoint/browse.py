@@ -15,17 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from holdfast.opening import open_store
 from tqdm import tqdm
 
 import holdfast
 from holdfast import attempt, catalog, location, names, restore, verify
 from holdfast.catalog import Catalog
 from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
+from holdfast.opening import open_store
 from holdfast.record import FileEntry, Snapshot
 from holdfast.store import Store
 from holdfast.sync import Syncer
 from holdfast_entrypoint import platforms
+from holdfast_entrypoint.arguments import Parser
 
 _TRANSFERS = 8
 _DAMAGED = 65
@@ -55,8 +56,8 @@ def main(verb: str, arguments: Sequence[str], tell: Callable[[str], None]) -> in
     return code
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"holdfast {verb}", description=_HELP[verb])
+def _parser(verb: str) -> Parser:
+    parser = Parser(prog=f"holdfast {verb}", description=_HELP[verb])
     if verb == "push":
         parser.add_argument("path", type=Path, help="a file or a directory; it is stored under its own name")
     parser.add_argument("uri", metavar="URI", help="s3://BUCKET/PREFIX or file:///DIRECTORY")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import holdfast
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast_entrypoint import log, signals
+from holdfast_entrypoint.arguments import Parser
 
 DESCRIPTION = """\
 Training that survives the spot market: restore checkpoints, run the training script, store
@@ -111,9 +112,7 @@ def _dispatch(arguments: list[str], tell: Callable[[str], None]) -> int:
 def _run(verb: str, rest: list[str], environ: Mapping[str, str], tell: Callable[[str], None]) -> int:
     """Run `train`, `run [--] COMMAND...` or a bare command."""
     if verb == "run":
-        parser = argparse.ArgumentParser(
-            prog="holdfast run", epilog=ENVIRONMENT, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        parser = Parser(prog="holdfast run", epilog=ENVIRONMENT, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND...", help="what to run")
         command = parser.parse_args(rest).command
         command = command[1:] if command[:1] == ["--"] else command
@@ -127,6 +126,13 @@ def _run(verb: str, rest: list[str], environ: Mapping[str, str], tell: Callable[
         command = [verb, *rest]
     from holdfast_entrypoint import commands, config, lifecycle  # noqa: PLC0415  as above
 
-    settings = config.load(environ)
-    what = commands.Command(command, None) if command else commands.train(settings, environ)
+    settings, problems = config.read(environ)
+    what = commands.Command(command, None)
+    if not command:
+        try:
+            what = commands.train(settings, environ)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
     return lifecycle.live(settings, what, environ=environ, tell=tell)

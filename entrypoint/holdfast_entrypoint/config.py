@@ -76,11 +76,16 @@ def load(environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: with one sentence for each problem.
     """
-    reader = _Reader(environ)
-    config = reader.config()
-    if reader.problems:
-        raise ConfigError(*reader.problems)
+    config, problems = read(environ)
+    if problems:
+        raise ConfigError(*problems)
     return config
+
+
+def read(environ: Mapping[str, str]) -> tuple[Config, list[str]]:
+    """Return the configuration, and one sentence for each problem: with any, it must not be used to run something."""
+    reader = _Reader(environ)
+    return reader.config(), reader.problems
 
 
 class _Reader:

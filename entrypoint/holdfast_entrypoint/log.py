@@ -8,16 +8,19 @@ from collections.abc import Callable, Mapping
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)(_ID)?$", re.IGNORECASE)
 _CREDENTIALS_IN_URI = re.compile(r"(?<=://)[^/@\s]+@")
+_PASSWORD_IN_URI = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
 _SHORTEST_SECRET = 6
 
 
 class Redactor:
-    """Replaces the values of secret variables, and credentials in URIs, by `***`."""
+    """Replaces the values of secret variables, passwords in URIs among them, and credentials in any URI, by `***`."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         values = {
             value for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
         }
+        for value in environ.values():
+            values.update(_PASSWORD_IN_URI.findall(value))
         # Longest first, so that no secret is left half visible by another that is part of it.
         alternatives = "|".join(re.escape(value) for value in sorted(values, key=len, reverse=True))
         self._values = re.compile(alternatives) if alternatives else None

@@ -84,18 +84,24 @@ print(zombies(), os.getppid())
     assert containers.run("python", "-c", program).out == "0 1\n"
 
 
+MARKER = "import os; open(f'/tmp/imported-by-{os.getpid()}', 'w').close()"
+FIND = ["run", "--", "find", "/tmp", "-name", "imported-by-*"]
+
+
 @pytest.mark.parametrize("name", ["queue", "logging", "boto3", "holdfast", "holdfast_entrypoint", "sitecustomize"])
 def test_pid_1_imports_nothing_of_the_users(containers: Containers, objects: ObjectServer, name: str) -> None:
-    marker = "import os; open(f'/tmp/imported-by-{os.getpid()}', 'w').close()"
+    environment = objects.environment(f"shadow-{uuid.uuid4().hex}") | {"PYTHONPATH": "/opt/ml/code"}
+    end = containers.run(*FIND, files={f"{name}.py": MARKER}, environment=environment, network_mode="host")
+    assert (end.code, end.out) == (0, ""), end.err
+
+
+def test_pid_1_would_import_the_users_files_were_it_not_isolated(containers: Containers) -> None:
+    """The test above looks in the right place."""
     end = containers.run(
-        "ls",
-        "/tmp",
-        files={f"{name}.py": marker},
-        environment=objects.environment(f"shadow-{uuid.uuid4().hex}") | {"PYTHONPATH": "/opt/ml/code"},
-        network_mode="host",
+        *FIND, files={"queue.py": MARKER}, entrypoint=["/opt/holdfast/bin/python", "-u", "-m", "holdfast_entrypoint"]
     )
-    assert end.code == 0, end.err
-    assert "imported-by" not in end.out
+    assert end.code == 70
+    assert "module 'queue' has no attribute" in end.err
 
 
 def test_any_user_can_run_it_read_only_and_without_a_network(containers: Containers) -> None:
@@ -132,10 +138,11 @@ def test_two_lines_make_a_training_image(
 ) -> None:
     (tmp_path / "train.py").write_text("print('trained')")
     (tmp_path / "Dockerfile").write_text(f"FROM {image}\nCOPY train.py /opt/ml/code/\n")
-    child, _ = engine.images.build(path=str(tmp_path), rm=True, forcerm=True)
+    tag = f"holdfast-test-child:{uuid.uuid4().hex}"
+    engine.images.build(path=str(tmp_path), tag=tag, rm=True, forcerm=True)
     try:
-        end = containers.run(image=child.id, environment={"SAGEMAKER_PROGRAM": "train.py"})
+        end = containers.run(image=tag, environment={"SAGEMAKER_PROGRAM": "train.py"})
         assert (end.code, end.out) == (0, "trained\n"), end.err
         containers.remove_all()
     finally:
-        engine.images.remove(child.id, force=True)
+        engine.images.remove(tag)

@@ -32,6 +32,11 @@ def test_credentials_in_a_uri_are_replaced_wherever_they_come_from() -> None:
     assert log.Redactor({})("cannot reach http://user:pass@host:9000/x") == "cannot reach http://***@host:9000/x"
 
 
+def test_a_password_in_the_uri_of_a_variable_is_replaced_wherever_it_appears() -> None:
+    redact = log.Redactor({"HTTP_PROXY": "http://me:p4ssword@proxy:3128"})
+    assert redact("no answer from me:p4ssword@proxy") == "no answer from me:***@proxy"
+
+
 def test_words_that_are_no_secrets_stay() -> None:
     redact = log.Redactor({"SM_MODEL_DIR": "/opt/ml/model", "API_KEY": "test"})
     assert redact("test /opt/ml/model") == "test /opt/ml/model"

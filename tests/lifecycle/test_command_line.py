@@ -1,0 +1,209 @@
+"""What a user types, and what is said to them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import holdfast
+from tests.lifecycle.conftest import Start
+
+TREE = Path(holdfast.__file__).parents[2]
+
+
+def line(*arguments: str, directory: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    everything = {
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "CHECKPOINT", "SAGEMAKER"))
+        },
+        "SAGEMAKER_BASE_DIR": str(directory / "ml"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **environ,
+    }
+    command = [sys.executable, "-I", "-u", "-m", "holdfast_entrypoint", *arguments]
+    return subprocess.run(command, env=everything, cwd=directory, capture_output=True, text=True, timeout=120)
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    shown = line("--help", directory=tmp_path)
+    assert shown.returncode == 0
+    assert "CHECKPOINT_S3_URI" in shown.stdout
+    assert line("--version", directory=tmp_path).stdout == f"holdfast {holdfast.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "--", "echo", "hi there"), ("run", "echo", "hi there"), ("echo", "hi there"), ("--", "echo", "hi there")],
+)
+def test_a_command_runs_however_it_is_given(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = line(*arguments, directory=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "hi there\n")
+
+
+def test_options_of_the_command_are_the_commands(tmp_path: Path) -> None:
+    done = line("run", sys.executable, "-c", "import sys; print(sys.argv[1:])", "--help", "-x", directory=tmp_path)
+    assert done.stdout == "['--help', '-x']\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("train",)])
+def test_train_runs_the_program_as_sagemaker_does(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "ml/code/sub").mkdir(parents=True)
+    (tmp_path / "ml/input/config").mkdir(parents=True)
+    (tmp_path / "ml/code/sub/job.py").write_text("import os, sys; print(sys.argv, os.getcwd())")
+    (tmp_path / "ml/input/config/hyperparameters.json").write_text(
+        json.dumps({"epochs": "3", "sagemaker_program": '"sub/job.py"', "name": '"a b"'})
+    )
+    done = line(*arguments, directory=tmp_path)
+    assert done.stdout == f"['sub/job.py', '--epochs', '3', '--name', 'a b'] {tmp_path}/ml/code\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "said"),
+    [
+        (("serve",), {}, "training image"),
+        (("run",), {}, "no command is given"),
+        (("--unknown",), {}, "no option of holdfast"),
+        (("train",), {}, "no program is named"),
+        (("train",), {"SAGEMAKER_PROGRAM": "../x.py"}, "must be a file under"),
+        (("train",), {"SAGEMAKER_PROGRAM": "x.sh"}, "must be a Python file"),
+        (("train",), {"SAGEMAKER_PROGRAM": "x.py"}, "is not there"),
+        (("ls",), {}, "required: URI"),
+        (("ls", "bucket"), {}, "URI must be"),
+        (("true",), {"CHECKPOINT_S3_URI": "s3:/x", "HOLDFAST_GRACE_SECONDS": "x"}, "HOLDFAST_GRACE_SECONDS"),
+        (("true",), {"CHECKPOINT_S3_URI": "s3://bucket/x", "AWS_ENDPOINT_URL_S3": "localhost:9000"}, "http://HOST"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_with_64_and_a_sentence(
+    arguments: tuple[str, ...], environ: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    done = line(*arguments, directory=tmp_path, **environ)
+    assert done.returncode == 64
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_store_directory_that_is_not_mounted_is_an_error_and_no_fresh_start(tmp_path: Path) -> None:
+    done = line("echo", "started", directory=tmp_path, CHECKPOINT_S3_URI=f"file://{tmp_path}/not/mounted")
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "does not exist" in done.stderr
+
+
+def test_a_users_modules_are_not_imported_by_the_supervisor(tmp_path: Path) -> None:
+    for name in ("queue", "logging", "boto3", "botocore", "urllib3", "json", "holdfast", "watchdog"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the supervisor imported a user\\'s {name}.py')")
+    (tmp_path / "store").mkdir()
+    uri = f"file://{tmp_path}/store"
+    done = line(
+        "sh", "-c", "echo x > $SM_CHECKPOINT_DIR/a", directory=tmp_path, CHECKPOINT_S3_URI=uri, PYTHONPATH=str(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "imported" not in done.stderr
+    assert json.loads(line("ls", uri, "--json", directory=tmp_path).stdout)["checkpoints"][0]["name"] == "a"
+
+
+def test_secrets_never_appear_in_the_log(tmp_path: Path) -> None:
+    secrets = {
+        "AWS_SECRET_ACCESS_KEY": "s3cr3t-value",
+        "AWS_SESSION_TOKEN": "t0ken-value",
+        "WANDB_API_KEY": "k3y-value",
+    }
+    endpoint = "http://user:p4ssword@127.0.0.1:1"
+    for uri in ("s3://bucket/prefix", "s3://AKIA:s3cr3t-value@bucket/prefix"):
+        done = line(
+            "true",
+            directory=tmp_path,
+            CHECKPOINT_S3_URI=uri,
+            AWS_ACCESS_KEY_ID="AKIDEXAMPLE",
+            AWS_ENDPOINT_URL_S3=endpoint,
+            **secrets,
+        )
+        assert done.returncode in (64, 69)
+        for value in [*secrets.values(), "p4ssword", "AKIDEXAMPLE"]:
+            assert value not in done.stderr + done.stdout
+
+
+def test_ls_pull_push_verify_work_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "epoch-1").mkdir()
+    (tmp_path / "epoch-1/model.pt").write_bytes(b"weights")
+    (tmp_path / "epoch-2.pt").write_bytes(b"more weights")
+    uri = f"file://{tmp_path}/store"
+    assert "starts fresh" in line("ls", uri, directory=tmp_path).stdout
+    assert line("verify", uri, directory=tmp_path).returncode == 65
+    for path in ("epoch-1", "epoch-2.pt"):
+        assert line("push", path, uri, directory=tmp_path).returncode == 0
+    again = json.loads(line("push", "epoch-1", uri, "--json", directory=tmp_path).stdout)
+    assert again == {"snapshot": "000002-000001", "files": 1, "bytes": 0, "checkpoint": "epoch-1"}
+    listed = json.loads(line("ls", uri, "--json", directory=tmp_path).stdout)
+    assert [checkpoint["name"] for checkpoint in listed["checkpoints"]] == ["epoch-1", "epoch-2.pt"]
+    assert [snapshot["files"] for snapshot in listed["snapshots"]] == [1, 2]
+    shown = line("ls", uri, directory=tmp_path).stdout
+    assert "epoch-2.pt" in shown
+    assert "000002-000001" in shown
+
+    assert line("pull", uri, "all", directory=tmp_path).returncode == 0
+    assert (tmp_path / "all/epoch-1/model.pt").read_bytes() == b"weights"
+    assert (tmp_path / "all/epoch-2.pt").read_bytes() == b"more weights"
+    refused = line("pull", uri, "all", directory=tmp_path)
+    assert refused.returncode == 64
+    assert "not empty" in refused.stderr
+    pulled = json.loads(line("pull", uri, "one", "--checkpoint", "epoch-2.pt", "--json", directory=tmp_path).stdout)
+    assert (pulled["files"], pulled["bytes"]) == (1, 12)
+    line("pull", uri, "old", "--snapshot", "000001-000001", directory=tmp_path)
+    assert not (tmp_path / "old/epoch-2.pt").exists()
+    assert line("pull", uri, "none", "--snapshot", "000009-000001", directory=tmp_path).returncode == 65
+    assert line("pull", uri, "none", "--checkpoint", "nope", directory=tmp_path).returncode == 65
+
+    assert line("verify", uri, "--all", directory=tmp_path).stdout == "000001-000001  ok\n000002-000001  ok\n"
+    content = tmp_path / "store/epoch-2.pt"
+    status = content.stat()
+    with content.open("r+b") as file:
+        file.write(b"X")
+    os.utime(content, ns=(status.st_atime_ns, status.st_mtime_ns))
+    damaged = line("verify", uri, "--json", directory=tmp_path)
+    assert damaged.returncode == 65
+    report = json.loads(damaged.stdout)["snapshots"][0]
+    assert not report["ok"]
+    assert "CRC64NVME" in report["problems"][0]
+
+
+def test_names_in_a_bucket_cannot_move_the_cursor(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/\x1b[2Jevil").write_text("x")
+    shown = line("ls", f"file://{tmp_path}/store", directory=tmp_path).stdout
+    assert "\x1b" not in shown
+    assert "evil" in shown
+
+
+def test_the_outputs_are_packed_and_stored_when_the_script_ends_well(start: Start) -> None:
+    import tarfile
+
+    run = start(
+        "sh",
+        "-c",
+        "echo w > $SM_MODEL_DIR/model.bin; echo d > $SM_OUTPUT_DATA_DIR/metrics.json",
+        environ={"OUTPUT_S3_URI": None},
+    )
+    assert run.exit_code() == 0
+    out = run.store.parent / "out"
+    script = "echo w > $SM_MODEL_DIR/model.bin; echo d > $SM_OUTPUT_DATA_DIR/metrics.json; exit $CODE"
+    failed = start("sh", "-c", script, environ={"OUTPUT_S3_URI": f"file://{out}", "CODE": "3"}, machine="two")
+    assert failed.exit_code() == 3
+    assert not (out / "model.tar.gz").exists()
+    good = start("sh", "-c", script, environ={"OUTPUT_S3_URI": f"file://{out}", "CODE": "0"}, machine="three")
+    assert good.exit_code() == 0, good.log
+    with tarfile.open(out / "model.tar.gz") as archive:
+        assert archive.getnames() == ["model.bin"]
+    with tarfile.open(out / "output.tar.gz") as archive:
+        assert archive.getnames() == ["metrics.json"]
+
+
+def test_a_script_that_ended_well_whose_outputs_cannot_be_stored_is_an_alarm(start: Start, tmp_path: Path) -> None:
+    run = start("sh", "-c", "echo w > $SM_MODEL_DIR/m", environ={"OUTPUT_S3_URI": f"file://{tmp_path}/not/mounted"})
+    assert run.exit_code() == 74
+    assert "outputs were not stored" in run.log

@@ -1,0 +1,125 @@
+"""How to reach an S3 bucket, as the environment says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment
+
+from holdfast.errors import ConfigError
+
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
+
+# The domains of the AWS partitions by the beginning of their regions' names; everything else is amazonaws.com.
+_DOMAINS = (
+    ("cn-", "amazonaws.com.cn"),
+    ("eusc-", "amazonaws.eu"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("us-isof-", "csp.hci.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticKeys:
+    """Credentials that the environment states. Kept out of `repr`, and so out of logs and tracebacks."""
+
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    token: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """How to reach S3.
+
+    Attributes:
+        endpoint: URL of an S3-compatible server, addressed in path style; None for AWS.
+        region: None: what the AWS configuration files say, else us-east-1.
+        keys: credentials from the environment; None: whatever the AWS credentials chain finds.
+        ca_bundle: file with the certificates to trust; None for the system's.
+        proxies: URL of the proxy, by the scheme of the endpoint.
+        no_proxy: hosts that are reached without a proxy, as NO_PROXY states them.
+        connect_seconds: longest time for a connection to be made.
+        read_seconds: longest silence of the server, and longest time for it to take one piece of a body.
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    keys: StaticKeys | None = None
+    ca_bundle: str | None = None
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    no_proxy: str = ""
+    connect_seconds: float = 5.0
+    read_seconds: float = 60.0
+
+    def proxy_for(self, url: str) -> str | None:
+        """Return the proxy for a URL, None for none."""
+        parts = urlsplit(url)
+        if self.no_proxy and proxy_bypass_environment(parts.netloc, {"no": self.no_proxy}):
+            return None
+        return self.proxies.get(parts.scheme)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the requests for a bucket go.
+
+    Attributes:
+        origin: scheme, host and port.
+        path: what stands before the slash and the key; empty when the bucket is in the host's name.
+    """
+
+    origin: str
+    path: str
+
+
+def from_environ(environ: Mapping[str, str]) -> S3Settings:
+    """Read the settings from the environment. What is empty counts as not set.
+
+    Raises:
+        ConfigError: the endpoint is not a URL.
+    """
+
+    def first(*names: str) -> str | None:
+        return next((environ[name] for name in names if environ.get(name)), None)
+
+    access, secret = first("AWS_ACCESS_KEY_ID"), first("AWS_SECRET_ACCESS_KEY")
+    keys = StaticKeys(access, secret, first("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")) if access and secret else None
+    # HTTP_PROXY in capitals is left out as elsewhere: a web server would set it from a header named Proxy.
+    found = {"http": first("http_proxy", "all_proxy"), "https": first("https_proxy", "HTTPS_PROXY", "all_proxy")}
+    endpoint_name = next((name for name in ENDPOINT_VARIABLES if environ.get(name)), None)
+    return S3Settings(
+        endpoint=_endpoint(environ[endpoint_name], endpoint_name) if endpoint_name else None,
+        region=first("AWS_REGION", "AWS_DEFAULT_REGION"),
+        keys=keys,
+        ca_bundle=first("AWS_CA_BUNDLE", "SSL_CERT_FILE"),
+        proxies={scheme: url if "//" in url else f"http://{url}" for scheme, url in found.items() if url},
+        no_proxy=first("no_proxy", "NO_PROXY") or "",
+    )
+
+
+def _endpoint(url: str, name: str) -> str:
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        # The value is not repeated: it may hold a password.
+        raise ConfigError(f"{name} must be http://HOST:PORT or https://HOST:PORT, without a user name, '?' and '#'")
+    return url.strip().rstrip("/")
+
+
+def address(settings: S3Settings, bucket: str, region: str) -> Address:
+    """Return where requests for a bucket go.
+
+    On AWS the bucket is part of the host's name, unless it has a dot (the certificate does not cover it) or capitals or
+    underscores (a host's name has none).
+    """
+    if settings.endpoint:
+        parts = urlsplit(settings.endpoint)
+        return Address(f"{parts.scheme}://{parts.netloc}", f"{parts.path}/{bucket}")
+    domain = next((domain for start, domain in _DOMAINS if region.startswith(start)), "amazonaws.com")
+    host = f"s3.{region}.{domain}"
+    if "." in bucket or "_" in bucket or bucket != bucket.lower():
+        return Address(f"https://{host}", f"/{bucket}")
+    return Address(f"https://{bucket}.{host}", "")

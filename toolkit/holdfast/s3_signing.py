@@ -1,0 +1,131 @@
+"""Credentials and signatures, by botocore: the whole AWS credentials chain, without a botocore client.
+
+A client would cost 200 ms of start and 15 MiB; the chain and the signer are what holdfast needs of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    MetadataRetrievalError,
+)
+
+from holdfast.errors import AccessDeniedError, StoreError, TransientStoreError
+
+if TYPE_CHECKING:
+    from botocore.session import Session
+
+    from holdfast.s3_settings import S3Settings
+
+_ASKS_OF_METADATA = "3"
+_DEFAULT_REGION = "us-east-1"
+
+# The body's CRC64NVME is a signed header, so the body need not be hashed again with SHA-256 (0.6 s of CPU per GiB).
+_UNSIGNED_BODY = SimpleNamespace(s3={"payload_signing_enabled": False})
+
+
+class Signer:
+    """Signs requests with the credentials that are valid at that moment.
+
+    Nothing is looked up before the first request; the credentials are refreshed by botocore when they are about to end.
+    """
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._credentials: Credentials | None = None
+        # At level DEBUG botocore logs what it signs, session tokens included.
+        logging.getLogger("botocore.auth").setLevel(logging.INFO)
+
+    def region(self) -> str:
+        """Return the region to begin with."""
+        if self._settings.region or self._settings.keys:
+            return self._settings.region or _DEFAULT_REGION
+        try:
+            with self._lock:
+                found = self._open_session().get_config_variable("region")
+        except BotoCoreError as error:
+            raise _credentials_error(error) from error
+        return str(found or _DEFAULT_REGION)
+
+    def sign(self, method: str, url: str, headers: Mapping[str, str], region: str) -> dict[str, str]:
+        """Return the headers of a request with its signature.
+
+        Args:
+            method: GET, PUT, …
+            url: with path and query percent-encoded as they will be sent.
+            headers: what the request carries.
+            region: of the bucket.
+
+        Raises:
+            AccessDeniedError: there are no credentials, or those found cannot be used.
+            TransientStoreError: the place that gives them out did not answer.
+        """
+        request = AWSRequest(method=method, url=url, headers=dict(headers))
+        request.context["client_config"] = _UNSIGNED_BODY
+        S3SigV4Auth(self._frozen(), "s3", region).add_auth(request)
+        return dict(request.headers.items())
+
+    def renew(self) -> None:
+        """Forget the credentials: the next request asks the chain again."""
+        with self._lock:
+            self._credentials = self._session = None
+
+    def _frozen(self) -> ReadOnlyCredentials:
+        try:
+            with self._lock:
+                if self._credentials is None:
+                    self._credentials = self._find()
+                credentials = self._credentials
+            return credentials.get_frozen_credentials()
+        except (BotoCoreError, ClientError, ValueError) as error:
+            raise _credentials_error(error) from error
+
+    def _find(self) -> Credentials:
+        keys = self._settings.keys
+        if keys is not None:
+            return Credentials(keys.access_key, keys.secret_key, keys.token)
+        found: Any = self._open_session().get_credentials()
+        if found is None:
+            raise AccessDeniedError(
+                "no AWS credentials were found: give the machine, task or pod a role, or set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (in a container on EC2 the metadata hop limit must be 2)"
+            )
+        credentials: Credentials = found
+        return credentials
+
+    def _open_session(self) -> Session:
+        """Return botocore's session, which reads AWS's own variables and files; called with the lock held."""
+        if self._session is None:
+            from botocore.session import get_session  # noqa: PLC0415 - 30 ms that keys in the environment do without
+
+            self._session = get_session({"metadata_service_num_attempts": _METADATA_ATTEMPTS})
+        return self._session
+
+
+# As botocore defines it, but three attempts instead of one: a role must not go missing because a busy machine is slow.
+_METADATA_ATTEMPTS = ("metadata_service_num_attempts", "AWS_METADATA_SERVICE_NUM_ATTEMPTS", _ASKS_OF_METADATA, int)
+
+
+def _credentials_error(error: Exception) -> StoreError:
+    if isinstance(error, ClientError):
+        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        return AccessDeniedError(f"AWS refused to give out credentials ({code}): check the role and who may assume it")
+    if isinstance(error, CredentialRetrievalError | MetadataRetrievalError | HTTPClientError):
+        return TransientStoreError(f"the AWS credentials could not be fetched ({error})")
+    return AccessDeniedError(
+        f"the AWS credentials cannot be used ({error}): check AWS_PROFILE and the AWS configuration"
+    )
