@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import holdfast
 import torch
 from torch import nn
+
+import holdfast
 
 ARMS = 3
 INTERRUPTED = 128 + signal.SIGTERM

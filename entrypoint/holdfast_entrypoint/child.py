@@ -46,6 +46,11 @@ class Child:
             raise CommandError(f"{command[0]!r} cannot be executed: {error.strerror}", 126) from error
         self.exit_code: int | None = None
         """The script's exit code, 128+n when signal n ended it; None while it runs."""
+        self.killed_at: float | None = None
+        """When the process that went last was ended by a signal, by the monotonic clock; None when it ended by itself.
+
+        The last one counts, because a wrapper (`sh -c`) dies of the SIGTERM that the script in it handles.
+        """
         self._process = process
         self._signalled: set[int] = set()
 
@@ -58,10 +63,11 @@ class Child:
                 return
             if pid == 0:
                 return
+            code = os.waitstatus_to_exitcode(status)
             if pid == self._process.pid:
-                code = os.waitstatus_to_exitcode(status)
                 self._process.returncode = code
                 self.exit_code = 128 - code if code < 0 else code
+            self.killed_at = time.monotonic() if code < 0 else None
 
     def signal(self, number: Signals) -> None:
         """Send a signal once to each process group that is ours to reach.

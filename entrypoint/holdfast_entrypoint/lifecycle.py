@@ -10,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from holdfast.opening import open_store
-
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.location import Location
 from holdfast.metadata import MetadataClient
 from holdfast.notices import NoticeWatcher
+from holdfast.opening import open_store
 from holdfast.store import Store
 from holdfast.watch import Watcher
 from holdfast_entrypoint import environment, outputs, signals
@@ -209,7 +208,7 @@ class _Life:
         if self._watcher.error is not None:
             self._start_watcher()  # a fresh thread: what ended the old one may have been of the moment
         watcher, syncer = self._watcher, self._prepared.syncer
-        watcher.finish(self.interruption.seconds_left)
+        watcher.finish(self.interruption.seconds_left, killed_at=self.supervisor.script_killed_at)
         while watcher.is_alive() and not self._out_of_time():
             self.supervisor.handle()
         self.report.bytes_uploaded, self.report.snapshots = syncer.uploaded, syncer.snapshots

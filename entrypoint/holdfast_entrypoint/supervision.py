@@ -47,6 +47,8 @@ class Supervisor:
         """Signals and notices; None wakes the loop without saying anything."""
         self.script_was_stopped = False
         """Whether the script was running when it was told to stop."""
+        self.script_killed_at: float | None = None
+        """When a signal ended the script, by the monotonic clock; None when it ended by itself, however it was asked."""
         self._interruption = interruption
         self._stop_signal = stop_signal
         self._flush_seconds = flush_seconds
@@ -97,6 +99,7 @@ class Supervisor:
             self.handle(_IDLE)
             child.reap()
             if child.exit_code is not None and not self.script_was_stopped:
+                self.script_killed_at = child.killed_at
                 self._end_leftovers(child)
                 return
         while child.alive():
@@ -108,6 +111,7 @@ class Supervisor:
             child.reap()
             child.signal_orphans(self._stop_signal)
         child.kill()
+        self.script_killed_at = child.killed_at
 
     def _end_leftovers(self, child: Child) -> None:
         """End what the script started and left behind, as the end of a container's PID 1 would."""

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import docker
 import pytest
-from botocore.client import Config
-from botocore.exceptions import ClientError, EndpointConnectionError
 from docker.errors import DockerException
-from tests.images.containers import Containers, ObjectServer, free_port
+from examples.demo.object_server import ObjectServer, serve_objects
+from tests.images.containers import Containers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,31 +50,7 @@ def containers(engine: docker.DockerClient, image: str) -> Iterator[Containers]:
 
 
 @pytest.fixture(scope="session")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
-    """An S3 server on loopback, a process of its own, with an empty bucket."""
-    port = free_port()
-    with (tmp_path_factory.mktemp("moto") / "log").open("wb") as log:
-        command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    server = ObjectServer(f"http://127.0.0.1:{port}", "training")
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-    give_up = time.monotonic() + 60
-    while True:
-        try:
-            client.create_bucket(Bucket=server.bucket)
-            break
-        except (EndpointConnectionError, ClientError):
-            assert time.monotonic() < give_up, "moto's server did not come up"
-            assert process.poll() is None, "moto's server ended"
-            time.sleep(0.1)
-    yield server
-    client.close()
-    process.terminate()
-    process.wait(timeout=30)
+def objects() -> Iterator[ObjectServer]:
+    """An S3 server on loopback, a process of its own."""
+    with serve_objects() as server:
+        yield server

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import socket
 import tarfile
 import time
 from dataclasses import dataclass
@@ -27,25 +26,6 @@ class Ended:
     code: int
     out: str
     err: str
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectServer:
-    """An S3 server that containers on the host's network reach."""
-
-    endpoint: str
-    bucket: str
-
-    def environment(self, prefix: str) -> dict[str, str]:
-        """Return what a container needs to keep its checkpoints there."""
-        return {
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_ENDPOINT_URL_S3": self.endpoint,
-            "CHECKPOINT_S3_URI": f"s3://{self.bucket}/{prefix}",
-        }
 
 
 class Containers:
@@ -113,10 +93,3 @@ def read_json(container: Container, path: str) -> dict[str, Any]:
         value = json.loads(content.read())
     assert isinstance(value, dict)
     return value
-
-
-def free_port() -> int:
-    """Return a port on loopback that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

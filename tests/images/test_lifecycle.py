@@ -7,7 +7,8 @@ from pathlib import Path
 
 import docker
 import pytest
-from tests.images.containers import Containers, ObjectServer, ended, read_json, wait_for_line
+from examples.demo.object_server import ObjectServer
+from tests.images.containers import Containers, ended, read_json, wait_for_line
 
 pytestmark = pytest.mark.docker
 
@@ -32,10 +33,16 @@ while True:
 """
 
 
+def keeping(objects: ObjectServer) -> dict[str, str]:
+    """Return the environment of a container that keeps its checkpoints under a prefix of its own."""
+    place = {"CHECKPOINT_S3_URI": f"s3://{objects.bucket}/{uuid.uuid4().hex}", "AWS_EC2_METADATA_DISABLED": "true"}
+    return {**objects.environment, **place}
+
+
 def test_a_stopped_container_hears_it_flushes_and_is_resumed_by_the_next(
     containers: Containers, objects: ObjectServer
 ) -> None:
-    environment = objects.environment(f"stop-{uuid.uuid4().hex}") | {
+    environment = keeping(objects) | {
         "SAGEMAKER_PROGRAM": "train.py",
         "HOLDFAST_REPORT_FILE": "/tmp/report.json",
     }
@@ -90,7 +97,7 @@ FIND = ["run", "--", "find", "/tmp", "-name", "imported-by-*"]
 
 @pytest.mark.parametrize("name", ["queue", "logging", "boto3", "holdfast", "holdfast_entrypoint", "sitecustomize"])
 def test_pid_1_imports_nothing_of_the_users(containers: Containers, objects: ObjectServer, name: str) -> None:
-    environment = objects.environment(f"shadow-{uuid.uuid4().hex}") | {"PYTHONPATH": "/opt/ml/code"}
+    environment = keeping(objects) | {"PYTHONPATH": "/opt/ml/code"}
     end = containers.run(*FIND, files={f"{name}.py": MARKER}, environment=environment, network_mode="host")
     assert (end.code, end.out) == (0, ""), end.err
 

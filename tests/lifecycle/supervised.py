@@ -103,13 +103,30 @@ class Supervised:
 
     def wait_for(self, path: str) -> None:
         """Wait until the script has made a file in its checkpoint directory."""
-        wait_until((self.checkpoints / path).exists, f"{path} is there; the log says:\n{self.log}")
+        self._wait((self.checkpoints / path).exists, f"{path} is there")
 
     def wait_for_output(self, text: str) -> None:
-        wait_until(lambda: text.encode() in self.stdout, f"the script prints {text!r}; the log says:\n{self.log}")
+        self._wait(lambda: text.encode() in self.stdout, f"the script prints {text!r}")
 
     def wait_for_log(self, text: str) -> None:
-        wait_until(lambda: text in self.log, f"the log says {text!r}")
+        self._wait(lambda: text in self.log, f"the log says {text!r}")
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        ended: list[int] = []
+
+        def over() -> bool:
+            if condition():
+                return True
+            if ended:
+                raise AssertionError(f"it ended with {ended[0]} before {what}; the log says:\n{self.log}")
+            ended.extend(code for code in [self.process.poll()] if code is not None)
+            return False
+
+        try:
+            wait_until(over, what)
+        except AssertionError as error:
+            error.add_note(self.log)
+            raise
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         os.kill(self.pid, number)

@@ -105,10 +105,62 @@ def test_a_script_that_ends_by_itself_gives_its_own_exit_code(code: int, start: 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM])
 def test_a_script_that_dies_of_a_signal_gives_128_and_the_signal(number: signal.Signals, start: Start) -> None:
-    body = "import os, pathlib, sys; (pathlib.Path(os.environ['SM_CHECKPOINT_DIR']) / 'a').write_text('x'); os.kill(os.getpid(), int(sys.argv[1]))"
+    body = "import os, sys, holdfast\nwith holdfast.save(holdfast.checkpoint_dir() / 'a') as t: t.write_text('x')\nos.kill(os.getpid(), int(sys.argv[1]))"
     run = start(*python(body, str(int(number))))
     assert run.exit_code() == 128 + number
     assert run.stored() == {"a": b"x"}
+
+
+HALF = """
+import os, pathlib, signal, sys, time
+import holdfast
+directory = pathlib.Path(os.environ["SM_CHECKPOINT_DIR"])
+(directory / "last.pt").write_bytes(b"whole")
+(directory / "step-1").mkdir()
+(directory / "step-1/a").write_bytes(b"1")
+time.sleep(3)  # all of it is quiet and committed
+with holdfast.save(directory / "renamed.pt") as temporary:
+    temporary.write_bytes(b"whole")
+(directory / "step-1/a").write_bytes(b"2")  # and b never comes
+with open(directory / "last.pt", "wb") as file:
+    file.write(b"ha")
+    file.flush()
+    print("writing", flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_was_being_written_when_the_script_was_killed_is_not_taken(number: signal.Signals, start: Start) -> None:
+    run = start(*python(HALF))
+    run.wait_for_output("writing")
+    if number == signal.SIGTERM:
+        run.signal()  # the script has no handler: it dies in the middle of the file
+        assert run.exit_code() == 143
+    else:
+        script = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()[0]
+        os.kill(int(script), number)  # as the kernel does when memory runs out
+        assert run.exit_code() == 137
+    assert run.stored() == {"last.pt": b"whole", "step-1/a": b"1", "renamed.pt": b"whole"}, run.log
+    assert "last.pt was being written when the script was killed" in run.log
+    assert "step-1 was being written when the script was killed" in run.log
+
+
+def test_what_a_handler_writes_under_a_shell_that_dies_first_is_taken(start: Start) -> None:
+    code = WRITES_ON_SIGTERM.replace(
+        "os._exit(code)", "time.sleep(0.5); (directory / 'd').mkdir(); (directory / 'd/x').touch(); os._exit(code)"
+    )
+    run = start(
+        "sh",
+        "-c",
+        'python -c "$0" 0; true',
+        code,
+        environ={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
+    run.wait_for("ready")
+    run.signal()
+    assert run.exit_code() == 143
+    assert run.stored().keys() == {"ready", "last.pt", "d/x"}, run.log
 
 
 def test_sigterm_just_before_the_script_would_have_ended_loses_nothing(start: Start) -> None:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from holdfast.checksum import crc64nvme
-from holdfast.errors import FileChangedError, PermanentStoreError, StoreError, TransientStoreError
+from holdfast.errors import (
+    AccessDeniedError,
+    FileChangedError,
+    PermanentStoreError,
+    StoreError,
+    TransientStoreError,
+)
 from holdfast.store import Part
 
 PIECE = 1 << 20
@@ -26,9 +33,21 @@ _ADVICE = {
 
 def os_error(error: OSError, path: Path, doing: str) -> StoreError:
     """Return what an operating system error on `path` means for the one who was `doing` something there."""
-    reason = error.strerror or str(error)
-    kind = TransientStoreError if error.errno in _TRANSIENT else PermanentStoreError
-    return kind(f"cannot {doing} {path}: {reason}{_ADVICE.get(error.errno or 0, '')}")
+    said = f"cannot {doing} {path}: {error.strerror or error}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return AccessDeniedError(f"{said}; allow user {os.geteuid()} to do so")
+    if error.errno in _TRANSIENT:
+        return TransientStoreError(said)
+    return PermanentStoreError(said + _ADVICE.get(error.errno or 0, ""))
+
+
+@contextmanager
+def os_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turn the operating system's errors about `path` into ours; the arguments are those of `os_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise os_error(error, path, doing) from error
 
 
 def pieces(part: Part) -> Iterator[memoryview]:
@@ -53,6 +72,22 @@ def pieces(part: Part) -> Iterator[memoryview]:
         raise FileChangedError(f"{what} became shorter while it was being stored")
 
 
+def write_part(part: Part, descriptor: int, path: Path, offset: int) -> None:
+    """Write the bytes of a part to an open file, from `offset` on; `path` is for the messages.
+
+    Raises:
+        FileChangedError: as `pieces`.
+        StoreError: the part cannot be read, or the file not be written.
+    """
+    for piece in pieces(part):
+        rest = piece
+        with os_errors(path, "write"):
+            while rest:
+                written = os.pwrite(descriptor, rest, offset)
+                offset += written
+                rest = rest[written:]
+
+
 def _from_memory(source: bytes, part: Part) -> Iterator[memoryview]:
     view = memoryview(source)[part.offset : part.offset + part.size]
     for start in range(0, len(view), PIECE):
@@ -70,10 +105,8 @@ def _from_file(path: Path, part: Part) -> Iterator[memoryview]:
         view = memoryview(bytearray(min(PIECE, part.size)))
         position, end = part.offset, part.offset + part.size
         while position < end:
-            try:
+            with os_errors(path, "read"):
                 got = os.preadv(descriptor, [view[: end - position]], position)
-            except OSError as error:
-                raise os_error(error, path, "read") from error
             if got == 0:
                 return
             position += got

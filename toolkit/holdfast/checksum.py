@@ -20,8 +20,7 @@ def crc64nvme(data: Bytes, previous: int = 0) -> int:
 
 
 def combine(first: int, second: int, second_size: int) -> int:
-    """Return the checksum of two ranges, one after the other, from the checksum of each and the size of the second in
-    bytes."""
+    """Return the checksum of two adjoining ranges from the checksum of each; `second_size` is in bytes."""
     return int(checksums.combine_crc64nvme(first, second, second_size))
 
 

@@ -39,8 +39,7 @@ class Checksums:
 
 
 def part_size(size: int) -> int:
-    """Return the bytes in each part (but the last) of a file of `size` bytes: whole MiB, 16 at least, 10,000 parts at
-    most."""
+    """Return the bytes in each part but the last of a file of `size` bytes: whole MiB, 16 of them at least."""
     return max(PART_SIZE, -(-size // (MOST_PARTS * MIB)) * MIB)
 
 

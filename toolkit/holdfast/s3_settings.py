@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment
 
 from holdfast.errors import ConfigError
 
@@ -58,8 +57,11 @@ class S3Settings:
     def proxy_for(self, url: str) -> str | None:
         """Return the proxy for a URL, None for none."""
         parts = urlsplit(url)
-        if self.no_proxy and proxy_bypass_environment(parts.netloc, {"no": self.no_proxy}):
-            return None
+        host = parts.hostname or ""
+        for entry in self.no_proxy.split(","):
+            name = entry.strip().lower().removeprefix("*").removeprefix(".")
+            if entry.strip() == "*" or (name and (host == name or host.endswith(f".{name}") or parts.netloc == name)):
+                return None
         return self.proxies.get(parts.scheme)
 
 

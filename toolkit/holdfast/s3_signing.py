@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     from holdfast.s3_settings import S3Settings
 
-_ASKS_OF_METADATA = "3"
+
+# As botocore defines it, but three attempts instead of one: a role must not go missing because a busy machine is slow.
+_METADATA_ATTEMPTS = ("metadata_service_num_attempts", "AWS_METADATA_SERVICE_NUM_ATTEMPTS", 3, int)
 _DEFAULT_REGION = "us-east-1"
 
 # The body's CRC64NVME is a signed header, so the body need not be hashed again with SHA-256 (0.6 s of CPU per GiB).
@@ -114,10 +116,6 @@ class Signer:
 
             self._session = get_session({"metadata_service_num_attempts": _METADATA_ATTEMPTS})
         return self._session
-
-
-# As botocore defines it, but three attempts instead of one: a role must not go missing because a busy machine is slow.
-_METADATA_ATTEMPTS = ("metadata_service_num_attempts", "AWS_METADATA_SERVICE_NUM_ATTEMPTS", _ASKS_OF_METADATA, int)
 
 
 def _credentials_error(error: Exception) -> StoreError:

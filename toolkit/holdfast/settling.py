@@ -13,6 +13,7 @@ class _Seen:
     state: FileState | None
     changed_at: float
     closed: bool
+    renamed: bool = False
 
 
 class Settling:
@@ -41,9 +42,14 @@ class Settling:
         self._touch(path, now, closed=False)
 
     def closed(self, path: str, now: float) -> None:
-        """Note that a writer closed the file, or that it was renamed into place."""
+        """Note that a writer closed the file."""
         self._open.discard(path)
         self._touch(path, now, closed=True)
+
+    def renamed(self, path: str, now: float) -> None:
+        """Note that the file was renamed to this path: whoever does that has finished it."""
+        self.closed(path, now)
+        self._seen[path].renamed = True
 
     def gone(self, path: str) -> None:
         """Note that the file was deleted or renamed away."""
@@ -83,6 +89,14 @@ class Settling:
                 if left > 0:
                     waiting[path] = left
         return waiting
+
+    def cut_off(self, paths: Iterable[str], killed_at: float) -> list[str]:
+        """Return those of `paths` that were not settled when their writer was killed: they may be half of something.
+
+        The kernel closes what a killed process had open, so a file whose closing was seen just then may have been open.
+        """
+        renamed = {path for path, seen in self._seen.items() if seen.renamed}
+        return sorted(self.unsettled(set(paths) - renamed, killed_at))
 
     def _touch(self, path: str, now: float, *, closed: bool) -> None:
         self._seen[path] = _Seen(None, now, closed)

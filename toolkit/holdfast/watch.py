@@ -8,7 +8,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from watchdog.events import (
@@ -39,6 +39,7 @@ _LEAST_PAUSE = 0.1
 _LONGEST_BACKOFF = 60.0
 _COMMIT_SECONDS = 1.0
 _FINAL_TRIES = 3
+_EVENT_DELAY = 0.6  # watchdog holds events for half a second, to find the two halves of a rename
 
 
 class Watcher(threading.Thread):
@@ -69,6 +70,7 @@ class Watcher(threading.Thread):
         self._events: queue.SimpleQueue[FileSystemEvent | None] = queue.SimpleQueue()
         self._finishing = threading.Event()
         self._seconds_left: Callable[[], float] = lambda: math.inf
+        self._killed_at: float | None = None
         self._hurry = threading.Event()
         self._dirty_since: float | None = None
         self._last_scan = -SAFETY_SCAN
@@ -80,14 +82,17 @@ class Watcher(threading.Thread):
         self._hurry.set()
         self._events.put(None)
 
-    def finish(self, seconds_left: Callable[[], float]) -> None:
+    def finish(self, seconds_left: Callable[[], float], *, killed_at: float | None = None) -> None:
         """Make one last pass over everything, settled or not, and end. The script must have ended.
 
         Args:
+            killed_at: when a signal ended the script, by the monotonic clock: checkpoints that were not settled then are
+                not taken, what the last snapshot has of them stays. None: it ended by itself, and all is taken.
             seconds_left: until everything must be durable; infinity when there is no hurry, and that may change on
                 the way.
         """
         self._seconds_left = seconds_left
+        self._killed_at = killed_at
         self._finishing.set()
         self._events.put(None)
 
@@ -147,7 +152,7 @@ class Watcher(threading.Thread):
             self._settling.closed(path, now)
         elif isinstance(event, FileMovedEvent):
             self._settling.gone(path)
-            self._settling.closed(self._relative(event.dest_path), now)
+            self._settling.renamed(self._relative(event.dest_path), now)
         elif isinstance(event, FileDeletedEvent):
             self._settling.gone(path)
         self._dirty_since = self._dirty_since or now
@@ -195,7 +200,7 @@ class Watcher(threading.Thread):
         self._failures = 0
         self._report(synced)
 
-    def _timed(self, scan: Scan, held: dict[str, float]) -> Synced:
+    def _timed(self, scan: Scan, held: Collection[str]) -> Synced:
         start = time.monotonic()
         synced = self._syncer.sync(scan, held, should_stop=self._must_commit)
         took = time.monotonic() - start
@@ -213,16 +218,31 @@ class Watcher(threading.Thread):
 
     def _finish(self) -> None:
         """Store everything that is there; a file that changes now is tried again while there is time."""
+        cut_off = self._find_cut_off()
         tries = 0
         while True:
             scan = self._syncer.scan()
-            synced = self._timed(scan, {})
+            synced = self._timed(scan, cut_off)
             self._report(synced)
             tries += 1
             if not synced.unfinished or self._must_commit() or tries == _FINAL_TRIES:
                 break
             time.sleep(_LEAST_PAUSE)
         self.last = synced
+
+    def _find_cut_off(self) -> list[str]:
+        if self._killed_at is None or not self._syncer.changed(self._syncer.scan()):
+            return []
+        while (left := self._killed_at + _EVENT_DELAY - time.monotonic()) > 0:
+            self._drain(left)
+        scan = self._syncer.scan()
+        self._settling.observe(scan.files, time.monotonic())
+        cut_off = self._settling.cut_off((state.path for state in self._syncer.changed(scan)), self._killed_at)
+        for checkpoint in sorted({path.split("/", 1)[0] for path in cut_off}):
+            self._tell(
+                f"{checkpoint} was being written when the script was killed: what was committed of it before stays"
+            )
+        return cut_off
 
     def _must_commit(self) -> bool:
         """Say whether what is left of the time is needed for the commit itself."""

@@ -1,0 +1,156 @@
+"""What the entrypoint costs: seconds to the script's first instruction, and memory and CPU while nothing happens.
+
+    python -m benchmarks.start                       # on this machine
+    python -m benchmarks.start --image holdfast/base-cpu   # in containers, against `docker run` of the bare interpreter
+
+Both sides run in turn in the same run, on the same machine; quote the medians and the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FIRST_INSTRUCTION = "import time; print(time.time())"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Run moto's server with an empty bucket named `bench`; yield its endpoint."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        import boto3
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        while True:
+            try:
+                client.create_bucket(Bucket="bench")
+                break
+            except Exception:
+                if server.poll() is not None:
+                    raise
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+class Side:
+    """One way to start a script: on this machine or in a container, bare or under holdfast."""
+
+    def __init__(self, name: str, image: str | None, environ: dict[str, str], *, bare: bool) -> None:
+        self.name = name
+        self.seconds: list[float] = []
+        self._image = image
+        self._environ = environ
+        self._bare = bare
+
+    def line(self, script: Sequence[str], base: str) -> tuple[list[str], dict[str, str]]:
+        environ = {**self._environ, "AWS_EC2_METADATA_DISABLED": "true"}
+        if self._image is None:
+            supervisor = [] if self._bare else [sys.executable, "-I", "-u", "-m", "holdfast_entrypoint", "run", "--"]
+            return [*supervisor, sys.executable, *script], {**os.environ, **environ, "SAGEMAKER_BASE_DIR": base}
+        options = ["docker", "run", "--rm", "--network", "host"]
+        for name, value in environ.items():
+            options += ["-e", f"{name}={value}"]
+        if self._bare:
+            return [*options, "--entrypoint", "/opt/venv/bin/python", self._image, *script], dict(os.environ)
+        return [*options, self._image, "python", *script], dict(os.environ)
+
+    def time_once(self) -> None:
+        with tempfile.TemporaryDirectory() as base:
+            line, environ = self.line(["-c", FIRST_INSTRUCTION], base)
+            begin = time.time()
+            done = subprocess.run(line, env=environ, capture_output=True, text=True, check=True)
+            self.seconds.append(float(done.stdout) - begin)
+
+
+def idle(environ: dict[str, str], seconds: float) -> dict[str, float]:
+    """Return the resident MiB and the share of one core that an idle supervisor takes, with a checkpoint stored."""
+    side = Side("idle", None, environ, bare=False)
+    with tempfile.TemporaryDirectory() as base:
+        script = (
+            "import os, pathlib, time; pathlib.Path(os.environ['SM_CHECKPOINT_DIR'], 'a').write_text('x'); time.sleep(1000)"
+        )
+        line, variables = side.line(["-c", script], base)
+        # Metadata that answers "no notice" is what costs an idle supervisor its CPU; the demo's server gives it.
+        from examples.demo.imds import MetadataServer
+
+        with MetadataServer() as metadata:
+            variables |= {"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.endpoint}
+            process = subprocess.Popen(line, env=variables, stderr=subprocess.DEVNULL)
+            time.sleep(8)
+            before, start = _cpu(process.pid), time.monotonic()
+            time.sleep(seconds)
+            share = (_cpu(process.pid) - before) / (time.monotonic() - start)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            process.terminate()
+            process.wait()
+    resident = int(status.split("VmRSS:")[1].split()[0]) / 1024
+    return {"resident_mib": round(resident, 1), "percent_of_a_core": round(100 * share, 4)}
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of CPU from /proc/PID/schedstat of every thread: nanoseconds, where stat only counts ticks."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", help="measure `docker run` of this image instead of processes")
+    parser.add_argument("--runs", type=int, default=11)
+    parser.add_argument("--idle", type=float, default=60, help="seconds to watch an idle supervisor; 0: do not")
+    options = parser.parse_args()
+    results: dict[str, Any] = {}
+    with s3_server() as endpoint:
+        s3 = {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": endpoint, "CHECKPOINT_S3_URI": "s3://bench/empty"}
+        sides = [
+            Side("bare interpreter", options.image, {}, bare=True),
+            Side("holdfast, supervise only", options.image, {}, bare=False),
+            Side("holdfast, empty S3 prefix", options.image, s3, bare=False),
+        ]
+        for number in range(options.runs + 1):
+            for side in sides:
+                side._environ = {**side._environ, **({"CHECKPOINT_S3_URI": f"s3://bench/{number}"} if "S3" in side.name else {})}
+                side.time_once()
+        bare = statistics.median(sides[0].seconds[1:])
+        for side in sides:
+            middle = statistics.median(side.seconds[1:])  # the first warms the caches
+            results[side.name] = {
+                "median_seconds": round(middle, 3),
+                "more_than_bare_ms": round(1000 * (middle - bare)),
+                "ratio": round(middle / bare, 2),
+            }
+        if options.idle and options.image is None:
+            results["idle"] = idle({**s3, "CHECKPOINT_S3_URI": "s3://bench/idle"}, options.idle)
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Where a directory store keeps what, and how a file becomes an object."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from holdfast.body import os_error, os_errors
+from holdfast.errors import AlreadyExistsError, NoBucketError, PermanentStoreError
+
+OWN = ".holdfast/"
+RESERVED = (f"{OWN}tmp/", f"{OWN}metadata/", f"{OWN}uploads/")
+"""What a file system cannot do by itself is kept at these keys; they name no objects."""
+
+
+def etag_of(state: os.stat_result) -> str:
+    """Return the name of a file's content: another file at the path, or another write to it, has another one."""
+    return f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"'
+
+
+class Layout:
+    """The files of a directory store.
+
+    Args:
+        root: the directory of the store.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, key: str) -> Path:
+        """Return where the object of a key lies.
+
+        Raises:
+            PermanentStoreError: the key cannot be the name of a file below the root.
+        """
+        segments = key.split("/")
+        if any(segment in ("", ".", "..") for segment in segments) or "\0" in key:
+            raise PermanentStoreError(f"{key!r} cannot be the name of a file below {self.root}")
+        if f"{key}/".startswith(RESERVED):
+            raise PermanentStoreError(f"{key!r} is where the store {self.root} keeps its own files")
+        path = self.root / key
+        if len(segments) > 1 and not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(self.root)):
+            raise PermanentStoreError(f"{key!r} leads out of {self.root} by a symbolic link")
+        return path
+
+    def new_temporary(self) -> Path:
+        """Return a path for a file on its way, in a directory that exists."""
+        directory = self.root / OWN / "tmp"
+        self.make_directories(directory)
+        return directory / secrets.token_hex(8)
+
+    def make_directories(self, directory: Path) -> None:
+        """Make a directory below the root, and the root itself where only its last component is missing.
+
+        Raises:
+            NoBucketError: the directory that the root should be in does not exist.
+        """
+        missing = []
+        while not directory.is_dir():
+            if directory == self.root and not directory.parent.is_dir():
+                raise NoBucketError(f"there is no directory {directory.parent}: mount or create it, or correct the URI")
+            missing.append(directory)
+            directory = directory.parent
+        for path in reversed(missing):
+            with os_errors(path, "create"):
+                path.mkdir(exist_ok=True)
+                _sync_directory(path.parent)
+
+    def publish(self, file: Path, key: str, metadata: Mapping[str, str] | None, *, only_if_absent: bool) -> str:
+        """Make a synced file the object of a key, in one step, and return its ETag. The file's own name may stay.
+
+        Raises:
+            AlreadyExistsError: `only_if_absent` and the key is taken.
+        """
+        target = self.path(key)
+        self.make_directories(target.parent)
+        with os_errors(file, "look at"):
+            etag = etag_of(file.lstat())
+        self._write_metadata(key, etag, metadata or {})
+        before = None
+        try:
+            if only_if_absent:
+                _link(file, target, key)
+            else:
+                with suppress(OSError):
+                    before = etag_of(target.lstat())
+                with os_errors(target, "write"):
+                    file.replace(target)
+        except BaseException:
+            self.forget(key, etag)
+            raise
+        if before is not None:
+            self.forget(key, before)
+        with os_errors(target.parent, "sync"):
+            _sync_directory(target.parent)
+        return etag
+
+    def metadata(self, key: str, etag: str) -> dict[str, str]:
+        """Return the metadata of an object; what somebody else put there, or wrote to, has none."""
+        path = self._metadata_path(key, etag)
+        try:
+            with os_errors(path, "read"):
+                found = json.loads(path.read_bytes())["metadata"]
+                return {str(name): str(value) for name, value in found.items()}
+        except PermanentStoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return {}
+            raise
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise PermanentStoreError(
+                f"{path} is damaged: delete it, and {key!r} is an object without metadata"
+            ) from error
+
+    def forget(self, key: str, etag: str) -> None:
+        """Drop the metadata of an object that is gone."""
+        with suppress(OSError):
+            self._metadata_path(key, etag).unlink()
+
+    def _metadata_path(self, key: str, etag: str) -> Path:
+        # A name of fixed length: quoted, a long key would be longer than a file system's names may be. With the ETag
+        # in it, of two writers of one key each has its own.
+        name = hashlib.sha256(f"{key}\0{etag}".encode("utf-8", "surrogateescape")).hexdigest()
+        return self.root / OWN / "metadata" / f"{name}.json"
+
+    def _write_metadata(self, key: str, etag: str, metadata: Mapping[str, str]) -> None:
+        if not metadata:
+            return
+        path = self._metadata_path(key, etag)
+        self.make_directories(path.parent)
+        text = json.dumps({"key": key, "etag": etag, "metadata": dict(metadata)}, sort_keys=True)
+        with os_errors(path, "write"), path.open("w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _link(file: Path, target: Path, key: str) -> None:
+    try:
+        os.link(file, target, follow_symlinks=False)
+    except FileExistsError as error:
+        there = target.lstat()
+        if os.path.samestat(there, file.lstat()):
+            return  # NFS: the answer to the first try was lost
+        if stat.S_ISDIR(there.st_mode):
+            raise PermanentStoreError(
+                f"{target} is a directory: {key!r} cannot be a file beside the files in it"
+            ) from error
+        raise AlreadyExistsError(f"there is an object at {key!r} already") from error
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+            raise PermanentStoreError(
+                f"cannot link {target}: {error.strerror}; the file system needs hard links, for conditional writes"
+            ) from error
+        raise os_error(error, target, "write") from error
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
