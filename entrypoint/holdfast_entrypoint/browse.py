@@ -153,9 +153,13 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
         started=datetime.now(UTC),
     )
     with _bar("push") as (bar, note):
+
+        def sent(size: int) -> None:
+            bar.update(size)
+
         syncer = Syncer(
             store, path.parent, claimed, base=base, taken=found.plain, workers=workers,
-            clock=lambda: datetime.now(UTC), tell=note, only=path.name, progress=bar.update,
+            clock=lambda: datetime.now(UTC), tell=note, only=path.name, progress=sent,
         )  # fmt: skip
         scan = syncer.scan()
         bar.total = sum(state.size for state in syncer.changed(scan))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.location import Location
@@ -16,7 +17,6 @@ from holdfast.metadata import MetadataClient
 from holdfast.notices import NoticeWatcher
 from holdfast.opening import open_store
 from holdfast.store import Store
-from holdfast.watch import Watcher
 from holdfast_entrypoint import environment, outputs, signals
 from holdfast_entrypoint.child import Child
 from holdfast_entrypoint.commands import Command
@@ -26,6 +26,9 @@ from holdfast_entrypoint.platforms import Platform
 from holdfast_entrypoint.preparation import Prepared, prepare
 from holdfast_entrypoint.report import Report
 from holdfast_entrypoint.supervision import Supervisor
+
+if TYPE_CHECKING:
+    from holdfast.watch import Watcher
 
 INTERRUPTED, INTERRUPTED_INCOMPLETE, FLUSH_FAILED = 143, 75, 74
 _TRANSFERS = 8
@@ -185,6 +188,9 @@ class _Life:
         return Child(self._command.arguments, environ={**self._environ, **added}, directory=self._command.directory)
 
     def _start_watcher(self) -> None:
+        # Loaded when the script is running already: it costs the start nothing.
+        from holdfast.watch import Watcher  # noqa: PLC0415
+
         if self._prepared is not None:
             self._watcher = Watcher(
                 self._prepared.syncer, self._config.checkpoints, tell=self._tell, on_end=self.supervisor.wake

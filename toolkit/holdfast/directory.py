@@ -49,7 +49,7 @@ class DirectoryStore:
         except FileNotFoundError as error:
             if not self._root.parent.is_dir():
                 raise NoBucketError(
-                    f"there is no directory {self._root.parent}: mount or create it, or correct the URI"
+                    f"{self._root.parent} does not exist: mount or create it, or correct the URI"
                 ) from error
         except NotADirectoryError as error:
             raise NoBucketError(f"{self._root} is not a directory: correct the URI") from error

@@ -66,7 +66,7 @@ class Layout:
         missing = []
         while not directory.is_dir():
             if directory == self.root and not directory.parent.is_dir():
-                raise NoBucketError(f"there is no directory {directory.parent}: mount or create it, or correct the URI")
+                raise NoBucketError(f"{directory.parent} does not exist: mount or create it, or correct the URI")
             missing.append(directory)
             directory = directory.parent
         for path in reversed(missing):

@@ -63,7 +63,7 @@ class Syncer:
         tell: Callable[[str], None],
         room_for_prefix: int = 0,
         only: str | None = None,
-        progress: Callable[[int], object] = lambda size: None,
+        progress: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.uploaded = 0
         """Bytes of content that travelled in this attempt."""
