@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from holdfast import location
 from holdfast.errors import ConfigError
@@ -215,7 +216,7 @@ class _Reader:
             return None
         named = self._environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
         if named:
-            if not named.startswith("http://"):
+            if not _is_plain_http(named):
                 self.problems.append(f"AWS_EC2_METADATA_SERVICE_ENDPOINT must be http://HOST[:PORT]; it is {named!r}")
             return named
         fargate = "FARGATE" in self._environ.get("AWS_EXECUTION_ENV", "")
@@ -237,6 +238,14 @@ def _decoded(value: object) -> object:
         return json.loads(value)
     except ValueError:
         return value
+
+
+def _is_plain_http(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return parts.scheme == "http" and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number
+        return False
 
 
 def _overlap(one: Path, other: Path) -> bool:

@@ -122,7 +122,7 @@ class _Life:
             host_file=self._config.host_notice_file,
             on_notice=self.supervisor.events.put,
             on_trouble=self._tell,
-            expect_metadata=self._config.platform is Platform.EC2,
+            expect_metadata=self._config.platform in (Platform.EC2, Platform.ECS, Platform.BATCH),
         )
         watcher.start()
         return watcher

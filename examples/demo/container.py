@@ -28,8 +28,10 @@ from typing import Any
 import docker
 from docker.errors import DockerException
 from docker.models.containers import Container
+from examples.demo.attempt import Outcome
 from examples.demo.imds import MetadataServer
 from examples.demo.object_server import ObjectServer, serve_objects
+from examples.demo.verdict import table
 
 SCRIPT = Path(__file__).resolve().parent.parent / "train_pytorch.py"
 IMAGE = os.environ.get("HOLDFAST_DEMO_IMAGE") or "holdfast/pytorch-cpu:latest"
@@ -39,7 +41,6 @@ COMMAND = ["python", SCRIPT.name, "--epochs", str(EPOCHS), "--pause", "0.3"]
 EPOCHS_BEFORE_INTERRUPTION = 4
 PATIENCE = 180
 REPORT = "/tmp/holdfast-report.json"
-COLUMNS = ("attempt", "ended by", "epochs", "resumed from", "restored", "uploaded", "notice to durable", "exit code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,10 @@ class Attempt:
     """What one container did.
 
     Attributes:
-        ended_by: what made it end.
         output: what the script and the supervisor printed.
         report: the supervisor's own account (HOLDFAST_REPORT_FILE).
     """
 
-    ended_by: str
     output: str
     report: Mapping[str, Any]
 
@@ -73,19 +72,10 @@ class Attempt:
         found = re.search(r"^interrupted at step (\d+)$", self.output, re.MULTILINE)
         return f"step-{int(found[1]):06d}.pt" if found else None
 
-    def row(self) -> tuple[str, ...]:
-        """Return the attempt as a row of the table."""
-        durable = self.report["seconds_notice_to_durable"]
-        return (
-            str(self.report["attempt"]),
-            self.ended_by,
-            f"{self.epochs[0]}-{self.epochs[-1]}" if self.epochs else "none",
-            self.resumed_from or "fresh start",
-            f"{self.report['bytes_restored']:,} B",
-            f"{self.report['bytes_uploaded']:,} B",
-            "" if durable is None else f"{durable:.2f} s",
-            str(self.report["exit_code"]),
-        )
+    @property
+    def outcome(self) -> Outcome:
+        """Return the attempt as the table shows it, epochs as its rounds."""
+        return Outcome(int(self.report["attempt"]), int(self.report["exit_code"]), self.epochs, self.report)
 
 
 def main() -> int:
@@ -98,12 +88,12 @@ def main() -> int:
     with contextlib.closing(engine), child_image(engine) as image, serve_objects() as objects:
         with MetadataServer() as metadata:
             attempts = interrupted_twice(engine, image, objects, metadata)
-        print(table([attempt.row() for attempt in attempts]))
+        print(f"\n{table([attempt.outcome for attempt in attempts])}\n", flush=True)
         wrong = [*shortcomings(attempts), *archive_shortcomings(engine, image, objects)]
     for sentence in wrong:
         print(f"demo-container: {sentence}", file=sys.stderr)
     if not wrong:
-        print("Both interruptions were survived; model.tar.gz is in the bucket and loads.")
+        print("demo: both interruptions were survived; model.tar.gz is in the bucket and loads.")
     return 1 if wrong else 0
 
 
@@ -111,7 +101,7 @@ def main() -> int:
 def child_image(engine: docker.DockerClient) -> Iterator[str]:
     """Build what a user would build, two lines and a script; removed at the end."""
     tag = f"holdfast-demo:{uuid.uuid4().hex[:12]}"
-    print(f"building {tag}:\n  " + DOCKERFILE.replace("\n", "\n  ").rstrip(), flush=True)
+    print(f"demo: building {tag}:\n  " + DOCKERFILE.replace("\n", "\n  ").rstrip(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "Dockerfile").write_text(DOCKERFILE)
         (Path(folder) / SCRIPT.name).write_bytes(SCRIPT.read_bytes())
@@ -135,11 +125,11 @@ def interrupted_twice(
     }
 
     def run(ended_by: str, interrupt: Callable[[Container], object] | None) -> Attempt:
-        print(f"\n--- a new container, to be ended by {ended_by}", flush=True)
-        return train(engine, image, environment, ended_by, interrupt)
+        print(f"\ndemo: a new container, to be ended by {ended_by}", flush=True)
+        return train(engine, image, environment, interrupt)
 
     attempts = [run("docker stop", lambda container: container.stop(timeout=60))]
-    attempts.append(run("spot notice", lambda _: metadata.announce_spot(120)))
+    attempts.append(run("a spot notice", lambda _: metadata.announce_spot(120)))
     metadata.withdraw()
     attempts.append(run("itself", None))
     return attempts
@@ -149,7 +139,6 @@ def train(
     engine: docker.DockerClient,
     image: str,
     environment: Mapping[str, str],
-    ended_by: str,
     interrupt: Callable[[Container], object] | None,
 ) -> Attempt:
     """Train in a fresh container without volumes; interrupt it after some epochs; remove it when it has ended."""
@@ -161,7 +150,7 @@ def train(
         container.wait(timeout=PATIENCE)
         output = container.logs().decode()
         print(output, end="", flush=True)
-        return Attempt(ended_by, output, json.loads(read_file(container, REPORT)))
+        return Attempt(output, json.loads(read_file(container, REPORT)))
     finally:
         container.remove(force=True)
 
@@ -224,13 +213,6 @@ def archive_shortcomings(engine: docker.DockerClient, image: str, objects: Objec
         return [f"the model does not load:\n{container.logs().decode()}"] if status else []
     finally:
         container.remove(force=True)
-
-
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Lay out the rows under COLUMNS."""
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (COLUMNS, *rows)]
-    return "\n".join(["", lines[0], "  ".join("-" * width for width in widths), *lines[1:], ""])
 
 
 if __name__ == "__main__":

@@ -22,4 +22,4 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield begin
     for supervised in running:
-        supervised.kill()
+        supervised.vanish()

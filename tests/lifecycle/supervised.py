@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -28,6 +29,14 @@ def wait_until(condition: Callable[[], object], what: str, patience: float = PAT
 def can_make_pid_namespace() -> bool:
     command = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
     return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
+
+
+def descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
 
 
 class Supervised:
@@ -145,7 +154,10 @@ class Supervised:
         body = json.loads(records[-1].read_text())
         return {entry["path"]: (self.store / entry["key"]).read_bytes() for entry in body["files"]}
 
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+    def vanish(self) -> None:
+        """End everything at once and without a word, as a machine that loses its power."""
+        everything = [self.process.pid, *descendants(self.process.pid)]
+        for pid in everything:  # the supervisor first, so that it sees nothing
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()

@@ -52,13 +52,12 @@ def test_a_second_attempt_on_an_empty_machine_goes_on_where_the_first_was_interr
 def test_a_machine_that_vanishes_without_a_word_loses_only_what_was_not_committed(start: Start) -> None:
     first = start(sys.executable, "-c", COUNTS, "100000", machine="one")
     wait_until(lambda: len(first.stored()) >= 5, "five steps are committed")
-    first.process.kill()
+    first.vanish()
     committed = first.stored()
     second = start(sys.executable, "-c", COUNTS, "1", machine="two")
     assert second.exit_code() == 0, second.log
     restored = {path.name: path.read_bytes() for path in second.checkpoints.iterdir() if path.is_file()}
     assert committed.items() <= restored.items()
-    first.kill()
 
 
 def test_files_overwritten_in_place_are_restored_as_one_snapshot(start: Start) -> None:
@@ -73,14 +72,13 @@ for step in range(1, 100000):
 """
     first = start(sys.executable, "-c", overwrites, machine="one")
     wait_until(lambda: len(list((first.store / ".holdfast/snapshots").glob("*.json"))) >= 3, "three snapshots")
-    first.process.kill()
+    first.vanish()
     stored = first.stored()
     assert stored["weights.h5"] == stored["metadata.json"]
     second = start("true", machine="two")
     assert second.exit_code() == 0
     assert (second.checkpoints / "weights.h5").read_bytes() == stored["weights.h5"]
     assert (second.checkpoints / "metadata.json").read_bytes() == stored["metadata.json"]
-    first.kill()
 
 
 def test_a_restart_with_nothing_changed_sends_and_commits_nothing(start: Start) -> None:

@@ -113,6 +113,13 @@ def test_a_file_where_the_directory_should_be_is_refused(base: Path) -> None:
     assert "is no directory" in problems(environ(base))
 
 
+@pytest.mark.parametrize("endpoint", ["https://169.254.169.254", "http://", "http://host:none", "http://[::1"])
+def test_a_metadata_endpoint_that_is_none_is_refused(endpoint: str, base: Path) -> None:
+    said = problems(environ(base, AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint, HOLDFAST_GRACE_SECONDS="x"))
+    assert "AWS_EC2_METADATA_SERVICE_ENDPOINT" in said
+    assert "HOLDFAST_GRACE_SECONDS" in said
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "x"])
 def test_a_grace_that_is_none_is_refused(value: str, base: Path) -> None:
     assert "HOLDFAST_GRACE_SECONDS" in problems(environ(base, HOLDFAST_GRACE_SECONDS=value))
