@@ -1,0 +1,1 @@
+"""What holdfast costs, measured side by side with what a user would take instead."""

@@ -22,6 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
+from examples.demo.imds import MetadataServer
+
 FIRST_INSTRUCTION = "import time; print(time.time())"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
@@ -37,8 +40,6 @@ def s3_server() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        import boto3
-
         client = boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{port}",
@@ -94,13 +95,9 @@ def idle(environ: dict[str, str], seconds: float) -> dict[str, float]:
     """Return the resident MiB and the share of one core that an idle supervisor takes, with a checkpoint stored."""
     side = Side("idle", None, environ, bare=False)
     with tempfile.TemporaryDirectory() as base:
-        script = (
-            "import os, pathlib, time; pathlib.Path(os.environ['SM_CHECKPOINT_DIR'], 'a').write_text('x'); time.sleep(1000)"
-        )
+        script = "import holdfast, time; (holdfast.checkpoint_dir() / 'a').touch(); time.sleep(1000)"
         line, variables = side.line(["-c", script], base)
         # Metadata that answers "no notice" is what costs an idle supervisor its CPU; the demo's server gives it.
-        from examples.demo.imds import MetadataServer
-
         with MetadataServer() as metadata:
             variables |= {"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.endpoint}
             process = subprocess.Popen(line, env=variables, stderr=subprocess.DEVNULL)
@@ -137,7 +134,10 @@ def main() -> None:
         ]
         for number in range(options.runs + 1):
             for side in sides:
-                side._environ = {**side._environ, **({"CHECKPOINT_S3_URI": f"s3://bench/{number}"} if "S3" in side.name else {})}
+                side._environ = {
+                    **side._environ,
+                    **({"CHECKPOINT_S3_URI": f"s3://bench/{number}"} if "S3" in side.name else {}),
+                }
                 side.time_once()
         bare = statistics.median(sides[0].seconds[1:])
         for side in sides:

@@ -19,11 +19,20 @@ LAYERS = (
             for name in ("checksum", "deadline", "disk", "location", "names", "record", "script", "settling", "store")
         },
     ),
-    ("stores", {f"holdfast.{name}" for name in (
+    (
+        "stores",
+        {
+            f"holdfast.{name}"
+            for name in (
                 "body", "directory", "directory_layout", "directory_uploads", "opening", "retry", "s3",
                 "s3_connections", "s3_errors", "s3_settings", "s3_signing", "s3_wire",
-            )}),
-    ("engines", {f"holdfast.{name}" for name in ("attempt", "catalog", "parts", "restore", "sync", "transfer", "verify")}),
+            )
+        },
+    ),
+    (
+        "engines",
+        {f"holdfast.{name}" for name in ("attempt", "catalog", "parts", "restore", "sync", "transfer", "verify")},
+    ),
     ("threads around engines", {f"holdfast.{name}" for name in ("metadata", "notices", "watch")}),
     (
         "entrypoint pieces",
@@ -31,8 +40,8 @@ LAYERS = (
         | {
             f"holdfast_entrypoint.{name}"
             for name in (
-                "arguments", "child", "commands", "config", "environment", "interruption", "log", "notice_file", "outputs",
-                "platforms", "preparation", "report", "signals", "supervision",
+                "arguments", "child", "commands", "config", "environment", "inbox", "interruption", "log",
+                "notice_file", "outputs", "platforms", "preparation", "report", "signals", "supervision",
             )
         },
     ),
@@ -43,7 +52,7 @@ ONLY_IN = {
     "awscrt": {"holdfast.checksum"},
     "botocore": {"holdfast.s3_settings", "holdfast.s3_signing"},
     "tqdm": {"holdfast_entrypoint.browse"},
-    "urllib3": {"holdfast.s3_connections", "holdfast.s3_wire"},
+    "urllib3": {"holdfast.s3", "holdfast.s3_connections", "holdfast.s3_errors", "holdfast.s3_wire"},
     "watchdog": {"holdfast.watch"},
 }
 

@@ -54,7 +54,7 @@ def live(config: Config, command: Command, *, environ: Mapping[str, str], tell: 
         except OSError as error:
             raise ConfigError(f"{error}: mount a writable /tmp (--tmpfs /tmp), or set TMPDIR") from error
         life = _Life(config, command, environ, tell, private)
-        stack.enter_context(signals.recorded(life.supervisor.events))
+        stack.enter_context(signals.recorded(life.supervisor.inbox))
         stack.callback(life.workers.shutdown, wait=False, cancel_futures=True)
         stack.callback(life.watch_notices().stop)
         life.report.exit_code = life.stages()
@@ -120,7 +120,7 @@ class _Life:
         watcher = NoticeWatcher(
             MetadataClient(endpoint) if endpoint else None,
             host_file=self._config.host_notice_file,
-            on_notice=self.supervisor.events.put,
+            on_notice=self.supervisor.inbox.put,
             on_trouble=self._tell,
             expect_metadata=self._config.platform in (Platform.EC2, Platform.ECS, Platform.BATCH),
         )
@@ -193,7 +193,7 @@ class _Life:
 
         if self._prepared is not None:
             self._watcher = Watcher(
-                self._prepared.syncer, self._config.checkpoints, tell=self._tell, on_end=self.supervisor.wake
+                self._prepared.syncer, self._config.checkpoints, tell=self._tell, on_end=self.supervisor.inbox.wake
             )
             self._watcher.start()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import queue
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+
+from holdfast_entrypoint.inbox import Inbox
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 """Signals that mean: this container is going away."""
@@ -31,19 +32,19 @@ class Received:
 
 
 @contextmanager
-def recorded(events: queue.SimpleQueue[object]) -> Iterator[None]:
-    """Record every signal of interest in `events`; on leaving, the handlers are as before.
-
-    SimpleQueue.put is the one queue operation that may interrupt itself, which is what a signal handler does.
-    """
+def recorded(inbox: Inbox) -> Iterator[None]:
+    """Record every signal of interest in the inbox; on leaving, the handlers are as before."""
 
     def record(number: int, _frame: FrameType | None) -> None:
-        events.put(Received(signal.Signals(number)))
+        inbox.note(Received(signal.Signals(number)))
 
     before = {number: signal.signal(number, record) for number in STOP | PASSED_ON | {signal.SIGCHLD}}
+    # The C level writes to this descriptor in whatever thread a signal arrives, and so ends the main thread's wait.
+    wakeup_before = signal.set_wakeup_fd(inbox.wakeup_fd, warn_on_full_buffer=False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(wakeup_before)
         for number, handler in before.items():
             signal.signal(number, handler)

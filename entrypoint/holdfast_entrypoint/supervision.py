@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import signal
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import TypeVar
 from holdfast.notices import Notice
 from holdfast_entrypoint import signals
 from holdfast_entrypoint.child import Child
+from holdfast_entrypoint.inbox import Inbox
 from holdfast_entrypoint.interruption import Interruption
 
 T = TypeVar("T")
@@ -43,12 +43,11 @@ class Supervisor:
         on_rebalance: Callable[[], None],
         tell: Callable[[str], None],
     ) -> None:
-        self.events: queue.SimpleQueue[object] = queue.SimpleQueue()
-        """Signals and notices; None wakes the loop without saying anything."""
+        self.inbox = Inbox()
         self.script_was_stopped = False
         """Whether the script was running when it was told to stop."""
         self.script_killed_at: float | None = None
-        """When a signal ended the script, by the monotonic clock; None when it ended by itself, however it was asked."""
+        """When a signal ended the script, by the monotonic clock; None when it ended by itself, asked or not."""
         self._interruption = interruption
         self._stop_signal = stop_signal
         self._flush_seconds = flush_seconds
@@ -56,19 +55,10 @@ class Supervisor:
         self._tell = tell
         self._child: Child | None = None
 
-    def wake(self) -> None:
-        """Let the loop look again."""
-        self.events.put(None)
-
     def handle(self, timeout: float = _TICK) -> None:
         """Wait for an event, at most `timeout` seconds, and act on all that are there."""
-        try:
-            event = self.events.get(timeout=max(0.0, timeout))
-            while True:
-                self._act(event)
-                event = self.events.get_nowait()
-        except queue.Empty:
-            return
+        for event in self.inbox.wait(timeout):
+            self._act(event)
 
     def in_background(self, work: Callable[[], T], *, until: Callable[[], bool]) -> T | None:
         """Run work in a thread while events are handled here.
@@ -85,7 +75,7 @@ class Supervisor:
                 future.set_result(work())
             except BaseException as error:  # noqa: BLE001  handed to the waiting thread
                 future.set_exception(error)
-            self.wake()
+            self.inbox.wake()
 
         threading.Thread(target=run, name="holdfast-work", daemon=True).start()
         while not future.done() and not until():

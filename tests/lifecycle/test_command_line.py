@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+from tests.lifecycle.conftest import Start
 
 import holdfast
-from tests.lifecycle.conftest import Start
 
 TREE = Path(holdfast.__file__).parents[2]
 
@@ -181,8 +182,6 @@ def test_names_in_a_bucket_cannot_move_the_cursor(tmp_path: Path) -> None:
 
 
 def test_the_outputs_are_packed_and_stored_when_the_script_ends_well(start: Start) -> None:
-    import tarfile
-
     run = start(
         "sh",
         "-c",

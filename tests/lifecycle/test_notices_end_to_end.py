@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
 from examples.demo.imds import MetadataServer
 from tests.lifecycle.conftest import Start
 

@@ -2,13 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.supervised import wait_until
 
@@ -95,7 +95,7 @@ time.sleep(1000)
 
 @pytest.mark.parametrize("code", [0, 3, 77])
 def test_a_script_that_ends_by_itself_gives_its_own_exit_code(code: int, start: Start) -> None:
-    body = "import os, pathlib, sys; (pathlib.Path(os.environ['SM_CHECKPOINT_DIR']) / 'a').write_text('x'); sys.exit(int(sys.argv[1]))"
+    body = "import sys, holdfast; (holdfast.checkpoint_dir() / 'a').write_text('x'); sys.exit(int(sys.argv[1]))"
     run = start(*python(body, str(code)))
     assert run.exit_code() == code
     assert run.stored() == {"a": b"x"}
@@ -105,7 +105,13 @@ def test_a_script_that_ends_by_itself_gives_its_own_exit_code(code: int, start: 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM])
 def test_a_script_that_dies_of_a_signal_gives_128_and_the_signal(number: signal.Signals, start: Start) -> None:
-    body = "import os, sys, holdfast\nwith holdfast.save(holdfast.checkpoint_dir() / 'a') as t: t.write_text('x')\nos.kill(os.getpid(), int(sys.argv[1]))"
+    body = """
+import os, sys
+import holdfast
+with holdfast.save(holdfast.checkpoint_dir() / "a") as temporary:
+    temporary.write_text("x")
+os.kill(os.getpid(), int(sys.argv[1]))
+"""
     run = start(*python(body, str(int(number))))
     assert run.exit_code() == 128 + number
     assert run.stored() == {"a": b"x"}
@@ -190,10 +196,11 @@ def test_a_command_that_is_not_there_ends_as_in_a_shell(start: Start, tmp_path: 
 
 def test_a_grandchild_that_holds_the_pipe_hangs_nobody(tmp_path: Path) -> None:
     """As a user pipes it: `holdfast run -- ... | cat`, with a grandchild that ignores SIGTERM and keeps stdout open."""
-    code = (
-        "import subprocess, sys; "
-        "subprocess.Popen([sys.executable, '-c', 'import signal, time; signal.signal(15, 1); time.sleep(1000)'], start_new_session=True)"
-    )
+    code = """
+import subprocess, sys
+deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(1000)"
+subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True)
+"""
     (tmp_path / "store").mkdir()
     line = [sys.executable, "-I", "-m", "holdfast_entrypoint", "run", "--", *python(code)]
     environ = {
@@ -244,8 +251,6 @@ os.write(1, bytes(range(256)) * 1000)
 
 def test_sigterm_before_the_script_exists_ends_without_starting_it(start: Start) -> None:
     """The metadata of a store that hangs keeps the restore waiting."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         run = start(

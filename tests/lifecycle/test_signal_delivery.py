@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.supervised import can_make_pid_namespace
 

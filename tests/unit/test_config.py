@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.errors import ConfigError
 from holdfast.location import Location
-from holdfast_entrypoint import config
+from holdfast_entrypoint import config, platforms
 from holdfast_entrypoint.platforms import Platform
 
 
@@ -177,8 +177,6 @@ def test_the_platform_says_how_long_the_grace_is(variables: dict[str, str], plat
 
 
 def test_the_machines_maker_tells_ec2_from_a_laptop(tmp_path: Path) -> None:
-    from holdfast_entrypoint import platforms
-
     (tmp_path / "vendor").write_text("Amazon EC2\n")
     assert platforms.detect({}, dmi=tmp_path / "vendor") is Platform.EC2
     assert platforms.detect({}, dmi=tmp_path / "absent") is Platform.LOCAL

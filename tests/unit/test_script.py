@@ -108,9 +108,14 @@ def test_save_shows_the_file_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_save_keeps_the_old_file_when_the_script_fails(tmp_path: Path) -> None:
     target = write(tmp_path / "model.pt", 100, b"old")
-    with pytest.raises(RuntimeError), holdfast.save(target) as temporary:
-        temporary.write_bytes(b"new, but")
-        raise RuntimeError
+
+    def fail_half_way() -> None:
+        with holdfast.save(target) as temporary:
+            temporary.write_bytes(b"new, but")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -86,8 +86,8 @@ class Watcher(threading.Thread):
         """Make one last pass over everything, settled or not, and end. The script must have ended.
 
         Args:
-            killed_at: when a signal ended the script, by the monotonic clock: checkpoints that were not settled then are
-                not taken, what the last snapshot has of them stays. None: it ended by itself, and all is taken.
+            killed_at: when a signal ended the script, by the monotonic clock: checkpoints that were not settled then
+                are not taken, what the last snapshot has of them stays. None: it ended by itself, all is taken.
             seconds_left: until everything must be durable; infinity when there is no hurry, and that may change on
                 the way.
         """
