@@ -11,54 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import boto3
 from examples.demo.imds import MetadataServer
+from examples.demo.object_server import serve_objects
 
 FIRST_INSTRUCTION = "import time; print(time.time())"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
-
-
-@contextmanager
-def s3_server() -> Iterator[str]:
-    """Run moto's server with an empty bucket named `bench`; yield its endpoint."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        client = boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{port}",
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
-        while True:
-            try:
-                client.create_bucket(Bucket="bench")
-                break
-            except Exception:
-                if server.poll() is not None:
-                    raise
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
 
 
 class Side:
@@ -125,8 +90,8 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=60, help="seconds to watch an idle supervisor; 0: do not")
     options = parser.parse_args()
     results: dict[str, Any] = {}
-    with s3_server() as endpoint:
-        s3 = {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": endpoint, "CHECKPOINT_S3_URI": "s3://bench/empty"}
+    with serve_objects("bench") as server:
+        s3 = {**server.environment, "CHECKPOINT_S3_URI": "s3://bench/empty"}
         sides = [
             Side("bare interpreter", options.image, {}, bare=True),
             Side("holdfast, supervise only", options.image, {}, bare=False),

@@ -10,7 +10,6 @@ from pathlib import Path
 import docker
 import pytest
 from docker.errors import DockerException
-from examples.demo.object_server import ObjectServer, serve_objects
 from tests.images.containers import Containers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,10 +46,3 @@ def containers(engine: docker.DockerClient, image: str) -> Iterator[Containers]:
     started = Containers(engine, image)
     yield started
     started.remove_all()
-
-
-@pytest.fixture(scope="session")
-def objects() -> Iterator[ObjectServer]:
-    """An S3 server on loopback, a process of its own."""
-    with serve_objects() as server:
-        yield server

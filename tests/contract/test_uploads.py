@@ -1,0 +1,204 @@
+"""What every store promises about multipart uploads, and about whole files built from them."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.contract.conftest import Place, content_of, part_of
+
+from holdfast import transfer
+from holdfast.checksum import crc64nvme
+from holdfast.errors import AlreadyExistsError, FileChangedError, NotFoundError, StoreError
+from holdfast.store import Part, Store, StoredPart
+
+MIB = 1 << 20
+CONTENT = random.Random(5).randbytes(11 * MIB + 77)
+WHOLE = crc64nvme(CONTENT)
+PIECES = [CONTENT[: 5 * MIB], CONTENT[5 * MIB : 10 * MIB], CONTENT[10 * MIB :]]
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1), (3, 1, 2)])
+def test_parts_may_come_in_any_order(place: Place, order: Sequence[int]) -> None:
+    store = place.store
+    upload = store.begin_upload("large/model", metadata={"holdfast-attempt": "3"})
+    parts = [store.put_part(upload, number, part_of(PIECES[number - 1])) for number in order]
+    with pytest.raises(NotFoundError):
+        store.head("large/model")
+    etag = store.complete_upload(upload, sorted(parts, key=lambda part: part.number), crc64nvme=WHOLE)
+    assert content_of(store, "large/model") == CONTENT
+    info = store.head("large/model")
+    assert (info.size, info.etag, info.metadata) == (len(CONTENT), etag, {"holdfast-attempt": "3"})
+    assert place.unfinished() == 0
+
+
+def test_a_part_stored_again_replaces_what_it_was(place: Place) -> None:
+    store = place.store
+    upload = store.begin_upload("k")
+    store.put_part(upload, 2, part_of(bytes(1000)))
+    first = store.put_part(upload, 1, part_of(PIECES[0]))
+    store.put_part(upload, 2, part_of(b"longer" * 1000))
+    second = store.put_part(upload, 2, part_of(b"last"))
+    store.complete_upload(upload, [first, second], crc64nvme=crc64nvme(PIECES[0] + b"last"))
+    assert content_of(store, "k") == PIECES[0] + b"last"
+
+
+def test_an_upload_that_is_dropped_leaves_nothing(place: Place) -> None:
+    upload = place.store.begin_upload("k")
+    part = place.store.put_part(upload, 1, part_of(PIECES[0]))
+    place.store.abort_upload(upload)
+    place.store.abort_upload(upload)
+    assert list(place.store.list("")) == []
+    assert place.unfinished() == 0
+    with pytest.raises(NotFoundError):
+        place.store.put_part(upload, 2, part_of(b"late"))
+    with pytest.raises(NotFoundError):
+        place.store.complete_upload(upload, [part], crc64nvme=part.crc64nvme)
+
+
+def test_a_conditional_completion_leaves_what_is_there_alone(place: Place) -> None:
+    store = place.store
+    upload = store.begin_upload("k", metadata={"who": "late"})
+    part = store.put_part(upload, 1, part_of(PIECES[0]))
+    store.put("k", part_of(b"first"), metadata={"who": "first"})
+    with pytest.raises(AlreadyExistsError):
+        store.complete_upload(upload, [part], crc64nvme=part.crc64nvme, only_if_absent=True)
+    assert content_of(store, "k") == b"first"
+    assert store.head("k").metadata == {"who": "first"}
+    store.abort_upload(upload)
+    assert place.unfinished() == 0
+
+
+def test_of_eight_conditional_completions_one_wins(place: Place) -> None:
+    contents = [bytes([number]) * 5 * MIB for number in range(8)]
+    uploads = [place.store.begin_upload("k") for _ in contents]
+    parts = [
+        place.store.put_part(upload, 1, part_of(content)) for upload, content in zip(uploads, contents, strict=True)
+    ]
+    start = threading.Barrier(8)
+
+    def complete(number: int) -> bool:
+        start.wait()
+        part = parts[number]
+        try:
+            place.store.complete_upload(uploads[number], [part], crc64nvme=part.crc64nvme, only_if_absent=True)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        winners = [number for number, won in enumerate(threads.map(complete, range(8))) if won]
+    assert len(winners) == 1
+    assert content_of(place.store, "k") == contents[winners[0]]
+
+
+def test_a_part_whose_file_changed_is_not_stored(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(PIECES[0])
+    upload = place.store.begin_upload("k")
+    with pytest.raises(FileChangedError):
+        place.store.put_part(upload, 1, Part(file, 0, 5 * MIB, crc64nvme(PIECES[1])))
+    place.store.abort_upload(upload)
+    assert place.unfinished() == 0
+
+
+def test_parts_that_are_not_the_announced_whole_are_refused(place: Place) -> None:
+    if place.kind == "s3":
+        pytest.skip("S3 refuses them; moto's server does not look")
+    upload = place.store.begin_upload("k")
+    part = place.store.put_part(upload, 1, part_of(PIECES[0]))
+    with pytest.raises(StoreError, match="checksum"):
+        place.store.complete_upload(upload, [part], crc64nvme=part.crc64nvme ^ 1)
+    wrong = StoredPart(3, part.etag, part.size, part.crc64nvme)
+    with pytest.raises(StoreError, match="numbered"):
+        place.store.complete_upload(upload, [part, wrong], crc64nvme=0)
+    with pytest.raises(NotFoundError):
+        place.store.head("k")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that needs several parts, the last one not full."""
+    path = tmp_path_factory.mktemp("large") / "model.pt"
+    block = random.Random(6).randbytes(MIB)
+    with path.open("wb") as file:
+        for number in range(transfer.SINGLE_PUT // MIB + 5):
+            file.write(block[number:] + block[:number])
+        file.write(b"the end")
+    return path
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_large_file_goes_up_and_comes_back(place: Place, large: Path, tmp_path: Path, workers: int) -> None:
+    sums = transfer.checksum_file(large)
+    sent: list[int] = []
+    fetched: list[int] = []
+    with ThreadPoolExecutor(workers or 1) as threads:
+        pool = threads if workers else None
+        etag = transfer.upload_file(
+            place.store, "k", large, size=sums.size, checksums=sums, metadata={"a": "b"}, only_if_absent=True,
+            workers=pool, progress=sent.append,
+        )  # fmt: skip
+        info = place.store.head("k")
+        assert (info.size, info.etag, info.metadata) == (sums.size, etag, {"a": "b"})
+        back = tmp_path / "back"
+        crc = transfer.download_file(
+            place.store, "k", back, size=sums.size, etag=etag, expected_crc=sums.whole, workers=pool,
+            progress=fetched.append,
+        )  # fmt: skip
+    assert crc == sums.whole
+    assert transfer.checksum_file(back) == sums
+    assert sum(sent) == sum(fetched) == sums.size
+    assert place.unfinished() == 0
+
+
+def test_a_large_file_for_a_taken_key_is_not_even_begun(place: Place, large: Path) -> None:
+    place.store.put("k", part_of(b"first"))
+    sums = transfer.checksum_file(large)
+    with pytest.raises(AlreadyExistsError):
+        transfer.upload_file(place.store, "k", large, size=sums.size, checksums=sums, only_if_absent=True)
+    assert content_of(place.store, "k") == b"first"
+    assert place.unfinished() == 0
+
+
+def test_a_large_file_that_changes_on_its_way_leaves_nothing(place: Place, large: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.write_bytes(large.read_bytes())
+    sums = transfer.checksum_file(copy)
+
+    def change(_: int) -> None:
+        with copy.open("r+b") as file:
+            file.seek(-3, 2)
+            file.write(b"END")
+
+    with ThreadPoolExecutor(2) as threads, pytest.raises(FileChangedError):
+        transfer.upload_file(place.store, "k", copy, size=sums.size, checksums=sums, workers=threads, progress=change)
+    assert list(place.store.list("")) == []
+    assert place.unfinished() == 0
+
+
+def test_an_upload_that_is_stopped_leaves_nothing(place: Place, large: Path) -> None:
+    sums = transfer.checksum_file(large)
+    sent: list[int] = []
+    with ThreadPoolExecutor(2) as threads, pytest.raises(transfer.StoppedError):
+        transfer.upload_file(
+            place.store, "k", large, size=sums.size, checksums=sums, workers=threads, progress=sent.append,
+            should_stop=lambda: len(sent) >= 2,
+        )  # fmt: skip
+    assert list(place.store.list("")) == []
+    assert place.unfinished() == 0
+
+
+def test_an_empty_file_goes_up_and_comes_back(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    sums = transfer.checksum_file(tmp_path / "empty")
+    etag = transfer.upload_file(store, "k", tmp_path / "empty", size=0, checksums=sums)
+    assert transfer.download_file(store, "k", tmp_path / "back", size=0, etag=etag, expected_crc=sums.whole) == 0
+    assert (tmp_path / "back").read_bytes() == b""
+    with pytest.raises(NotFoundError):
+        transfer.download_file(store, "gone", tmp_path / "gone", size=0, etag=None, expected_crc=0)
+    assert not (tmp_path / "gone").exists()

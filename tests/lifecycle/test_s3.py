@@ -1,0 +1,156 @@
+"""The main job over a real S3 server: interrupted, resumed, and refused where it must be."""
+
+import http.server
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from examples.demo.object_server import ObjectServer
+from tests.lifecycle.conftest import Start
+
+WRITES = """
+import sys, time
+import holdfast
+directory = holdfast.checkpoint_dir()
+step = 0
+while step < int(sys.argv[1]) and not holdfast.interrupted():
+    step += 1
+    with holdfast.save(directory / f"step {step} \u00fc.pt") as temporary:
+        temporary.write_bytes(bytes([step]) * 100_000)
+    (directory / "last.txt").write_text(str(step))
+    print("step", step, flush=True)
+    time.sleep(0.5)
+"""
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name)
+
+
+def environ(objects: ObjectServer, prefix: str) -> dict[str, str | None]:
+    return {**objects.environment, "CHECKPOINT_S3_URI": f"s3://{objects.bucket}/{prefix}"}
+
+
+def keys(objects: ObjectServer, prefix: str) -> dict[str, str]:
+    pages = objects.client.get_paginator("list_objects_v2").paginate(Bucket=objects.bucket, Prefix=f"{prefix}/")
+    return {item["Key"].removeprefix(f"{prefix}/"): item["ETag"] for page in pages for item in page.get("Contents", [])}
+
+
+def test_an_interrupted_job_resumes_on_another_machine(start: Start, objects: ObjectServer, prefix: str) -> None:
+    first = start(sys.executable, "-c", WRITES, "100000", environ=environ(objects, prefix))
+    first.wait_for_log("snapshot 000001-000002")
+    first.signal()
+    assert first.exit_code() == 143, first.log
+    steps = int((first.checkpoints / "last.txt").read_text())
+    second = start("true", environ=environ(objects, prefix), machine="two")
+    assert second.exit_code() == 0, second.log
+    for path in first.checkpoints.iterdir():
+        assert (second.checkpoints / path.name).read_bytes() == path.read_bytes()
+        assert (second.checkpoints / path.name).stat().st_mtime_ns == path.stat().st_mtime_ns
+    assert second.report["files_restored"] == steps + 1
+    # Laid out as SageMaker lays them, and marked as ours.
+    assert f"step {steps} ü.pt" in keys(objects, prefix)
+    head = objects.client.head_object(Bucket=objects.bucket, Key=f"{prefix}/step 1 ü.pt")
+    assert head["Metadata"] == {"holdfast-attempt": "1"}
+
+
+def test_an_object_that_a_record_may_name_is_never_overwritten(
+    start: Start, objects: ObjectServer, prefix: str
+) -> None:
+    seen: dict[str, str] = {}
+    for attempt in range(3):
+        assert (
+            start(sys.executable, "-c", WRITES, "2", environ=environ(objects, prefix), machine=str(attempt)).exit_code()
+            == 0
+        )
+        now = keys(objects, prefix)
+        assert seen.items() <= now.items()
+        seen = now
+    assert any(key.startswith(".holdfast/objects/") and key.endswith("/last.txt") for key in seen)
+
+
+def test_what_others_put_into_the_bucket_is_adopted_or_refused_by_name(
+    start: Start, objects: ObjectServer, prefix: str
+) -> None:
+    for key in (
+        "model.pt",
+        "a/b.pt",
+        "folder/",
+        "../../escape.pt",
+        "/abs.pt",
+        "x//y.pt",
+        "tab\t.pt",
+        "m.sagemaker-uploaded",
+    ):
+        objects.client.put_object(
+            Bucket=objects.bucket, Key=f"{prefix}/{key}", Body=b"" if key == "folder/" else b"theirs"
+        )
+    run = start("sh", "-c", "cd $SM_CHECKPOINT_DIR; find . -type f | sort", environ=environ(objects, prefix))
+    assert run.exit_code() == 0, run.log
+    assert run.stdout.decode() == "./a/b.pt\n./model.pt\n./tab\t.pt\n"
+    for key in ("../../escape.pt", "/abs.pt", "x//y.pt"):
+        assert f"object {key!r} is not restored" in run.log
+    assert not list(Path("/").glob("abs.pt"))
+    assert not list(run.machine.rglob("escape.pt"))
+    assert "model.pt" in keys(objects, prefix)
+
+
+def test_a_missing_bucket_is_an_error_and_no_fresh_start(start: Start, objects: ObjectServer) -> None:
+    run = start("echo", "started", environ={**objects.environment, "CHECKPOINT_S3_URI": "s3://no-such-bucket/x"})
+    assert run.exit_code() == 69
+    assert "'no-such-bucket'" in run.log
+    assert run.stdout == b""
+
+
+class _Denies(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
+        pass
+
+
+@pytest.fixture
+def denying() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Denies)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_denied_bucket_is_an_error_that_names_the_permission(
+    start: Start, objects: ObjectServer, denying: str
+) -> None:
+    settings = {**environ(objects, "x"), "AWS_ENDPOINT_URL_S3": denying}
+    run = start("echo", "started", environ=settings)
+    assert run.exit_code() == 69
+    assert "s3:ListBucket" in run.log
+    assert run.stdout == b""
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL"])
+def test_both_names_of_the_endpoint_are_heard(variable: str, start: Start, objects: ObjectServer, prefix: str) -> None:
+    settings = {**environ(objects, prefix), "AWS_ENDPOINT_URL_S3": None, variable: objects.endpoint}
+    assert start("true", environ=settings).exit_code() == 0
+    assert list(keys(objects, prefix)) == [".holdfast/attempts/000001.json"]
+
+
+def test_the_record_in_the_bucket_says_what_is_where(start: Start, objects: ObjectServer, prefix: str) -> None:
+    assert start(sys.executable, "-c", WRITES, "1", environ=environ(objects, prefix)).exit_code() == 0
+    name = sorted(key for key in keys(objects, prefix) if key.startswith(".holdfast/snapshots/"))[-1]
+    record = json.loads(objects.client.get_object(Bucket=objects.bucket, Key=f"{prefix}/{name}")["Body"].read())
+    assert (record["format"], record["attempt"]) == (1, 1)
+    for entry in record["files"]:
+        head = objects.client.head_object(Bucket=objects.bucket, Key=f"{prefix}/{entry['key']}")
+        assert (head["ETag"], head["ContentLength"]) == (entry["etag"], entry["size"])
