@@ -33,16 +33,16 @@ while True:
 """
 
 
-def keeping(objects: ObjectServer) -> dict[str, str]:
+def keeping(s3_server: ObjectServer) -> dict[str, str]:
     """Return the environment of a container that keeps its checkpoints under a prefix of its own."""
-    place = {"CHECKPOINT_S3_URI": f"s3://{objects.bucket}/{uuid.uuid4().hex}", "AWS_EC2_METADATA_DISABLED": "true"}
-    return {**objects.environment, **place}
+    place = {"CHECKPOINT_S3_URI": f"s3://{s3_server.bucket}/{uuid.uuid4().hex}", "AWS_EC2_METADATA_DISABLED": "true"}
+    return {**s3_server.environment, **place}
 
 
 def test_a_stopped_container_hears_it_flushes_and_is_resumed_by_the_next(
-    containers: Containers, objects: ObjectServer
+    containers: Containers, s3_server: ObjectServer
 ) -> None:
-    environment = keeping(objects) | {
+    environment = keeping(s3_server) | {
         "SAGEMAKER_PROGRAM": "train.py",
         "HOLDFAST_REPORT_FILE": "/tmp/report.json",
     }
@@ -96,8 +96,8 @@ FIND = ["run", "--", "find", "/tmp", "-name", "imported-by-*"]
 
 
 @pytest.mark.parametrize("name", ["queue", "logging", "boto3", "holdfast", "holdfast_entrypoint", "sitecustomize"])
-def test_pid_1_imports_nothing_of_the_users(containers: Containers, objects: ObjectServer, name: str) -> None:
-    environment = keeping(objects) | {"PYTHONPATH": "/opt/ml/code"}
+def test_pid_1_imports_nothing_of_the_users(containers: Containers, s3_server: ObjectServer, name: str) -> None:
+    environment = keeping(s3_server) | {"PYTHONPATH": "/opt/ml/code"}
     end = containers.run(*FIND, files={f"{name}.py": MARKER}, environment=environment, network_mode="host")
     assert (end.code, end.out) == (0, ""), end.err
 

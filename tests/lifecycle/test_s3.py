@@ -31,50 +31,52 @@ def prefix(request: pytest.FixtureRequest) -> str:
     return str(request.node.name)
 
 
-def environ(objects: ObjectServer, prefix: str) -> dict[str, str | None]:
-    return {**objects.environment, "CHECKPOINT_S3_URI": f"s3://{objects.bucket}/{prefix}"}
+def environ(s3_server: ObjectServer, prefix: str) -> dict[str, str | None]:
+    return {**s3_server.environment, "CHECKPOINT_S3_URI": f"s3://{s3_server.bucket}/{prefix}"}
 
 
-def keys(objects: ObjectServer, prefix: str) -> dict[str, str]:
-    pages = objects.client.get_paginator("list_objects_v2").paginate(Bucket=objects.bucket, Prefix=f"{prefix}/")
+def keys(s3_server: ObjectServer, prefix: str) -> dict[str, str]:
+    pages = s3_server.client.get_paginator("list_objects_v2").paginate(Bucket=s3_server.bucket, Prefix=f"{prefix}/")
     return {item["Key"].removeprefix(f"{prefix}/"): item["ETag"] for page in pages for item in page.get("Contents", [])}
 
 
-def test_an_interrupted_job_resumes_on_another_machine(start: Start, objects: ObjectServer, prefix: str) -> None:
-    first = start(sys.executable, "-c", WRITES, "100000", environ=environ(objects, prefix))
+def test_an_interrupted_job_resumes_on_another_machine(start: Start, s3_server: ObjectServer, prefix: str) -> None:
+    first = start(sys.executable, "-c", WRITES, "100000", environ=environ(s3_server, prefix))
     first.wait_for_log("snapshot 000001-000002")
     first.signal()
     assert first.exit_code() == 143, first.log
     steps = int((first.checkpoints / "last.txt").read_text())
-    second = start("true", environ=environ(objects, prefix), machine="two")
+    second = start("true", environ=environ(s3_server, prefix), machine="two")
     assert second.exit_code() == 0, second.log
     for path in first.checkpoints.iterdir():
         assert (second.checkpoints / path.name).read_bytes() == path.read_bytes()
         assert (second.checkpoints / path.name).stat().st_mtime_ns == path.stat().st_mtime_ns
     assert second.report["files_restored"] == steps + 1
     # Laid out as SageMaker lays them, and marked as ours.
-    assert f"step {steps} ü.pt" in keys(objects, prefix)
-    head = objects.client.head_object(Bucket=objects.bucket, Key=f"{prefix}/step 1 ü.pt")
+    assert f"step {steps} ü.pt" in keys(s3_server, prefix)
+    head = s3_server.client.head_object(Bucket=s3_server.bucket, Key=f"{prefix}/step 1 ü.pt")
     assert head["Metadata"] == {"holdfast-attempt": "1"}
 
 
 def test_an_object_that_a_record_may_name_is_never_overwritten(
-    start: Start, objects: ObjectServer, prefix: str
+    start: Start, s3_server: ObjectServer, prefix: str
 ) -> None:
     seen: dict[str, str] = {}
     for attempt in range(3):
         assert (
-            start(sys.executable, "-c", WRITES, "2", environ=environ(objects, prefix), machine=str(attempt)).exit_code()
+            start(
+                sys.executable, "-c", WRITES, "2", environ=environ(s3_server, prefix), machine=str(attempt)
+            ).exit_code()
             == 0
         )
-        now = keys(objects, prefix)
+        now = keys(s3_server, prefix)
         assert seen.items() <= now.items()
         seen = now
     assert any(key.startswith(".holdfast/objects/") and key.endswith("/last.txt") for key in seen)
 
 
 def test_what_others_put_into_the_bucket_is_adopted_or_refused_by_name(
-    start: Start, objects: ObjectServer, prefix: str
+    start: Start, s3_server: ObjectServer, prefix: str
 ) -> None:
     for key in (
         "model.pt",
@@ -86,21 +88,21 @@ def test_what_others_put_into_the_bucket_is_adopted_or_refused_by_name(
         "tab\t.pt",
         "m.sagemaker-uploaded",
     ):
-        objects.client.put_object(
-            Bucket=objects.bucket, Key=f"{prefix}/{key}", Body=b"" if key == "folder/" else b"theirs"
+        s3_server.client.put_object(
+            Bucket=s3_server.bucket, Key=f"{prefix}/{key}", Body=b"" if key == "folder/" else b"theirs"
         )
-    run = start("sh", "-c", "cd $SM_CHECKPOINT_DIR; find . -type f | sort", environ=environ(objects, prefix))
+    run = start("sh", "-c", "cd $SM_CHECKPOINT_DIR; find . -type f | sort", environ=environ(s3_server, prefix))
     assert run.exit_code() == 0, run.log
     assert run.stdout.decode() == "./a/b.pt\n./model.pt\n./tab\t.pt\n"
     for key in ("../../escape.pt", "/abs.pt", "x//y.pt"):
         assert f"object {key!r} is not restored" in run.log
     assert not list(Path("/").glob("abs.pt"))
     assert not list(run.machine.rglob("escape.pt"))
-    assert "model.pt" in keys(objects, prefix)
+    assert "model.pt" in keys(s3_server, prefix)
 
 
-def test_a_missing_bucket_is_an_error_and_no_fresh_start(start: Start, objects: ObjectServer) -> None:
-    run = start("echo", "started", environ={**objects.environment, "CHECKPOINT_S3_URI": "s3://no-such-bucket/x"})
+def test_a_missing_bucket_is_an_error_and_no_fresh_start(start: Start, s3_server: ObjectServer) -> None:
+    run = start("echo", "started", environ={**s3_server.environment, "CHECKPOINT_S3_URI": "s3://no-such-bucket/x"})
     assert run.exit_code() == 69
     assert "'no-such-bucket'" in run.log
     assert run.stdout == b""
@@ -130,9 +132,9 @@ def denying() -> Iterator[str]:
 
 
 def test_a_denied_bucket_is_an_error_that_names_the_permission(
-    start: Start, objects: ObjectServer, denying: str
+    start: Start, s3_server: ObjectServer, denying: str
 ) -> None:
-    settings = {**environ(objects, "x"), "AWS_ENDPOINT_URL_S3": denying}
+    settings = {**environ(s3_server, "x"), "AWS_ENDPOINT_URL_S3": denying}
     run = start("echo", "started", environ=settings)
     assert run.exit_code() == 69
     assert "s3:ListBucket" in run.log
@@ -140,17 +142,19 @@ def test_a_denied_bucket_is_an_error_that_names_the_permission(
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL"])
-def test_both_names_of_the_endpoint_are_heard(variable: str, start: Start, objects: ObjectServer, prefix: str) -> None:
-    settings = {**environ(objects, prefix), "AWS_ENDPOINT_URL_S3": None, variable: objects.endpoint}
+def test_both_names_of_the_endpoint_are_heard(
+    variable: str, start: Start, s3_server: ObjectServer, prefix: str
+) -> None:
+    settings = {**environ(s3_server, prefix), "AWS_ENDPOINT_URL_S3": None, variable: s3_server.endpoint}
     assert start("true", environ=settings).exit_code() == 0
-    assert list(keys(objects, prefix)) == [".holdfast/attempts/000001.json"]
+    assert list(keys(s3_server, prefix)) == [".holdfast/attempts/000001.json"]
 
 
-def test_the_record_in_the_bucket_says_what_is_where(start: Start, objects: ObjectServer, prefix: str) -> None:
-    assert start(sys.executable, "-c", WRITES, "1", environ=environ(objects, prefix)).exit_code() == 0
-    name = sorted(key for key in keys(objects, prefix) if key.startswith(".holdfast/snapshots/"))[-1]
-    record = json.loads(objects.client.get_object(Bucket=objects.bucket, Key=f"{prefix}/{name}")["Body"].read())
+def test_the_record_in_the_bucket_says_what_is_where(start: Start, s3_server: ObjectServer, prefix: str) -> None:
+    assert start(sys.executable, "-c", WRITES, "1", environ=environ(s3_server, prefix)).exit_code() == 0
+    name = sorted(key for key in keys(s3_server, prefix) if key.startswith(".holdfast/snapshots/"))[-1]
+    record = json.loads(s3_server.client.get_object(Bucket=s3_server.bucket, Key=f"{prefix}/{name}")["Body"].read())
     assert (record["format"], record["attempt"]) == (1, 1)
     for entry in record["files"]:
-        head = objects.client.head_object(Bucket=objects.bucket, Key=f"{prefix}/{entry['key']}")
+        head = s3_server.client.head_object(Bucket=s3_server.bucket, Key=f"{prefix}/{entry['key']}")
         assert (head["ETag"], head["ContentLength"]) == (entry["etag"], entry["size"])
