@@ -79,6 +79,16 @@ def test_what_is_not_finished_is_no_checkpoint(tmp_path: Path) -> None:
     assert holdfast.latest(directory=tmp_path / "absent") is None
 
 
+def test_logs_and_metrics_beside_the_checkpoints_are_not_taken_for_one(tmp_path: Path) -> None:
+    good = write(tmp_path / "epoch-3.pt", 100)
+    for name in ("train.log", "metrics.json", "events.out.tfevents.1", "runs/x", "wandb/y", "history.csv", "notes"):
+        write(tmp_path / name, 900)
+    assert holdfast.latest(directory=tmp_path) == good
+    good.unlink()
+    assert holdfast.latest(directory=tmp_path) == tmp_path / "notes"  # who knows: better than nothing
+    assert holdfast.latest("*.log", directory=tmp_path) == tmp_path / "train.log"  # whoever asks gets
+
+
 def test_a_notice_interrupts_and_counts_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "notice.json"
     monkeypatch.setenv("HOLDFAST_NOTICE_FILE", str(path))

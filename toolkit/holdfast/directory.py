@@ -45,7 +45,8 @@ class DirectoryStore:
     def check(self) -> None:
         """As `Store.check`. A root that the first write would create is well."""
         try:
-            next(os.scandir(self._root), None)
+            with os.scandir(self._root) as entries:
+                next(entries, None)
         except FileNotFoundError as error:
             if not self._root.parent.is_dir():
                 raise NoBucketError(

@@ -11,6 +11,18 @@ OWN_DIRECTORY = ".holdfast"
 _UNFINISHED = re.compile(
     r"(?:^tmp[-_.])|(?:[.\-_](?:tmp|temp|part|partial|incomplete)(?:[-_.]|$))|(?:~$)", re.IGNORECASE
 )
+# Names that are those of checkpoints, by the suffixes and words that the frameworks use …
+_CHECKPOINT = re.compile(
+    r"\.(?:bin|ckpt|h5|hdf5|index|joblib|keras|model|msgpack|np[yz]|params|pickle|pkl|pth?|safetensors|states|tar|ubj|zip)$"
+    r"|checkpoint|ckpt|epoch|iter|round|step|weights|model",
+    re.IGNORECASE,
+)
+# … and those of what lies beside them.
+_BESIDE = re.compile(
+    r"\.(?:csv|err|html|jsonl|log|md|out|png|svg|tsv|ya?ml)$|^events\.out\.tfevents|metrics"
+    r"|^(?:lightning_logs|logs?|mlruns|profile|runs|tb|tensorboard|wandb)$",
+    re.IGNORECASE,
+)
 _DIGITS = re.compile(r"(\d+)")
 
 MAX_KEY_BYTES = 1024
@@ -33,6 +45,13 @@ def is_bookkeeping(path: PurePosixPath) -> bool:
 def looks_unfinished(name: str) -> bool:
     """Say whether a file or directory name is one that trainers use before a checkpoint is complete."""
     return bool(_UNFINISHED.search(name))
+
+
+def likeness(name: str) -> int:
+    """Return how much a name looks like that of a checkpoint: 2 it does, 1 who knows, 0 it is a log or the like."""
+    if _BESIDE.search(name):
+        return 0
+    return 2 if _CHECKPOINT.search(name) else 1
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:

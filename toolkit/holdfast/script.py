@@ -39,29 +39,29 @@ def checkpoint_dir() -> Path:
     return directory
 
 
-def latest(pattern: str = "*", *, directory: str | os.PathLike[str] | None = None) -> Path | None:
+def latest(pattern: str | None = None, *, directory: str | os.PathLike[str] | None = None) -> Path | None:
     """Return the newest complete checkpoint, or None on a fresh start.
 
     A checkpoint is a top-level file or directory. Names that mean "not finished" (`*.tmp`, `tmp-*`, `*.partial`,
-    SageMaker's markers),
-    hidden names, and empty files or directories are passed over. Newest is by modification time (of a directory: of
-    the newest file in
-    it), then by the numbers in the name, so `epoch-10` beats `epoch-9`; a restore keeps the times of the original
-    files.
+    SageMaker's markers), hidden names, and empty files or directories are passed over. Without a pattern, names that
+    look like checkpoints come first, and logs and metrics are never taken. Newest is by modification time (of a
+    directory: of the newest file in it), then by the numbers in the name, so `epoch-10` beats `epoch-9`; a restore
+    keeps the times of the original files.
 
     Args:
-        pattern: a shell pattern for the name, such as `*.pt` or `checkpoint-*`.
+        pattern: a shell pattern for the name, such as `*.pt` or `checkpoint-*`; None: whatever looks like one.
         directory: where to look; default `checkpoint_dir()`.
     """
     root = Path(directory) if directory is not None else checkpoint_dir()
     found = []
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(root):
-            if fnmatch.fnmatchcase(entry.name, pattern) and _may_be_checkpoint(entry.name):
+            likeness = names.likeness(entry.name) if pattern is None else int(fnmatch.fnmatchcase(entry.name, pattern))
+            if likeness and _may_be_checkpoint(entry.name):
                 modified = _newest_content(Path(entry.path))
                 if modified is not None:
-                    found.append((modified, names.natural_order(entry.name), Path(entry.path)))
-    return max(found)[2] if found else None
+                    found.append((likeness, modified, names.natural_order(entry.name), Path(entry.path)))
+    return max(found)[3] if found else None
 
 
 def _may_be_checkpoint(name: str) -> bool:

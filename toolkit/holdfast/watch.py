@@ -36,6 +36,7 @@ PATIENCE = 5.0
 """Seconds that settled checkpoints wait for others that are still being written, before they are committed without
 them."""
 _LEAST_PAUSE = 0.1
+_PAUSE_PER_SCAN = 20.0  # a look at 10,000 files takes 50 ms: then at most one a second
 _LONGEST_BACKOFF = 60.0
 _COMMIT_SECONDS = 1.0
 _FINAL_TRIES = 3
@@ -74,6 +75,7 @@ class Watcher(threading.Thread):
         self._hurry = threading.Event()
         self._dirty_since: float | None = None
         self._last_scan = -SAFETY_SCAN
+        self._next_look = 0.0
         self._retry_at = 0.0
         self._failures = 0
 
@@ -104,6 +106,9 @@ class Watcher(threading.Thread):
             try:
                 while not self._finishing.is_set():
                     self._drain(pause)
+                    # A log that is appended all the time must not make us look all the time.
+                    while (left := self._next_look - time.monotonic()) > 0 and not self._finishing.is_set():
+                        self._drain(left)
                     if not self._finishing.is_set():
                         pause = self._step(time.monotonic(), SAFETY_SCAN if observer else BLIND_SCAN)
             finally:
@@ -170,6 +175,7 @@ class Watcher(threading.Thread):
             return due - now
         scan = self._syncer.scan()
         self._last_scan = now
+        self._next_look = time.monotonic() + max(_LEAST_PAUSE, _PAUSE_PER_SCAN * (time.monotonic() - now))
         self._settling.observe(scan.files, now)
         changed = [state.path for state in self._syncer.changed(scan)]
         waiting = self._settling.unsettled(changed, now)
