@@ -55,8 +55,7 @@ def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) 
     """Look at every file below `directory`, without reading any.
 
     A file that disappears while we look is simply not there. Links to files inside the directory count as files; all
-    else that is no
-    regular file is left out, with the reason.
+    else that is no regular file is left out, with the reason.
 
     Args:
         directory: the checkpoint directory; a missing one is empty.

@@ -1,8 +1,7 @@
 """What a training script may ask holdfast: where checkpoints are, which one is newest, and whether it must stop.
 
 Needs nothing but the standard library, reads nothing but the environment and the checkpoint directory, and gives sane
-answers when
-no entrypoint is there: the directory of SageMaker's convention, never interrupted, for ever remaining.
+answers when no entrypoint is there: the directory of SageMaker's convention, never interrupted, for ever remaining.
 """
 
 from __future__ import annotations
@@ -113,8 +112,7 @@ def save(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a checkpoint so that it exists whole or not at all.
 
     Yields a temporary path beside `path`; write a file, or make a directory, there. On success it is fsynced and
-    renamed to
-    `path`; on an exception it is removed and `path` stays as it was.
+    renamed to `path`; on an exception it is removed and `path` stays as it was.
 
         with holdfast.save(holdfast.checkpoint_dir() / "epoch-3.pt") as temporary:
             torch.save(state, temporary)

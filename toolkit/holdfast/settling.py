@@ -22,8 +22,7 @@ class Settling:
     A file is settled when it has been quiet for `after_close` seconds since its writer closed it or it was renamed
     into place. Where nobody
     saw it closed (network file systems tell of no writes on other hosts; an event queue overflowed), it takes `quiet`
-    seconds without a
-    change. A file that is known to be open for writing does not settle before it is closed.
+    seconds without a change. A file that is known to be open for writing does not settle before it is closed.
 
     Args:
         quiet: seconds without a change, for files whose closing nobody saw.

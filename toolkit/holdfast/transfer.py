@@ -1,8 +1,7 @@
 """Whole files to and from a store, in parts, with bounded memory: what one request of the store protocol cannot do.
 
 Everything here is synchronous. An executor, where one is given, runs the parts of one file side by side; a function
-that
-is given an executor must not itself run in that executor, because it waits for its parts.
+that is given an executor must not itself run in that executor, because it waits for its parts.
 """
 
 from __future__ import annotations
