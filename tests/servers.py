@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
+import secrets
 import socket
 import socketserver
 import ssl
@@ -16,6 +18,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 from examples.demo.object_server import ObjectServer, serve_objects
 
@@ -25,9 +28,26 @@ KEYS = {"AWS_ACCESS_KEY_ID": "ACCESSKEY", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[ObjectServer]:
-    """moto's S3, a process of its own, for the whole session: tests keep apart by prefix."""
-    with serve_objects("contract") as server:
-        yield server
+    """An S3 server for the whole session, on which tests keep apart by prefix: moto's, as a process of its own.
+
+    With HOLDFAST_TEST_S3_ENDPOINT another one, with the keys that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY state.
+    """
+    endpoint = os.environ.get("HOLDFAST_TEST_S3_ENDPOINT")
+    if endpoint is None:
+        with serve_objects("contract") as server:
+            yield server
+        return
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    bucket = f"contract-{secrets.token_hex(4)}"
+    client.create_bucket(Bucket=bucket)
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    environment = {
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_REGION": "us-east-1",
+        **{name: os.environ[name] for name in names},
+    }
+    yield ObjectServer(endpoint, bucket, environment, client)
+    client.close()
 
 
 @dataclass(frozen=True, slots=True)

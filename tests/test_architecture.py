@@ -42,6 +42,7 @@ LAYERS = (
             for name in (
                 "arguments", "child", "commands", "config", "environment", "inbox", "interruption", "log",
                 "notice_file", "outputs", "platforms", "preparation", "report", "signals", "supervision",
+                "writers",
             )
         },
     ),

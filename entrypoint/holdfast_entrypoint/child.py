@@ -69,6 +69,10 @@ class Child:
                 self.exit_code = 128 - code if code < 0 else code
             self.killed_at = time.monotonic() if code < 0 else None
 
+    def pids(self) -> list[int]:
+        """Return every running descendant."""
+        return _descendants(os.getpid())
+
     def signal(self, number: Signals) -> None:
         """Send a signal once to each process group that is ours to reach.
 
@@ -95,13 +99,13 @@ class Child:
 
     def alive(self) -> bool:
         """Say whether the script or any of its descendants is still running (zombies are not)."""
-        return bool(_descendants(os.getpid()))
+        return bool(self.pids())
 
     def kill(self, patience: float = 2.0) -> None:
         """SIGKILL every descendant, in whatever session, until none is left or `patience` seconds have passed."""
         give_up = time.monotonic() + patience
         while time.monotonic() < give_up:
-            victims = _descendants(os.getpid())
+            victims = self.pids()
             if not victims:
                 break
             for pid in victims:

@@ -87,6 +87,7 @@ class _Life:
         self.supervisor = Supervisor(
             self.interruption,
             stop_signal=config.stop_signal,
+            checkpoints=config.checkpoints,
             flush_seconds=self._flush_seconds,
             on_rebalance=self._flush_soon,
             tell=tell,
@@ -214,7 +215,7 @@ class _Life:
         if self._watcher.error is not None:
             self._start_watcher()  # a fresh thread: what ended the old one may have been of the moment
         watcher, syncer = self._watcher, self._prepared.syncer
-        watcher.finish(self.interruption.seconds_left, killed_at=self.supervisor.script_killed_at)
+        watcher.finish(self.interruption.seconds_left, killed=self.supervisor.killed)
         while watcher.is_alive() and not self._out_of_time():
             self.supervisor.handle()
         self.report.bytes_uploaded, self.report.snapshots = syncer.uploaded, syncer.snapshots

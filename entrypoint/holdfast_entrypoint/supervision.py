@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TypeVar
 
 from holdfast.notices import Notice
-from holdfast_entrypoint import signals
+from holdfast.settling import Killed
+from holdfast_entrypoint import signals, writers
 from holdfast_entrypoint.child import Child
 from holdfast_entrypoint.inbox import Inbox
 from holdfast_entrypoint.interruption import Interruption
@@ -29,6 +31,7 @@ class Supervisor:
     Args:
         interruption: what notices and signals add up to.
         stop_signal: what the script gets when it has to stop.
+        checkpoints: the checkpoint directory.
         flush_seconds: says how long storing what is dirty is expected to take.
         on_rebalance: called when a rebalance recommendation comes.
         tell: gets a sentence about what the operator should know.
@@ -39,6 +42,7 @@ class Supervisor:
         interruption: Interruption,
         *,
         stop_signal: signal.Signals,
+        checkpoints: Path,
         flush_seconds: Callable[[], float],
         on_rebalance: Callable[[], None],
         tell: Callable[[str], None],
@@ -46,14 +50,17 @@ class Supervisor:
         self.inbox = Inbox()
         self.script_was_stopped = False
         """Whether the script was running when it was told to stop."""
-        self.script_killed_at: float | None = None
-        """When a signal ended the script, by the monotonic clock; None when it ended by itself, asked or not."""
+        self.killed: Killed | None = None
+        """How a signal ended the script; None when it ended by itself, asked or not."""
         self._interruption = interruption
         self._stop_signal = stop_signal
         self._flush_seconds = flush_seconds
         self._on_rebalance = on_rebalance
         self._tell = tell
+        self._checkpoints = checkpoints
         self._child: Child | None = None
+        self._writing: frozenset[str] = frozenset()
+        self._signalled_ns: int | None = None
 
     def handle(self, timeout: float = _TICK) -> None:
         """Wait for an event, at most `timeout` seconds, and act on all that are there."""
@@ -89,19 +96,21 @@ class Supervisor:
             self.handle(_IDLE)
             child.reap()
             if child.exit_code is not None and not self.script_was_stopped:
-                self.script_killed_at = child.killed_at
+                self.killed = Killed(child.killed_at) if child.killed_at is not None else None
                 self._end_leftovers(child)
                 return
         while child.alive():
             deadline = self._interruption.deadline
             if deadline is not None and time.monotonic() >= deadline.stop_by:
                 self._tell("the script has not ended in time: SIGKILL; what is left of the time is for the flush")
+                self._look_who_writes(child)
                 break
             self.handle()
             child.reap()
             child.signal_orphans(self._stop_signal)
         child.kill()
-        self.script_killed_at = child.killed_at
+        if child.killed_at is not None:
+            self.killed = Killed(child.killed_at, self._signalled_ns, self._writing)
 
     def _end_leftovers(self, child: Child) -> None:
         """End what the script started and left behind, as the end of a container's PID 1 would."""
@@ -131,4 +140,10 @@ class Supervisor:
         self._child.reap()
         if self._child.exit_code is None:
             self.script_was_stopped = True
+            self._look_who_writes(self._child)
             self._child.signal(self._stop_signal)
+
+    def _look_who_writes(self, child: Child) -> None:
+        """Note which checkpoints are being written at this moment: the signal that follows may cut them off."""
+        self._writing = writers.open_for_writing(child.pids(), self._checkpoints)
+        self._signalled_ns = time.time_ns()

@@ -3,11 +3,11 @@
 import math
 
 from holdfast.disk import FileState
-from holdfast.settling import Settling
+from holdfast.settling import Killed, Settling
 
 
-def state(path: str, size: int = 1) -> FileState:
-    return FileState(path, size, 0, 0, 1, 0o644)
+def state(path: str, size: int = 1, mtime_ns: int = 0) -> FileState:
+    return FileState(path, size, mtime_ns, 0, 1, 0o644)
 
 
 def waiting(settling: Settling, now: float, *paths: str) -> dict[str, float]:
@@ -69,3 +69,43 @@ def test_a_deleted_file_is_forgotten() -> None:
     settling.written("b", 10)
     settling.observe({}, 11)
     assert waiting(settling, 11, "b") == {}
+
+
+def test_a_file_that_was_closed_before_our_signal_is_whole_however_fresh_it_is() -> None:
+    settling = Settling()
+    settling.closed("a", 99.99)
+    killed = Killed(at=100, signalled_ns=5_000)
+    assert settling.cut_off([state("a", mtime_ns=4_999)], killed) == []
+
+
+def test_a_file_that_was_open_at_our_signal_or_written_after_it_is_suspect() -> None:
+    settling = Settling()
+    settling.closed("open", 50)
+    settling.closed("later", 50)
+    killed = Killed(at=100, signalled_ns=5_000, writing=frozenset({"open"}))
+    states = [state("open", mtime_ns=1), state("later", mtime_ns=5_001)]
+    assert settling.cut_off(states, killed) == ["open", "later"]
+
+
+def test_when_nobody_looked_before_the_kill_only_what_had_settled_is_whole() -> None:
+    settling = Settling(after_close=0.3)
+    settling.closed("fresh", 99.9)
+    settling.closed("old", 90)
+    settling.written("never closed", 10)
+    states = [state("fresh"), state("old"), state("never closed")]
+    assert settling.cut_off(states, Killed(at=100)) == ["fresh", "never closed"]
+
+
+def test_of_a_directory_only_what_had_settled_is_whole_even_if_nothing_was_open() -> None:
+    settling = Settling(after_close=0.3)
+    settling.closed("step-1/a", 99.9)
+    settling.closed("step-2/a", 90)
+    killed = Killed(at=100, signalled_ns=5_000)
+    assert settling.cut_off([state("step-1/a"), state("step-2/a")], killed) == ["step-1/a"]
+
+
+def test_what_was_renamed_into_place_is_whole() -> None:
+    settling = Settling()
+    settling.renamed("step-1/a", 99.99)
+    settling.renamed("b", 99.99)
+    assert settling.cut_off([state("step-1/a"), state("b", mtime_ns=9)], Killed(100, 5)) == []

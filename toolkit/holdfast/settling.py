@@ -16,6 +16,22 @@ class _Seen:
     renamed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """How the writers of a directory were ended by a signal.
+
+    Attributes:
+        at: when, by the monotonic clock.
+        signalled_ns: when the signal was sent, nanoseconds since the epoch; None when it was not ours (memory ran out,
+            a crash), so that nobody looked before.
+        writing: the files that were open for writing just before it was sent.
+    """
+
+    at: float
+    signalled_ns: int | None = None
+    writing: frozenset[str] = frozenset()
+
+
 class Settling:
     """Keeps, for every path, when it last changed and whether its writer has closed it.
 
@@ -89,13 +105,26 @@ class Settling:
                     waiting[path] = left
         return waiting
 
-    def cut_off(self, paths: Iterable[str], killed_at: float) -> list[str]:
-        """Return those of `paths` that were not settled when their writer was killed: they may be half of something.
+    def cut_off(self, states: Iterable[FileState], killed: Killed) -> list[str]:
+        """Return the paths of those files that may be half of something because their writer was killed.
 
-        The kernel closes what a killed process had open, so a file whose closing was seen just then may have been open.
+        What was renamed into place is whole. A checkpoint that is one file is whole when nobody had it open at the
+        signal and nobody wrote to it afterwards. Anything else has to have been settled: the kernel closes what a
+        killed process had open, so a closing that was seen just then says nothing, and of a directory nobody knows
+        which files were still to come.
         """
-        renamed = {path for path, seen in self._seen.items() if seen.renamed}
-        return sorted(self.unsettled(set(paths) - renamed, killed_at))
+        suspect = []
+        for state in states:
+            seen = self._seen.get(state.path)
+            if seen is not None and seen.renamed:
+                continue
+            if state.path == state.checkpoint and killed.signalled_ns is not None:
+                cut = state.path in killed.writing or state.mtime_ns > killed.signalled_ns
+            else:
+                cut = bool(self.unsettled([state.path], killed.at))
+            if cut:
+                suspect.append(state.path)
+        return suspect
 
     def _touch(self, path: str, now: float, *, closed: bool) -> None:
         self._seen[path] = _Seen(None, now, closed)

@@ -25,7 +25,7 @@ from watchdog.observers.api import BaseObserver
 
 from holdfast.disk import Scan
 from holdfast.errors import StoreError
-from holdfast.settling import Settling
+from holdfast.settling import Killed, Settling
 from holdfast.sync import Synced, Syncer
 
 SAFETY_SCAN = 30.0
@@ -71,7 +71,7 @@ class Watcher(threading.Thread):
         self._events: queue.SimpleQueue[FileSystemEvent | None] = queue.SimpleQueue()
         self._finishing = threading.Event()
         self._seconds_left: Callable[[], float] = lambda: math.inf
-        self._killed_at: float | None = None
+        self._killed: Killed | None = None
         self._hurry = threading.Event()
         self._dirty_since: float | None = None
         self._last_scan = -SAFETY_SCAN
@@ -84,17 +84,17 @@ class Watcher(threading.Thread):
         self._hurry.set()
         self._events.put(None)
 
-    def finish(self, seconds_left: Callable[[], float], *, killed_at: float | None = None) -> None:
+    def finish(self, seconds_left: Callable[[], float], *, killed: Killed | None = None) -> None:
         """Make one last pass over everything, settled or not, and end. The script must have ended.
 
         Args:
-            killed_at: when a signal ended the script, by the monotonic clock: checkpoints that were not settled then
-                are not taken, what the last snapshot has of them stays. None: it ended by itself, all is taken.
+            killed: how a signal ended the script: of checkpoints that it may have cut off, what the last snapshot has
+                stays. None: the script ended by itself, and all is taken.
             seconds_left: until everything must be durable; infinity when there is no hurry, and that may change on
                 the way.
         """
         self._seconds_left = seconds_left
-        self._killed_at = killed_at
+        self._killed = killed
         self._finishing.set()
         self._events.put(None)
 
@@ -237,13 +237,13 @@ class Watcher(threading.Thread):
         self.last = synced
 
     def _find_cut_off(self) -> list[str]:
-        if self._killed_at is None or not self._syncer.changed(self._syncer.scan()):
+        if self._killed is None or not self._syncer.changed(self._syncer.scan()):
             return []
-        while (left := self._killed_at + _EVENT_DELAY - time.monotonic()) > 0:
+        while (left := self._killed.at + _EVENT_DELAY - time.monotonic()) > 0:
             self._drain(left)
         scan = self._syncer.scan()
         self._settling.observe(scan.files, time.monotonic())
-        cut_off = self._settling.cut_off((state.path for state in self._syncer.changed(scan)), self._killed_at)
+        cut_off = self._settling.cut_off(self._syncer.changed(scan), self._killed)
         for checkpoint in sorted({path.split("/", 1)[0] for path in cut_off}):
             self._tell(
                 f"{checkpoint} was being written when the script was killed: what was committed of it before stays"
