@@ -173,7 +173,7 @@ class ScriptedServer:
         try:
             if self._context is not None:
                 connection = self._context.wrap_socket(connection, server_side=True)
-            with connection.makefile("rb") as stream:
+            with connection, connection.makefile("rb") as stream:
                 while self._exchange(connection, stream.readline, stream.read):
                     pass
         except OSError:

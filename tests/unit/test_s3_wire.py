@@ -39,7 +39,7 @@ from holdfast.s3 import S3Store
 from holdfast.s3_settings import from_environ
 from holdfast.store import Part, StoredPart, Upload
 from tests.contract.test_objects import ODD_KEYS
-from tests.servers import SECRET, Answer, ScriptedServer, Seen, error, listing
+from tests.servers import KEYS, SECRET, Answer, ScriptedServer, Seen, error, listing
 
 DONE = Answer(headers={"ETag": '"e"', "Last-Modified": "Fri, 02 Jan 2026 03:04:05 GMT"})
 BYTES = Part(b"12345", 0, 5, crc64nvme(b"12345"))
@@ -413,11 +413,11 @@ def test_a_server_that_takes_a_body_slowly_is_not_left() -> None:
 def test_nobody_at_the_address_is_transient_and_named() -> None:
     store = S3Store(
         Location("s3", "data", ""),
-        from_environ({**ScriptedServer().environ(), "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}),
+        from_environ({**KEYS, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}),
     )
     with pytest.raises(TransientStoreError, match=r"http://127\.0\.0\.1:1 does not answer \(Connection refused\)"):
         store.check()
-    settings = replace(from_environ(ScriptedServer().environ()), endpoint="http://nowhere.invalid")
+    settings = replace(from_environ(KEYS), endpoint="http://nowhere.invalid")
     with pytest.raises(TransientStoreError, match=r"http://nowhere\.invalid has no address"):
         S3Store(Location("s3", "data", ""), settings).check()
 
@@ -555,7 +555,8 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: tuple[str
 def test_a_file_of_certificates_that_is_none_is_a_configuration_error(tmp_path: Path) -> None:
     for bundle in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
         with pytest.raises(ConfigError, match="AWS_CA_BUNDLE") as caught:
-            open_at(ScriptedServer(), AWS_ENDPOINT_URL_S3="https://127.0.0.1:1", AWS_CA_BUNDLE=str(bundle)).delete("k")
+            environ = {**KEYS, "AWS_ENDPOINT_URL_S3": "https://127.0.0.1:1", "AWS_CA_BUNDLE": str(bundle)}
+            S3Store(Location("s3", "data", "p"), from_environ(environ)).delete("k")
         assert isinstance(caught.value, HoldfastError)
         (tmp_path / "empty.pem").write_text("no certificate")
 

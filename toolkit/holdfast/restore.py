@@ -272,4 +272,9 @@ class _Fetch:
 
 def _move(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    source.rename(target)
+    number = 0
+    free = target
+    while free.exists() or free.is_symlink():  # a directory whose files were moved before it was
+        number += 1
+        free = target.with_name(f"{target.name}~{number}")
+    source.rename(free)

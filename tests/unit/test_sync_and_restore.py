@@ -1,0 +1,296 @@
+"""The engines, called directly: what one pass stores, and what a restore makes of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from holdfast import attempt, catalog, parts
+from holdfast.directory import DirectoryStore
+from holdfast.errors import NoSnapshotError, PermanentStoreError
+from holdfast.restore import Restored, restore
+from holdfast.store import Part, Store
+from holdfast.sync import Synced, Syncer
+
+
+class Breaks(DirectoryStore):
+    """A store on a real directory that does something else at some puts."""
+
+    def __init__(self, root: Path, instead: Callable[[str], None]) -> None:
+        super().__init__(root)
+        self._instead = instead
+
+    def put(
+        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
+    ) -> str:
+        self._instead(key)
+        return super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+
+
+class Job:
+    """A prefix, and machines that come and go."""
+
+    def __init__(self, root: Path, workers: ThreadPoolExecutor) -> None:
+        self.root = root
+        self.workers = workers
+        self.said: list[str] = []
+        (root / "store").mkdir()
+        self.store: Store = DirectoryStore(root / "store")
+
+    def restore(self, machine: str, **options: object) -> Restored:
+        found = catalog.read_catalog(self.store)
+        directory = self.root / machine
+        return restore(self.store, found, directory, workers=self.workers, tell=self.said.append, **options)  # type: ignore[arg-type]
+
+    def syncer(self, machine: str, store: Store | None = None) -> Syncer:
+        found = catalog.read_catalog(self.store)
+        claimed = attempt.claim(
+            self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
+        )
+        return Syncer(
+            store or self.store,
+            self.root / machine,
+            claimed,
+            base=self.restore(machine).entries,
+            taken=found.plain,
+            workers=self.workers,
+            clock=lambda: datetime.now(UTC),
+            tell=self.said.append,
+        )
+
+    def write(self, path: str, content: bytes, machine: str = "one") -> Path:
+        target = self.root / machine / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        return target
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Job]:
+    with ThreadPoolExecutor(4) as workers:
+        yield Job(tmp_path, workers)
+
+
+def sync(syncer: Syncer, held: tuple[str, ...] = (), *, should_stop: Callable[[], bool] = lambda: False) -> Synced:
+    return syncer.sync(syncer.scan(), held, should_stop=should_stop)
+
+
+def test_only_what_changed_is_sent_and_nothing_twice(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("a", b"12345")
+    job.write("b", b"678")
+    assert sync(syncer).bytes_uploaded == 8
+    assert sync(syncer).snapshot is None
+    job.write("b", b"changed")
+    assert sync(syncer).bytes_uploaded == 7
+    (job.root / "one/a").rename(job.root / "one/renamed")
+    done = sync(syncer)
+    assert done.bytes_uploaded == 0
+    assert done.snapshot is not None
+    assert sorted(done.snapshot.files) == ["b", "renamed"]
+    os.utime(job.root / "one/b")
+    assert sync(syncer).bytes_uploaded == 0
+
+
+def test_a_snapshot_stays_whole_when_its_files_are_overwritten(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("last.ckpt", b"first")
+    first = sync(syncer).snapshot
+    job.write("last.ckpt", b"second")
+    second = sync(syncer).snapshot
+    assert first is not None
+    assert second is not None
+    assert (job.root / "store/last.ckpt").read_bytes() == b"first"
+    assert second.files["last.ckpt"].key.startswith(".holdfast/objects/")
+    job.restore("old", only=first.name)
+    job.restore("new")
+    assert (job.root / "old/last.ckpt").read_bytes() == b"first"
+    assert (job.root / "new/last.ckpt").read_bytes() == b"second"
+
+
+def test_a_held_file_keeps_the_version_of_its_whole_checkpoint_and_no_others(job: Job) -> None:
+    syncer = job.syncer("one")
+    for path in ("step/a", "step/b", "other"):
+        job.write(path, b"1")
+    sync(syncer)
+    for path in ("step/a", "step/b", "other"):
+        job.write(path, b"22")
+    done = sync(syncer, held=("step/b",))
+    assert done.snapshot is not None
+    assert {path: entry.size for path, entry in done.snapshot.files.items()} == {"step/a": 1, "step/b": 1, "other": 2}
+
+
+def test_what_cannot_be_sent_in_time_is_named_and_the_rest_committed(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("old", b"1")
+    os.utime(job.root / "one/old", (1, 1))
+    job.write("new", b"2")
+    stored = job.root / "store/new"
+    done = sync(syncer, should_stop=stored.exists)  # the newest checkpoint goes first; then time is up
+    assert done.snapshot is not None
+    assert "new" in done.snapshot.files
+    assert done.unfinished.keys() | done.snapshot.files.keys() == {"old", "new"}
+
+
+def test_a_file_that_changes_while_it_is_sent_is_left_for_the_next_pass(job: Job) -> None:
+    job.write("busy", b"before")
+
+    def grows(key: str) -> None:
+        if key == "busy":
+            job.write("busy", b"after, and longer")
+
+    syncer = job.syncer("one", Breaks(job.root / "store", grows))
+    job.write("calm", b"calm")
+    done = sync(syncer)
+    assert list(done.unfinished) == ["busy"]
+    assert done.snapshot is not None
+    assert list(done.snapshot.files) == ["calm"]
+    syncer._store = job.store
+    again = sync(syncer)
+    assert again.snapshot is not None
+    assert sorted(again.snapshot.files) == ["busy", "calm"]
+    job.restore("two")
+    assert (job.root / "two/busy").read_bytes() == b"after, and longer"
+
+
+def test_a_store_that_fails_commits_nothing_and_what_it_has_is_not_sent_again(job: Job) -> None:
+    def fails(key: str) -> None:
+        if key.startswith(".holdfast/snapshots"):
+            raise PermanentStoreError("no")
+
+    syncer = job.syncer("one", Breaks(job.root / "store", fails))
+    job.write("a", b"12345")
+    with pytest.raises(PermanentStoreError):
+        sync(syncer)
+    assert catalog.read_catalog(job.store).snapshots == ()
+    syncer._store = job.store
+    done = sync(syncer)
+    assert done.bytes_uploaded == 0
+    assert done.snapshot is not None
+
+
+def test_objects_of_an_attempt_that_died_before_its_commit_are_not_adopted(job: Job) -> None:
+    def dies(key: str) -> None:
+        if key.startswith(".holdfast/snapshots"):
+            raise KeyboardInterrupt
+
+    syncer = job.syncer("one", Breaks(job.root / "store", dies))
+    job.write("shard-1", b"of a checkpoint that was never whole")
+    with pytest.raises(KeyboardInterrupt):
+        sync(syncer)
+    assert (job.root / "store/shard-1").exists()
+    assert job.restore("two").entries == {}
+    (job.root / "store/theirs").write_bytes(b"adopted")
+    assert list(job.restore("three").entries) == ["theirs"]
+
+
+def test_two_live_attempts_damage_nothing_of_each_other(job: Job) -> None:
+    zombie, successor = job.syncer("one"), job.syncer("two")
+    job.write("last", b"zombie", "one")
+    job.write("last", b"successor", "two")
+    sync(zombie)
+    sync(successor)
+    job.write("last", b"zombie again", "one")
+    sync(zombie)
+    job.restore("three")
+    assert (job.root / "three/last").read_bytes() == b"successor"
+
+
+def test_an_empty_directory_does_not_replace_a_snapshot(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("a", b"1")
+    sync(syncer)
+    (job.root / "one/a").unlink()
+    assert sync(syncer).snapshot is None
+    assert list(job.restore("two").entries) == ["a"]
+
+
+def test_sixteen_containers_at_once_get_sixteen_attempts(job: Job) -> None:
+    def claim(_: int) -> int:
+        return attempt.claim(job.store, (), host="h", version="0", platform="local", started=datetime.now(UTC)).number
+
+    with ThreadPoolExecutor(16) as threads:
+        assert sorted(threads.map(claim, range(16))) == list(range(1, 17))
+
+
+def test_a_restore_that_was_cut_off_goes_on_where_it_was_and_shows_nothing_before(job: Job) -> None:
+    syncer = job.syncer("one")
+    for number in range(20):
+        job.write(f"file-{number}", bytes([number]) * 1000)
+    sync(syncer)
+    fetched: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        fetched.append(done)
+
+    with pytest.raises(parts.StoppedError):
+        job.restore("two", progress=progress, should_stop=lambda: bool(fetched) and fetched[-1] >= 5000)
+    assert [path.name for path in (job.root / "two").iterdir()] == [".holdfast"]
+    rest = job.restore("two")
+    assert rest.bytes_fetched <= 15_000
+    assert (job.root / "two/file-7").read_bytes() == bytes([7]) * 1000
+    assert not (job.root / "two/.holdfast").exists()
+
+
+def test_links_in_the_way_are_moved_aside_and_never_followed(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("dir/a", b"1")
+    job.write("b", b"2")
+    sync(syncer)
+    outside = job.root / "outside"
+    outside.mkdir()
+    (job.root / "two").mkdir()
+    (job.root / "two/dir").symlink_to(outside)
+    (job.root / "two/b").symlink_to(outside / "b")
+    job.restore("two")
+    assert list(outside.iterdir()) == []
+    assert (job.root / "two/dir/a").read_bytes() == b"1"
+    assert not (job.root / "two/b").is_symlink()
+
+
+def test_a_file_stands_where_a_directory_must_be_and_the_other_way_round(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("x/a", b"1")
+    job.write("y", b"2")
+    sync(syncer)
+    job.write("x", b"a file", "two")
+    job.write("y/deep/b", b"in a directory", "two")
+    job.restore("two")
+    assert (job.root / "two/x/a").read_bytes() == b"1"
+    assert (job.root / "two/y").read_bytes() == b"2"
+    kept = {path.read_bytes() for path in (job.root / "two/.holdfast/displaced").rglob("*") if path.is_file()}
+    assert kept == {b"a file", b"in a directory"}
+
+
+def test_garbage_among_the_records_is_passed_over_aloud(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("a", b"1")
+    sync(syncer)
+    for name in ("000009-000001.json", "000009-000002.json", "latest.json", "000001-00001x.json"):
+        (job.root / "store/.holdfast/snapshots" / name).write_bytes(b"\xff{" * 10)
+    assert list(job.restore("two").entries) == ["a"]
+    assert sum("passed over" in text for text in job.said) == 2
+
+
+def test_nothing_but_garbage_is_an_error(job: Job) -> None:
+    (job.root / "store/.holdfast/snapshots").mkdir(parents=True)
+    (job.root / "store/.holdfast/snapshots/000001-000001.json").write_text("{}")
+    with pytest.raises(NoSnapshotError):
+        job.restore("two")
+
+
+def test_times_and_modes_come_back_and_a_file_is_always_writable_by_its_owner(job: Job) -> None:
+    syncer = job.syncer("one")
+    path = job.write("script.sh", b"1")
+    path.chmod(0o555)
+    os.utime(path, ns=(1, 1_234_567_890_123_456_789))
+    sync(syncer)
+    job.restore("two")
+    status = (job.root / "two/script.sh").stat()
+    assert status.st_mtime_ns == 1_234_567_890_123_456_789
+    assert status.st_mode & 0o777 == 0o755
