@@ -62,7 +62,8 @@ class Seen:
     def signature_fits(self, secret: str) -> bool:
         """Whether the signature is that of this request, worked out here anew from the bytes that arrived."""
         said = re.fullmatch(
-            r"AWS4-HMAC-SHA256 Credential=[^/]+/(\d{8})/([^/]+)/s3/aws4_request, ?SignedHeaders=([^,]+), ?Signature=(\w+)",
+            r"AWS4-HMAC-SHA256 Credential=[^/]+/(\d{8})/([^/]+)/s3/aws4_request, ?SignedHeaders=([^,]+), ?"
+            r"Signature=(\w+)",
             self.headers["authorization"],
         )
         assert said is not None

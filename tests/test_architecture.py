@@ -31,7 +31,10 @@ LAYERS = (
     ),
     (
         "engines",
-        {f"holdfast.{name}" for name in ("attempt", "catalog", "parts", "restore", "sync", "transfer", "verify")},
+        {
+            f"holdfast.{name}"
+            for name in ("attempt", "catalog", "parts", "restore", "staging", "sync", "transfer", "verify")
+        },
     ),
     ("threads around engines", {f"holdfast.{name}" for name in ("metadata", "notices", "watch")}),
     (

@@ -1,6 +1,12 @@
 """PID 1: `python -I -u -m holdfast_entrypoint`."""
 
-from holdfast_entrypoint.cli import main
+import signal
 
+# Before anything else is loaded: the kernel throws away a signal that PID 1 has no handler for, and keeps one that is
+# blocked. `signals.recorded` unblocks them when there is somebody to hear.
 if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+
+    from holdfast_entrypoint.cli import main
+
     main()

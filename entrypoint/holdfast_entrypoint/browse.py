@@ -158,9 +158,18 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
             bar.update(size)
 
         syncer = Syncer(
-            store, path.parent, claimed, base=base, taken=found.plain, workers=workers,
-            clock=lambda: datetime.now(UTC), tell=note, only=path.name, progress=sent,
-        )  # fmt: skip
+            store,
+            path.parent,
+            claimed,
+            base=base,
+            taken=found.plain,
+            adopted=before.adopted if before else None,
+            workers=workers,
+            clock=lambda: datetime.now(UTC),
+            tell=note,
+            only=path.name,
+            progress=sent,
+        )
         scan = syncer.scan()
         bar.total = sum(state.size for state in syncer.changed(scan))
         # Every other checkpoint is held, so it stays in the snapshot as it is.

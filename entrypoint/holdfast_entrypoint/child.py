@@ -11,6 +11,7 @@ from pathlib import Path
 from signal import SIGKILL, Signals
 
 from holdfast.errors import ConfigError
+from holdfast_entrypoint.writers import open_for_writing
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _PROC = Path("/proc")
@@ -46,13 +47,12 @@ class Child:
             raise CommandError(f"{command[0]!r} cannot be executed: {error.strerror}", 126) from error
         self.exit_code: int | None = None
         """The script's exit code, 128+n when signal n ended it; None while it runs."""
-        self.killed_at: float | None = None
-        """When the process that went last was ended by a signal, by the monotonic clock; None when it ended by itself.
-
-        The last one counts, because a wrapper (`sh -c`) dies of the SIGTERM that the script in it handles.
-        """
+        self.died_of_signal = False
+        """Whether a signal ended the script: it itself, or what ran in the shell that reports it (128+n)."""
         self._process = process
         self._signalled: set[int] = set()
+        self._writing: dict[int, frozenset[str]] = {}
+        self._cut_off: set[str] = set()
 
     def reap(self) -> None:
         """Collect every child that has ended, the script among them."""
@@ -64,14 +64,28 @@ class Child:
             if pid == 0:
                 return
             code = os.waitstatus_to_exitcode(status)
+            files = self._writing.pop(pid, frozenset())
+            if code < 0:
+                self._cut_off |= files
             if pid == self._process.pid:
                 self._process.returncode = code
                 self.exit_code = 128 - code if code < 0 else code
-            self.killed_at = time.monotonic() if code < 0 else None
+                self.died_of_signal = code < 0
 
     def pids(self) -> list[int]:
         """Return every running descendant."""
         return _descendants(os.getpid())
+
+    def look_who_writes(self, directory: Path) -> None:
+        """Note which process has which files of a directory open for writing; before every signal that may end it."""
+        found = {pid: open_for_writing(pid, directory) for pid in self.pids()}
+        # One that is gone, and that its own parent has reaped, may have been killed: what it last had open is suspect.
+        gone = {pid: files for pid, files in self._writing.items() if pid not in found}
+        self._writing = {pid: files for pid, files in (gone | found).items() if files}
+
+    def cut_off(self) -> frozenset[str]:
+        """Return the files that processes which died of a signal had open for writing when somebody last looked."""
+        return frozenset(self._cut_off.union(*self._writing.values()))
 
     def signal(self, number: Signals) -> None:
         """Send a signal once to each process group that is ours to reach.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import holdfast
@@ -53,16 +52,15 @@ exit codes:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process."""
     tell = log.teller(os.environ)
-    code = _guarded(lambda: _dispatch(list(sys.argv[1:] if arguments is None else arguments), tell), tell)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # A transfer that hangs in the network must not hold the container past its deadline.
-    stuck = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
-    for thread in stuck:
-        thread.join(0.1)
-    if any(thread.is_alive() for thread in stuck):
-        os._exit(code)
-    sys.exit(code)
+
+    def work() -> int:
+        code = _dispatch(list(sys.argv[1:] if arguments is None else arguments), tell)
+        sys.stdout.flush()
+        return code
+
+    # Not sys.exit: it waits for the threads of every pool, and a transfer that hangs in the network must not hold the
+    # container past its deadline.
+    os._exit(_guarded(work, tell))
 
 
 def _guarded(work: Callable[[], int], tell: Callable[[str], None]) -> int:
@@ -79,8 +77,7 @@ def _guarded(work: Callable[[], int], tell: Callable[[str], None]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter's own flush at exit must not fail again
-        return 141
+        return 141  # 128 + SIGPIPE: whoever read our output has heard enough
     except Exception as error:  # noqa: BLE001  the one place where what nobody foresaw becomes an exit code
         import traceback  # noqa: PLC0415  only when there is something to trace
 
@@ -100,12 +97,12 @@ def _dispatch(arguments: list[str], tell: Callable[[str], None]) -> int:
     if verb == "serve":
         raise ConfigError("serve: this is a training image; deploy the model from model.tar.gz with a serving image")
     if verb in ("ls", "pull", "push", "verify"):
+        signals.heard_by_default()
         from holdfast_entrypoint import browse  # noqa: PLC0415  the data plane is loaded only for those who use it
 
         return browse.main(verb, rest, tell)
     if verb.startswith("-") and verb != "--":
         raise ConfigError(f"{verb} is no option of holdfast: see `holdfast --help`")
-    signals.hold_back()
     return _run(verb, rest, os.environ, tell)
 
 

@@ -108,6 +108,12 @@ class _Reader:
         place = None if managed else self._location("CHECKPOINT_S3_URI")
         checkpoints = self._checkpoint_directory(checkpoint_config, place)
         self._refuse_many_hosts(resources, place)
+        outputs = self._location("OUTPUT_S3_URI")
+        if place is not None and outputs is not None and outputs.is_within(place):
+            self.problems.append(
+                f"OUTPUT_S3_URI {outputs} lies inside CHECKPOINT_S3_URI {place}: the archives would be taken for "
+                "checkpoints; name a prefix beside it"
+            )
         program = self._environ.get("SAGEMAKER_PROGRAM") or hyperparameters.get("sagemaker_program")
         return Config(
             base=self._base,
@@ -115,7 +121,7 @@ class _Reader:
             managed=managed,
             location=place,
             checkpoints=checkpoints,
-            outputs=self._location("OUTPUT_S3_URI"),
+            outputs=outputs,
             grace=self._grace(),
             stop_signal=self._stop_signal(),
             metadata_endpoint=self._metadata_endpoint(),
@@ -226,7 +232,8 @@ class _Reader:
     def _run_number(self) -> int:
         if self._platform is not Platform.SAGEMAKER:
             return 1
-        number = self._json("init-config.json").get("jobRunInfo", {}).get("jobRunNumber", 1)
+        run = self._json("init-config.json").get("jobRunInfo")
+        number = run.get("jobRunNumber") if isinstance(run, dict) else None
         return number if isinstance(number, int) else 1
 
 
@@ -249,4 +256,6 @@ def _is_plain_http(endpoint: str) -> bool:
 
 
 def _overlap(one: Path, other: Path) -> bool:
-    return one.is_relative_to(other) or other.is_relative_to(one)
+    """Say whether one directory lies in the other, as they are written or as links lead to them."""
+    pairs = ((one, other), (Path(os.path.realpath(one)), Path(os.path.realpath(other))))
+    return any(here.is_relative_to(there) or there.is_relative_to(here) for here, there in pairs)

@@ -10,6 +10,9 @@ from typing import Any
 
 from holdfast_entrypoint.config import Config
 
+OURS = frozenset({"HOLDFAST_RESUME", "HOLDFAST_ATTEMPT", "HOLDFAST_NOTICE_FILE", "SM_CHECKPOINT_DIR"})
+"""Variables that say something about this life only; what an outer one has left of them is not passed on."""
+
 
 def variables(config: Config, *, attempt: int, resume: Path | None, notice_file: Path) -> dict[str, str]:
     """Return the variables to add to the script's environment.

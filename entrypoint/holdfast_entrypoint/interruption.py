@@ -44,7 +44,8 @@ class Interruption:
         """Who said stop first: spot, host or signal."""
         self.began: float | None = None
         """When that was, by the monotonic clock."""
-        self._grace = grace
+        # Our own end takes a moment too: the exit code must be out before the SIGKILL.
+        self._grace = grace - min(_MARGIN_SECONDS / 2, grace / 20)
         self._notice_path = notice_path
         self._tell = tell
         self._ticks = ticks
@@ -67,7 +68,7 @@ class Interruption:
             self._tell(f"{name} again: the script gets at most {HURRY_SECONDS:g} s more")
             self._set(self.deadline.hurried(now, HURRY_SECONDS), "signal")
             return False
-        self._tell(f"{name}: {self._grace:g} s until the container is killed")
+        self._tell(f"{name}: {round(self._grace, 1):g} s until the container is killed")
         return self._set(Deadline.after(self._grace, now, flush=flush), "signal")
 
     def hear_notice(self, notice: Notice, *, flush: float) -> bool:
@@ -75,7 +76,7 @@ class Interruption:
         if notice.kind == "rebalance":
             self._tell(f"{notice.detail}: storing what is there, training goes on")
             if self.deadline is None:
-                notice_file.write(self._notice_path, kind="rebalance", stop=False, stop_by=None, deadline=None)
+                self._write(kind="rebalance", stop=False, stop_by=None, deadline=None)
             return False
         seconds = self._grace
         if notice.deadline is not None:
@@ -96,11 +97,16 @@ class Interruption:
         if first:
             self.kind, self.began = kind, self._ticks()
         to_wall = self._clock() - self._ticks()
-        notice_file.write(
-            self._notice_path,
+        self._write(
             kind=self.kind or kind,
             stop=True,
             stop_by=self.deadline.stop_by + to_wall,
             deadline=self.deadline.end + to_wall,
         )
         return first
+
+    def _write(self, *, kind: str, stop: bool, stop_by: float | None, deadline: float | None) -> None:
+        try:
+            notice_file.write(self._notice_path, kind=kind, stop=stop, stop_by=stop_by, deadline=deadline)
+        except OSError as error:  # a full disk: the signal still tells the script
+            self._tell(f"the notice file cannot be written: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import tempfile
 import time
@@ -16,6 +17,7 @@ from holdfast.location import Location
 from holdfast.metadata import MetadataClient
 from holdfast.notices import NoticeWatcher
 from holdfast.opening import open_store
+from holdfast.script import latest
 from holdfast.store import Store
 from holdfast_entrypoint import environment, outputs, signals
 from holdfast_entrypoint.child import Child
@@ -51,16 +53,21 @@ def live(config: Config, command: Command, *, environ: Mapping[str, str], tell: 
     with ExitStack() as stack:
         try:
             private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-")))
+            private.chmod(0o755)  # a script that gives up its privileges reads the notice too
         except OSError as error:
             raise ConfigError(f"{error}: mount a writable /tmp (--tmpfs /tmp), or set TMPDIR") from error
         life = _Life(config, command, environ, tell, private)
         stack.enter_context(signals.recorded(life.supervisor.inbox))
+        stack.callback(signals.hold_back)  # a signal after the end must not replace the exit code
         stack.callback(life.workers.shutdown, wait=False, cancel_futures=True)
         stack.callback(life.watch_notices().stop)
         life.report.exit_code = life.stages()
         life.report.notice = life.interruption.kind
         if config.report_file is not None:
-            life.report.write(config.report_file)
+            try:
+                life.report.write(config.report_file)
+            except OSError as error:
+                tell(f"the report cannot be written: {error}")
         return life.report.exit_code
 
 
@@ -109,11 +116,14 @@ class _Life:
             self._tell("interrupted before the script was started")
             return INTERRUPTED
         child = self._start()
-        self._start_watcher()
-        self.supervisor.wait_for_script(child)
+        try:
+            self._start_watcher()
+            self.supervisor.wait_for_script(child)
+        finally:
+            child.kill()  # whatever happened to us: nobody writes while we flush, and nobody is left behind
+            stored = self._flush()
         self.report.script_exit = child.exit_code
-        stored = self._flush() and self._store_outputs(child)
-        return self._exit_code(child, stored=stored)
+        return self._exit_code(child, stored=stored and self._store_outputs(child))
 
     def watch_notices(self) -> NoticeWatcher:
         """Begin to look for notices; this costs the start nothing."""
@@ -183,10 +193,17 @@ class _Life:
         added = environment.variables(
             self._config,
             attempt=self.report.attempt,
-            resume=self._prepared.resume if self._prepared else None,
+            resume=self._resume(),
             notice_file=self._notice_path,
         )
-        return Child(self._command.arguments, environ={**self._environ, **added}, directory=self._command.directory)
+        inherited = {name: value for name, value in self._environ.items() if name not in environment.OURS}
+        return Child(self._command.arguments, environ=inherited | added, directory=self._command.directory)
+
+    def _resume(self) -> Path | None:
+        """Return the newest complete checkpoint that was restored: by us, or by SageMaker in a managed job."""
+        if self._config.managed:
+            return latest(directory=self._config.checkpoints)
+        return self._prepared.resume if self._prepared else None
 
     def _start_watcher(self) -> None:
         # Loaded when the script is running already: it costs the start nothing.
@@ -194,7 +211,11 @@ class _Life:
 
         if self._prepared is not None:
             self._watcher = Watcher(
-                self._prepared.syncer, self._config.checkpoints, tell=self._tell, on_end=self.supervisor.inbox.wake
+                self._prepared.syncer,
+                self._config.checkpoints,
+                tell=self._tell,
+                on_end=self.supervisor.inbox.wake,
+                settling=self._watcher.settling if self._watcher else None,
             )
             self._watcher.start()
 
@@ -238,7 +259,8 @@ class _Life:
         if self.supervisor.script_was_stopped:
             return True  # the next attempt produces it
         if child.exit_code != 0:
-            outputs.write_failure(self._config.base, f"the script ended with exit code {child.exit_code}")
+            with contextlib.suppress(OSError):  # a convenience; the exit code says it too
+                outputs.write_failure(self._config.base, f"the script ended with exit code {child.exit_code}")
             return True
         place = self._config.outputs
         if place is None:

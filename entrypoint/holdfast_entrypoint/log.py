@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)(_ID)?$", re.IGNORECASE)
-_CREDENTIALS_IN_URI = re.compile(r"(?<=://)[^/@\s]+@")
+_CREDENTIALS_IN_URI = re.compile(r"(?<=://)(?:[^/@\s]+|[^/:@\s]*:[^@\s]+)@")
 _PASSWORD_IN_URI = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
 _SHORTEST_SECRET = 6
 

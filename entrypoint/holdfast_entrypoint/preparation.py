@@ -76,6 +76,7 @@ def prepare(
         claimed,
         base=restored.entries,
         taken=found.plain,
+        adopted=restored.adopted,
         workers=workers,
         clock=lambda: datetime.now(UTC),
         tell=tell,

@@ -17,11 +17,13 @@ PASSED_ON = frozenset({signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIG
 
 
 def hold_back() -> None:
-    """Keep SIGTERM and SIGINT pending until `recorded` is there to hear them.
-
-    The kernel throws away a signal that PID 1 has no handler for; one that is blocked it keeps.
-    """
+    """Keep SIGTERM and SIGINT pending: before somebody is there to hear them, and when all has been decided."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+
+
+def heard_by_default() -> None:
+    """Let SIGTERM and SIGINT end this process as they end any other: for what is not a container's life."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
 
 
 @dataclass(frozen=True, slots=True)

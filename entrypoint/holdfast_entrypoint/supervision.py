@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from holdfast.notices import Notice
 from holdfast.settling import Killed
-from holdfast_entrypoint import signals, writers
+from holdfast_entrypoint import signals
 from holdfast_entrypoint.child import Child
 from holdfast_entrypoint.inbox import Inbox
 from holdfast_entrypoint.interruption import Interruption
@@ -51,7 +51,7 @@ class Supervisor:
         self.script_was_stopped = False
         """Whether the script was running when it was told to stop."""
         self.killed: Killed | None = None
-        """How a signal ended the script; None when it ended by itself, asked or not."""
+        """How a signal ended the script, or somebody beside it; None when all went by themselves, asked or not."""
         self._interruption = interruption
         self._stop_signal = stop_signal
         self._flush_seconds = flush_seconds
@@ -59,8 +59,7 @@ class Supervisor:
         self._tell = tell
         self._checkpoints = checkpoints
         self._child: Child | None = None
-        self._writing: frozenset[str] = frozenset()
-        self._signalled_ns: int | None = None
+        self._signalled_at = 0.0
 
     def handle(self, timeout: float = _TICK) -> None:
         """Wait for an event, at most `timeout` seconds, and act on all that are there."""
@@ -86,7 +85,7 @@ class Supervisor:
 
         threading.Thread(target=run, name="holdfast-work", daemon=True).start()
         while not future.done() and not until():
-            self.handle(_IDLE)
+            self.handle(min(_IDLE, self._interruption.seconds_left()))
         return None if until() else future.result()
 
     def wait_for_script(self, child: Child) -> None:
@@ -96,31 +95,44 @@ class Supervisor:
             self.handle(_IDLE)
             child.reap()
             if child.exit_code is not None and not self.script_was_stopped:
-                self.killed = Killed(child.killed_at) if child.killed_at is not None else None
+                # Nobody has looked who writes. 128+n is how a shell says that a signal ended what ran in it.
+                died = child.died_of_signal or 128 < child.exit_code < 160
+                ended = time.monotonic()
                 self._end_leftovers(child)
+                if died:
+                    self.killed = Killed(ended, writing=child.cut_off())
+                elif child.cut_off():
+                    self.killed = Killed(ended, seen=True, writing=child.cut_off(), script_died=False)
                 return
         while child.alive():
             deadline = self._interruption.deadline
             if deadline is not None and time.monotonic() >= deadline.stop_by:
                 self._tell("the script has not ended in time: SIGKILL; what is left of the time is for the flush")
-                self._look_who_writes(child)
+                self._kill(child)
                 break
             self.handle()
+            child.look_who_writes(self._checkpoints)
             child.reap()
             child.signal_orphans(self._stop_signal)
+        child.reap()
+        self.killed = Killed(self._signalled_at, seen=True, writing=child.cut_off(), script_died=child.died_of_signal)
+
+    def _kill(self, child: Child) -> None:
+        child.look_who_writes(self._checkpoints)
+        self._signalled_at = time.monotonic()
         child.kill()
-        if child.killed_at is not None:
-            self.killed = Killed(child.killed_at, self._signalled_ns, self._writing)
 
     def _end_leftovers(self, child: Child) -> None:
         """End what the script started and left behind, as the end of a container's PID 1 would."""
         if child.alive():
+            child.look_who_writes(self._checkpoints)
             child.signal(signal.SIGTERM)
         give_up = time.monotonic() + LEFTOVER_SECONDS
         while child.alive() and time.monotonic() < give_up and self._interruption.seconds_left() > 0:
             self.handle()
+            child.look_who_writes(self._checkpoints)
             child.reap()
-        child.kill()
+        self._kill(child)
 
     def _act(self, event: object) -> None:
         if isinstance(event, signals.Received):
@@ -140,10 +152,6 @@ class Supervisor:
         self._child.reap()
         if self._child.exit_code is None:
             self.script_was_stopped = True
-            self._look_who_writes(self._child)
+            self._child.look_who_writes(self._checkpoints)
+            self._signalled_at = time.monotonic()
             self._child.signal(self._stop_signal)
-
-    def _look_who_writes(self, child: Child) -> None:
-        """Note which checkpoints are being written at this moment: the signal that follows may cut them off."""
-        self._writing = writers.open_for_writing(child.pids(), self._checkpoints)
-        self._signalled_ns = time.time_ns()

@@ -1,33 +1,31 @@
-"""Writers: which files of a directory some process has open for writing."""
+"""Writers: which files of a directory a process has open for writing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 _WRITING = os.O_WRONLY | os.O_RDWR
 
 
-def open_for_writing(pids: Iterable[int], directory: Path) -> frozenset[str]:
-    """Return the files below `directory` that one of the processes may still write to, as relative paths.
+def open_for_writing(pid: int, directory: Path) -> frozenset[str]:
+    """Return the files below `directory` that a process may still write to, as relative paths.
 
     From /proc/PID/fd and fdinfo (proc(5)); a process that has ended, or that we may not look into, has none.
     """
     root = os.path.realpath(directory) + os.sep
     found = set()
-    for pid in pids:
+    try:
+        descriptors = [entry.name for entry in os.scandir(f"/proc/{pid}/fd")]
+    except OSError:
+        return frozenset()
+    for descriptor in descriptors:
         try:
-            descriptors = [entry.name for entry in os.scandir(f"/proc/{pid}/fd")]
-        except OSError:
+            target = os.fspath(Path(f"/proc/{pid}/fd/{descriptor}").readlink())
+            if target.startswith(root) and _flags(pid, descriptor) & _WRITING:
+                found.add(target.removeprefix(root))
+        except (OSError, ValueError):  # closed while we looked
             continue
-        for descriptor in descriptors:
-            try:
-                target = os.fspath(Path(f"/proc/{pid}/fd/{descriptor}").readlink())
-                if target.startswith(root) and _flags(pid, descriptor) & _WRITING:
-                    found.add(target.removeprefix(root))
-            except (OSError, ValueError):  # closed while we looked
-                continue
     return frozenset(found)
 
 

@@ -27,12 +27,14 @@ class ObjectServer:
         bucket: a bucket, empty at first.
         environment: the variables with which a program on this host, or a container on its network, uses it.
         client: a boto3 client for it.
+        pid: of the server's process; None for one that somebody else has started.
     """
 
     endpoint: str
     bucket: str
     environment: Mapping[str, str]
     client: Any
+    pid: int | None = None
 
 
 @contextlib.contextmanager
@@ -61,7 +63,7 @@ def serve_objects(bucket: str = "training") -> Iterator[ObjectServer]:
                 aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
             )
             client.create_bucket(Bucket=bucket)
-            yield ObjectServer(endpoint, bucket, environment, client)
+            yield ObjectServer(endpoint, bucket, environment, client, process.pid)
             client.close()
         finally:
             process.terminate()

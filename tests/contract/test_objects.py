@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -228,8 +227,8 @@ class Changing:
 
 
 @pytest.fixture(params=[10, 3 << 20], ids=["small", "several pieces"])
-def changing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Changing]:
-    yield Changing(tmp_path / "changing", request.param)
+def changing(request: pytest.FixtureRequest, tmp_path: Path) -> Changing:
+    return Changing(tmp_path / "changing", request.param)
 
 
 @pytest.mark.parametrize("change", ["other bytes", "last byte", "shorter", "empty", "gone"])

@@ -2,13 +2,15 @@
 
 import http.server
 import json
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from examples.demo.object_server import ObjectServer
+from examples.demo.object_server import ObjectServer, serve_objects
 from tests.lifecycle.conftest import Start
 
 WRITES = """
@@ -158,3 +160,19 @@ def test_the_record_in_the_bucket_says_what_is_where(start: Start, s3_server: Ob
     for entry in record["files"]:
         head = s3_server.client.head_object(Bucket=s3_server.bucket, Key=f"{prefix}/{entry['key']}")
         assert (head["ETag"], head["ContentLength"]) == (entry["etag"], entry["size"])
+
+
+def test_a_store_that_hangs_in_the_flush_does_not_hold_the_container_past_its_deadline(start: Start) -> None:
+    with serve_objects() as server:
+        code = "import time, holdfast; print('ready', flush=True)\nwhile not holdfast.interrupted(): time.sleep(0.02)\n"
+        code += "(holdfast.checkpoint_dir() / 'late.pt').write_bytes(b'1' * 1000)"
+        settings = {**environ(server, "x"), "HOLDFAST_GRACE_SECONDS": "4", "HOLDFAST_STOP_SIGNAL": "WINCH"}
+        run = start(sys.executable, "-c", code, environ=settings)
+        run.wait_for_output("ready")
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            run.signal()
+            assert run.process.wait(30) == 75  # and not when the 60 s of a read have passed
+        finally:
+            os.kill(server.pid, signal.SIGCONT)

@@ -67,7 +67,7 @@ def test_a_second_sigterm_shortens_a_long_grace(start: Start) -> None:
     run = start(*python(code), environ={"HOLDFAST_GRACE_SECONDS": "100000"})
     run.wait_for_output("ready")
     run.signal()
-    run.wait_for_log("SIGTERM: 100000 s")
+    run.wait_for_log("SIGTERM: 99999 s")
     time.sleep(1.1)  # a second signal within a second counts as the same one
     run.signal()
     assert run.exit_code() == 143  # and not after a day
@@ -169,20 +169,74 @@ def test_what_a_handler_writes_under_a_shell_that_dies_first_is_taken(start: Sta
     assert run.stored().keys() == {"ready", "last.pt", "d/x"}, run.log
 
 
+def test_a_helper_that_dies_of_the_signal_makes_nothing_suspect_that_the_script_saved(start: Start) -> None:
+    code = """
+import os, pathlib, signal, subprocess, sys, time
+directory = pathlib.Path(os.environ["SM_CHECKPOINT_DIR"])
+subprocess.Popen(["sleep", "1000"])  # dies of SIGTERM, and is reaped after the script
+def handle(number, frame):
+    with open(directory / "final.pt", "wb") as file:
+        file.write(b"whole")
+    (directory / "step-9").mkdir()
+    (directory / "step-9/a").write_bytes(b"whole")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, handle)
+print("ready", flush=True)
+time.sleep(1000)
+"""
+    run = start(*python(code))
+    run.wait_for_output("ready")
+    run.signal()
+    assert run.exit_code() == 143
+    assert run.stored() == {"final.pt": b"whole", "step-9/a": b"whole"}, run.log
+
+
+def test_a_helper_that_ends_well_does_not_vouch_for_a_script_that_was_killed_while_it_wrote(start: Start) -> None:
+    helper = "import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(0.3), sys.exit(0))); time.sleep(1000)"
+    run = start(*python(f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {helper!r}])" + HALF))
+    run.wait_for_output("writing")
+    run.signal()
+    assert run.exit_code() == 143
+    assert run.stored()["last.pt"] == b"whole", run.log
+
+
+def test_a_script_that_is_killed_in_a_shell_that_reports_it_leaves_nothing_half(start: Start) -> None:
+    """As the kernel does when memory runs out: only the python is killed, and the shell says 137."""
+    environ = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    run = start("sh", "-c", 'python -c "$0"; exit $?', HALF, environ=environ)
+    run.wait_for_output("writing")
+    shell = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()[0]
+    script = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()[0]
+    os.kill(int(script), signal.SIGKILL)
+    assert run.exit_code() == 137
+    assert run.stored()["last.pt"] == b"whole", run.log
+
+
 def test_sigterm_just_before_the_script_would_have_ended_loses_nothing(start: Start) -> None:
     body = """
-import os, pathlib, time
+import os, pathlib, signal, sys, time
 directory = pathlib.Path(os.environ["SM_CHECKPOINT_DIR"])
 (directory / "final.pt").write_bytes(b"whole")
-print("ready")
-time.sleep(0.005)
+os.kill(os.getppid(), signal.SIGTERM)
+time.sleep(float(sys.argv[1]))
 """
-    for number in range(5):
-        run = start(*python(body), machine=f"machine-{number}")
-        run.wait_for_output("ready")
-        run.signal()
+    for milliseconds in (0, 1, 2, 5, 10):
+        run = start(*python(body, str(milliseconds / 1000)), machine=f"machine-{milliseconds}")
         assert run.exit_code() in (0, 143)
         assert run.stored()["final.pt"] == b"whole"
+
+
+def test_what_this_life_is_told_is_not_what_an_outer_one_was_told(start: Start) -> None:
+    run = start("env", environ={"HOLDFAST_RESUME": "/stale", "HOLDFAST_ATTEMPT": "77"})
+    assert run.exit_code() == 0
+    assert b"HOLDFAST_RESUME" not in run.stdout
+    assert b"HOLDFAST_ATTEMPT=1\n" in run.stdout
+
+
+def test_a_report_that_cannot_be_written_changes_no_exit_code(start: Start) -> None:
+    run = start("sh", "-c", "exit 3", environ={"HOLDFAST_REPORT_FILE": "/no/such/directory/report.json"})
+    assert run.exit_code() == 3
+    assert "report cannot be written" in run.log
 
 
 def test_a_command_that_is_not_there_ends_as_in_a_shell(start: Start, tmp_path: Path) -> None:

@@ -24,7 +24,11 @@ class Setting:
         self.said: list[str] = []
         self.path = path / "notice.json"
         self.interruption = Interruption(
-            grace=30, notice_path=self.path, tell=self.said.append, ticks=self.clock, clock=lambda: self.clock() + 5000
+            grace=31,
+            notice_path=self.path,
+            tell=self.said.append,
+            ticks=self.clock,
+            clock=lambda: self.clock() + 5000,
         )
 
     def written(self) -> dict[str, object]:

@@ -29,7 +29,10 @@ def test_one_secret_inside_another_leaves_nothing_visible() -> None:
 
 
 def test_credentials_in_a_uri_are_replaced_wherever_they_come_from() -> None:
-    assert log.Redactor({})("cannot reach http://user:pass@host:9000/x") == "cannot reach http://***@host:9000/x"
+    redact = log.Redactor({})
+    assert redact("cannot reach http://user:pass@host:9000/x") == "cannot reach http://***@host:9000/x"
+    assert redact("it is s3://AKIA:abc/defSECRET@bucket/p") == "it is s3://***@bucket/p"
+    assert redact("s3://bucket/a@b and s3://bucket/c") == "s3://bucket/a@b and s3://bucket/c"
 
 
 def test_a_password_in_the_uri_of_a_variable_is_replaced_wherever_it_appears() -> None:

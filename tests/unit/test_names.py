@@ -33,7 +33,10 @@ def test_unfinished_names_are_known(name: str) -> None:
     assert names.looks_unfinished(name)
 
 
-@pytest.mark.parametrize("name", ["template.pt", "checkpoint-500", "tempest", "part1.pt", "attempt-2"])
+@pytest.mark.parametrize(
+    "name",
+    ["template.pt", "checkpoint-500", "tempest", "part1.pt", "attempt-2", "epoch-temp-0.7.pt", "model-part-1.pt"],
+)
 def test_finished_names_are_not_mistaken(name: str) -> None:
     assert not names.looks_unfinished(name)
 

@@ -66,7 +66,7 @@ def test_keys_are_taken_in_pairs_and_never_shown() -> None:
         ("http://host:9001", True),
     ],
 )
-def test_no_proxy_lists_hosts_domains_and_ports(url: str, proxied: bool) -> None:  # noqa: FBT001
+def test_no_proxy_lists_hosts_domains_and_ports(url: str, proxied: bool) -> None:
     settings = from_environ(
         {"HTTPS_PROXY": "http://proxy:3128", "http_proxy": "proxy:3128", "NO_PROXY": "10.0.0.7, .internal,host:9000"}
     )

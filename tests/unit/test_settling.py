@@ -64,27 +64,24 @@ def test_after_dropped_events_an_open_file_can_settle_by_being_quiet() -> None:
 def test_a_deleted_file_is_forgotten() -> None:
     settling = Settling()
     settling.written("a", 10)
-    settling.gone("a")
-    assert waiting(settling, 10, "a") == {}
+    settling.gone("a", 10)
+    assert waiting(settling, 11, "a") == {}
     settling.written("b", 10)
     settling.observe({}, 11)
-    assert waiting(settling, 11, "b") == {}
+    assert waiting(settling, 12, "b") == {}
 
 
-def test_a_file_that_was_closed_before_our_signal_is_whole_however_fresh_it_is() -> None:
+def test_a_file_that_nobody_had_open_at_our_signal_is_whole_however_fresh_it_is() -> None:
     settling = Settling()
     settling.closed("a", 99.99)
-    killed = Killed(at=100, signalled_ns=5_000)
-    assert settling.cut_off([state("a", mtime_ns=4_999)], killed) == []
+    assert settling.cut_off(["a"], Killed(at=100, seen=True)) == []
 
 
-def test_a_file_that_was_open_at_our_signal_or_written_after_it_is_suspect() -> None:
+def test_a_file_that_one_who_died_had_open_is_suspect() -> None:
     settling = Settling()
-    settling.closed("open", 50)
-    settling.closed("later", 50)
-    killed = Killed(at=100, signalled_ns=5_000, writing=frozenset({"open"}))
-    states = [state("open", mtime_ns=1), state("later", mtime_ns=5_001)]
-    assert settling.cut_off(states, killed) == ["open", "later"]
+    settling.closed("a", 50)
+    killed = Killed(at=100, seen=True, writing=frozenset({"a"}))
+    assert settling.cut_off(["a", "b"], killed) == ["a"]
 
 
 def test_when_nobody_looked_before_the_kill_only_what_had_settled_is_whole() -> None:
@@ -92,20 +89,35 @@ def test_when_nobody_looked_before_the_kill_only_what_had_settled_is_whole() -> 
     settling.closed("fresh", 99.9)
     settling.closed("old", 90)
     settling.written("never closed", 10)
-    states = [state("fresh"), state("old"), state("never closed")]
-    assert settling.cut_off(states, Killed(at=100)) == ["fresh", "never closed"]
+    assert settling.cut_off(["fresh", "old", "never closed"], Killed(at=100)) == ["fresh", "never closed"]
 
 
-def test_of_a_directory_only_what_had_settled_is_whole_even_if_nothing_was_open() -> None:
+def test_a_directory_that_was_touched_just_before_the_signal_is_suspect_even_if_nothing_was_open() -> None:
     settling = Settling(after_close=0.3)
     settling.closed("step-1/a", 99.9)
     settling.closed("step-2/a", 90)
-    killed = Killed(at=100, signalled_ns=5_000)
-    assert settling.cut_off([state("step-1/a"), state("step-2/a")], killed) == ["step-1/a"]
+    settling.closed("by a handler/a", 100.1)
+    paths = ["step-1/a", "step-2/a", "by a handler/a"]
+    assert settling.cut_off(paths, Killed(at=100, seen=True)) == ["step-1/a"]
+    # The script ended by itself, and only a process beside it died: it finished what it wrote.
+    assert settling.cut_off(paths, Killed(at=100, seen=True, script_died=False)) == []
+
+
+def test_a_directory_that_was_being_deleted_is_suspect_too() -> None:
+    settling = Settling(after_close=0.3)
+    settling.gone("step-1/a", 99.9)
+    assert settling.cut_off(["step-1/a"], Killed(at=100, seen=True)) == ["step-1/a"]
 
 
 def test_what_was_renamed_into_place_is_whole() -> None:
     settling = Settling()
     settling.renamed("step-1/a", 99.99)
     settling.renamed("b", 99.99)
-    assert settling.cut_off([state("step-1/a"), state("b", mtime_ns=9)], Killed(100, 5)) == []
+    assert settling.cut_off(["step-1/a", "b"], Killed(100)) == []
+
+
+def test_a_deletion_holds_back_the_rest_of_its_checkpoint_for_a_moment() -> None:
+    settling = Settling(after_close=0.3)
+    settling.gone("step-1/a", 10)
+    assert waiting(settling, 10.1, "step-1/b", "step-2/b").keys() == {"step-1/b"}
+    assert waiting(settling, 10.4, "step-1/b") == {}

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast import attempt, catalog, parts
 from holdfast.directory import DirectoryStore
-from holdfast.errors import NoSnapshotError, PermanentStoreError
+from holdfast.errors import NoSnapshotError, PermanentStoreError, TransientStoreError
 from holdfast.restore import Restored, restore
 from holdfast.store import Part, Store
 from holdfast.sync import Synced, Syncer
@@ -294,3 +294,109 @@ def test_times_and_modes_come_back_and_a_file_is_always_writable_by_its_owner(jo
     status = (job.root / "two/script.sh").stat()
     assert status.st_mtime_ns == 1_234_567_890_123_456_789
     assert status.st_mode & 0o777 == 0o755
+
+
+def test_an_adopted_file_is_not_taken_in_again_over_what_the_script_made_of_it(job: Job) -> None:
+    (job.root / "store/model.pt").write_bytes(b"theirs")
+    syncer = job.syncer("one")
+    syncer._adopted = dict(job.restore("one").adopted)
+    job.write("model.pt", b"trained further")
+    sync(syncer)
+    again = job.restore("two")
+    assert (job.root / "two/model.pt").read_bytes() == b"trained further"
+    assert again.foreign == frozenset()
+    (job.root / "store/model.pt").write_bytes(b"theirs, and newer")
+    assert job.restore("three").foreign == {"model.pt"}
+    assert (job.root / "three/model.pt").read_bytes() == b"theirs, and newer"
+
+
+def rot(path: Path) -> None:
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"\0")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_fallback_leaves_nothing_of_the_snapshot_that_failed(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("a", b"old a")
+    job.write("b", b"old b")
+    job.write("x", b"a file")
+    sync(syncer)
+    job.restore("two")
+    job.write("a", b"new a")
+    job.write("b", b"new b")
+    (job.root / "one/x").unlink()
+    job.write("x/y", b"in a directory")
+    newest = sync(syncer).snapshot
+    assert newest is not None
+    rot(job.root / "store" / newest.files["b"].key)
+    done = job.restore("two")
+    assert done.snapshot is not None
+    assert done.snapshot.sequence == 1
+    assert {path: (job.root / "two" / path).read_bytes() for path in ("a", "b", "x")} == {
+        "a": b"old a",
+        "b": b"old b",
+        "x": b"a file",
+    }
+
+
+def test_a_record_whose_answer_was_lost_does_not_stop_the_next_commit(job: Job) -> None:
+    class Forgets(DirectoryStore):
+        def put(
+            self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
+        ) -> str:
+            etag = super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+            if key.endswith("000001-000001.json"):
+                raise TransientStoreError("no answer")
+            return etag
+
+    syncer = job.syncer("one", Forgets(job.root / "store"))
+    job.write("a", b"1")
+    with pytest.raises(TransientStoreError):
+        sync(syncer)
+    job.write("b", b"2")
+    assert sync(syncer).snapshot is not None
+    assert sorted(job.restore("two").entries) == ["a", "b"]
+
+
+def test_a_file_that_went_away_and_came_back_unchanged_is_no_surprise(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("best", b"1")
+    job.write("other", b"2")
+    sync(syncer)
+    (job.root / "one/best").rename(job.root / "elsewhere")
+    assert syncer.vanished(syncer.scan()) == ["best"]
+    sync(syncer)
+    (job.root / "elsewhere").rename(job.root / "one/best")
+    done = sync(syncer)
+    assert done.snapshot is not None
+    assert sorted(done.snapshot.files) == ["best", "other"]
+
+
+def test_one_file_that_cannot_be_stored_does_not_hold_back_the_others(job: Job) -> None:
+    def refuses(key: str) -> None:
+        if key.endswith("bad"):
+            raise PermanentStoreError("this one not")
+
+    syncer = job.syncer("one", Breaks(job.root / "store", refuses))
+    job.write("bad", b"1")
+    job.write("good", b"2")
+    done = sync(syncer)
+    assert list(done.unfinished) == ["bad"]
+    assert done.snapshot is not None
+    assert list(done.snapshot.files) == ["good"]
+
+
+def test_a_flush_commits_the_newest_checkpoint_before_it_sends_the_next(job: Job) -> None:
+    puts: list[str] = []
+    syncer = job.syncer("one", Breaks(job.root / "store", puts.append))
+    for number, path in enumerate(("old/a", "newer/a", "newest/a", "newest/b", "weights", "weights.json")):
+        os.utime(job.write(path, path.encode()), (1000 + number // 2, 1000 + number // 2))
+    done = syncer.flush(syncer.scan(), (), should_stop=lambda: False)
+    assert done.snapshot is not None
+    assert len(done.snapshot.files) == 6
+    kinds = ["commit" if key.startswith(".holdfast/snapshots") else key.split("/")[0] for key in puts]
+    # Files at the top level may belong to each other: they are one unit.
+    assert kinds[:3] in (["weights", "weights.json", "commit"], ["weights.json", "weights", "commit"])
+    assert kinds[3:] == ["newest", "newest", "commit", "newer", "commit", "old", "commit"]

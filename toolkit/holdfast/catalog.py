@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from holdfast.errors import DamagedError, NotFoundError
 from holdfast.record import Snapshot
 from holdfast.store import ObjectInfo, Store
 
+_ATTEMPT = re.compile("[0-9]{6}")
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
@@ -21,13 +24,11 @@ class Catalog:
         attempts: numbers of the attempts that were claimed, ascending.
         snapshots: names of the records, oldest first.
         plain: objects at plain keys, by key; SageMaker's markers are left out.
-        objects: how many content keys there are.
     """
 
     attempts: tuple[int, ...]
     snapshots: tuple[str, ...]
     plain: Mapping[str, ObjectInfo]
-    objects: int
 
 
 def read_catalog(store: Store) -> Catalog:
@@ -39,21 +40,18 @@ def read_catalog(store: Store) -> Catalog:
     attempts: list[int] = []
     snapshots: list[str] = []
     plain: dict[str, ObjectInfo] = {}
-    objects = 0
     for info in store.list(""):
         if info.key.startswith(record.ATTEMPTS):
             stem = info.key.removeprefix(record.ATTEMPTS).removesuffix(".json")
-            if stem.isascii() and stem.isdigit():
+            if _ATTEMPT.fullmatch(stem):
                 attempts.append(int(stem))
         elif info.key.startswith(record.SNAPSHOTS):
             stem = info.key.removeprefix(record.SNAPSHOTS).removesuffix(".json")
             if record.parse_name(stem):
                 snapshots.append(stem)
-        elif info.key.startswith(record.OBJECTS):
-            objects += 1
-        elif not _is_marker(info):
+        elif not info.key.startswith(record.OBJECTS) and not _is_marker(info):
             plain[info.key] = info
-    return Catalog(tuple(sorted(attempts)), tuple(sorted(snapshots)), plain, objects)
+    return Catalog(tuple(sorted(attempts)), tuple(sorted(snapshots)), plain)
 
 
 def _is_marker(info: ObjectInfo) -> bool:
@@ -90,9 +88,11 @@ def foreign_files(
 ) -> dict[str, ObjectInfo]:
     """Return the plain objects that holdfast did not write, by key.
 
-    What the snapshot names with the same ETag is ours; anything else is asked for its metadata, one HEAD each.
+    What the snapshot names with the same ETag is ours, or was adopted before; anything else is asked for its metadata,
+    one HEAD each.
     """
     named = {entry.key: entry.etag for entry in snapshot.files.values()} if snapshot else {}
+    named |= snapshot.adopted if snapshot else {}
     unknown = [info for key, info in catalog.plain.items() if named.get(key) != info.etag]
 
     def is_foreign(info: ObjectInfo) -> bool:

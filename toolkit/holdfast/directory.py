@@ -60,11 +60,7 @@ class DirectoryStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """As `Store.list`."""
         self.check()
-        directory = prefix.rpartition("/")[0]
-        # What no file can be named, like "..", lists nothing, as on S3.
-        if directory and any(segment in ("", ".", "..") for segment in directory.split("/")):
-            return
-        yield from self._walk(f"{directory}/" if directory else "", prefix)
+        yield from self._walk("", prefix)
 
     def _walk(self, directory: str, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects below a directory (empty, or with a slash at its end) whose keys start with `prefix`."""

@@ -33,6 +33,12 @@ class Location:
             return f"file://{self.prefix}"
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
+    def is_within(self, other: Location) -> bool:
+        """Say whether this place is the other one, or lies below it."""
+        if (self.scheme, self.bucket) != (other.scheme, other.bucket):
+            return False
+        return not other.prefix or f"{self.prefix}/".startswith(f"{other.prefix}/")
+
 
 def parse(uri: str, *, name: str) -> Location:
     """Parse a URI.
@@ -45,8 +51,12 @@ def parse(uri: str, *, name: str) -> Location:
         ConfigError: the URI is malformed; the message says how to write it.
     """
     wanted = f"{name} must be s3://BUCKET/PREFIX or file:///ABSOLUTE/DIRECTORY"
-    parts = urlsplit(uri.strip())
-    if "@" in parts.netloc:
+    try:
+        parts = urlsplit(uri.strip())
+    except ValueError as error:
+        raise ConfigError(f"{wanted}; {error}") from error
+    # A secret key may hold slashes, so the @ need not be where a URI has it.
+    if "@" in parts.netloc or (":" in parts.netloc and "@" in uri):
         # The URI itself is not repeated: what stands before the @ may be a secret.
         raise ConfigError(
             f"{wanted}; it holds credentials before an '@': put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

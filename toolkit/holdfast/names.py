@@ -9,7 +9,7 @@ OWN_DIRECTORY = ".holdfast"
 
 # Names that trainers give to what they have not finished writing: Hugging Face, Orbax, Lightning, editors, downloads.
 _UNFINISHED = re.compile(
-    r"(?:^tmp[-_.])|(?:[.\-_](?:tmp|temp|part|partial|incomplete)(?:[-_.]|$))|(?:~$)", re.IGNORECASE
+    r"(?:^tmp[-_.])|(?:[.\-_](?:tmp|partial|incomplete)(?:[-_.]|$))|(?:\.(?:part|temp)$)|(?:~$)", re.IGNORECASE
 )
 # Names that are those of checkpoints, by the suffixes and words that the frameworks use …
 _CHECKPOINT = re.compile(
@@ -23,7 +23,7 @@ _BESIDE = re.compile(
     r"|^(?:lightning_logs|logs?|mlruns|profile|runs|tb|tensorboard|wandb)$",
     re.IGNORECASE,
 )
-_DIGITS = re.compile(r"(\d+)")
+_DIGITS = re.compile(r"([0-9]+)")
 
 MAX_KEY_BYTES = 1024
 """Longest key of S3, in UTF-8 bytes (docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
@@ -56,7 +56,9 @@ def likeness(name: str) -> int:
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
     """Return a sort key by which `epoch-10` comes after `epoch-9`."""
-    return [(1, int(piece), "") if piece.isdigit() else (0, 0, piece) for piece in _DIGITS.split(name)]
+    return [
+        (1, int(piece), "") if piece.isascii() and piece.isdigit() else (0, 0, piece) for piece in _DIGITS.split(name)
+    ]
 
 
 def unsafe_reason(path: str) -> str | None:  # noqa: PLR0911  one reason, one line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,7 +20,7 @@ OBJECTS = f"{names.OWN_DIRECTORY}/objects/"
 OWNER = "holdfast-attempt"
 """The user metadata that every object of ours at a plain key carries."""
 
-_NAME = re.compile(r"(\d{6})-(\d{6})")
+_NAME = re.compile("([0-9]{6})-([0-9]{6})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class Snapshot:
         host: who committed it.
         version: of holdfast.
         files: by path.
+        adopted: foreign objects that were taken in by this snapshot or one before it, key → ETag: what the script has
+            made of them since is in `files`, so they are not taken in again.
     """
 
     attempt: int
@@ -65,6 +67,7 @@ class Snapshot:
     host: str
     version: str
     files: Mapping[str, FileEntry]
+    adopted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -97,6 +100,7 @@ class Snapshot:
                 }
                 for _, entry in sorted(self.files.items())
             ],
+            "adopted": dict(sorted(self.adopted.items())),
         }
         return json.dumps({**body, "checksum": _seal(body)}, indent=1).encode()
 
@@ -139,6 +143,7 @@ def from_json(text: bytes, *, name: str) -> Snapshot:
             host=str(body["host"]),
             version=str(body["holdfast"]),
             files={entry.path: entry for entry in map(_entry, body["files"])},
+            adopted={str(key): str(etag) for key, etag in body["adopted"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DamagedError(f"snapshot {name}: the record does not parse: {type(error).__name__}: {error}") from error

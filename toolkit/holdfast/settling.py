@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from holdfast.disk import FileState
+
+_CLOCK_STEP = 0.002  # seconds that an event may be noted late
 
 
 @dataclass(slots=True)
@@ -21,15 +24,16 @@ class Killed:
     """How the writers of a directory were ended by a signal.
 
     Attributes:
-        at: when, by the monotonic clock.
-        signalled_ns: when the signal was sent, nanoseconds since the epoch; None when it was not ours (memory ran out,
-            a crash), so that nobody looked before.
-        writing: the files that were open for writing just before it was sent.
+        at: when the signal was sent, by the monotonic clock; when the script died, where it was not ours.
+        seen: whether somebody looked who writes what just before; not where memory ran out, or the script crashed.
+        writing: the files that those who died of it had open for writing.
+        script_died: whether the script itself died of it, and not only processes beside it.
     """
 
     at: float
-    signalled_ns: int | None = None
+    seen: bool = False
     writing: frozenset[str] = frozenset()
+    script_died: bool = True
 
 
 class Settling:
@@ -50,6 +54,7 @@ class Settling:
         self._after_close = after_close
         self._seen: dict[str, _Seen] = {}
         self._open: set[str] = set()
+        self._deleted: dict[str, float] = {}
 
     def written(self, path: str, now: float) -> None:
         """Note that somebody wrote to the file: it is open for writing."""
@@ -66,10 +71,11 @@ class Settling:
         self.closed(path, now)
         self._seen[path].renamed = True
 
-    def gone(self, path: str) -> None:
-        """Note that the file was deleted or renamed away."""
+    def gone(self, path: str, now: float) -> None:
+        """Note that the file was deleted or renamed away: the rest of its checkpoint may follow."""
         self._open.discard(path)
         self._seen.pop(path, None)
+        self._deleted[path.partition("/")[0]] = now
 
     def forget_open(self) -> None:
         """Forget which files are open for writing: the kernel dropped events, so a closing may have been missed."""
@@ -87,7 +93,7 @@ class Settling:
                 # A change that no event told of: a mapped file, or a write on another host.
                 self._seen[path] = _Seen(state, now, closed=False)
         for path in [path for path in self._seen if path not in files]:
-            self.gone(path)
+            self.gone(path, now)
 
     def unsettled(self, paths: Iterable[str], now: float) -> dict[str, float]:
         """Return those of `paths` that may not be taken yet, each with the seconds until it may be.
@@ -97,6 +103,9 @@ class Settling:
         waiting = {}
         for path in paths:
             seen = self._seen.get(path)
+            deleted = self._deleted.get(path.partition("/")[0], -math.inf)
+            if (left := deleted + self._after_close - now) > 0:
+                waiting[path] = left
             if path in self._open:
                 waiting[path] = float("inf")
             elif seen is not None:
@@ -105,26 +114,28 @@ class Settling:
                     waiting[path] = left
         return waiting
 
-    def cut_off(self, states: Iterable[FileState], killed: Killed) -> list[str]:
-        """Return the paths of those files that may be half of something because their writer was killed.
+    def cut_off(self, paths: Iterable[str], killed: Killed) -> list[str]:
+        """Return those of `paths` that may be half of something because their writer was killed.
 
-        What was renamed into place is whole. A checkpoint that is one file is whole when nobody had it open at the
-        signal and nobody wrote to it afterwards. Anything else has to have been settled: the kernel closes what a
-        killed process had open, so a closing that was seen just then says nothing, and of a directory nobody knows
-        which files were still to come.
+        What was renamed into place is whole. Where somebody looked before the signal, a file is suspect when one that
+        died had it open, and a directory also when it was touched just before: nobody knows which files were still to
+        come. Where nobody looked, whatever had not settled is suspect: the kernel closes what a killed process had
+        open, so a closing that was seen just then says nothing.
         """
-        suspect = []
-        for state in states:
-            seen = self._seen.get(state.path)
-            if seen is not None and seen.renamed:
-                continue
-            if state.path == state.checkpoint and killed.signalled_ns is not None:
-                cut = state.path in killed.writing or state.mtime_ns > killed.signalled_ns
-            else:
-                cut = bool(self.unsettled([state.path], killed.at))
-            if cut:
-                suspect.append(state.path)
-        return suspect
+        return [path for path in paths if self._is_cut_off(path, killed)]
+
+    def _is_cut_off(self, path: str, killed: Killed) -> bool:
+        seen = self._seen.get(path)
+        if path in killed.writing:
+            return True
+        if not killed.script_died or (seen is not None and seen.renamed):
+            return False
+        if not killed.seen:
+            return bool(self.unsettled([path], killed.at))
+        checkpoint, slash, _ = path.partition("/")
+        touched = max(seen.changed_at if seen else -math.inf, self._deleted.get(checkpoint, -math.inf))
+        # What was touched after the signal was touched by one who outlived it.
+        return bool(slash) and killed.at - self._after_close < touched <= killed.at + _CLOCK_STEP
 
     def _touch(self, path: str, now: float, *, closed: bool) -> None:
         self._seen[path] = _Seen(None, now, closed)

@@ -13,7 +13,14 @@ from pathlib import Path
 from holdfast import checksum, disk, record, transfer
 from holdfast.attempt import Attempt
 from holdfast.disk import FileState, Scan
-from holdfast.errors import AlreadyExistsError, FileChangedError
+from holdfast.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    FileChangedError,
+    HoldfastError,
+    NoBucketError,
+    PermanentStoreError,
+)
 from holdfast.record import FileEntry, Snapshot
 from holdfast.store import Part, Store
 
@@ -30,7 +37,7 @@ class Synced:
 
     snapshot: Snapshot | None
     bytes_uploaded: int
-    unfinished: Mapping[str, str]
+    unfinished: Mapping[str, HoldfastError]
 
 
 class Syncer:
@@ -42,6 +49,7 @@ class Syncer:
         attempt: whose snapshots these are.
         base: the entries that the directory was restored from, by path.
         taken: plain keys that exist already.
+        adopted: foreign objects that have been taken in already, key → ETag.
         workers: runs the transfers.
         clock: the time now, UTC.
         tell: gets a sentence about what the operator should know.
@@ -58,6 +66,7 @@ class Syncer:
         *,
         base: Mapping[str, FileEntry],
         taken: Iterable[str],
+        adopted: Mapping[str, str] | None = None,
         workers: Executor,
         clock: Callable[[], datetime],
         tell: Callable[[str], None],
@@ -82,6 +91,8 @@ class Syncer:
         self._content = {(entry.size, entry.crc64nvme): (entry.key, entry.etag) for entry in base.values()}
         self._left_out: dict[str, str] = {}
         self._pass = 0
+        self._sequence = 0
+        self._adopted = dict(adopted or {})
         self._only = only
         self._progress = progress
         files = self.scan().files
@@ -104,14 +115,46 @@ class Syncer:
 
     def changed(self, scan: Scan) -> list[FileState]:
         """Return the files that are not as the last snapshot has them, those of the newest checkpoint first."""
-        states = [state for path, state in scan.files.items() if self._states.get(path) != state]
+        states = [
+            state for path, state in scan.files.items() if self._states.get(path) != state or path not in self._entries
+        ]
         newest: dict[str, int] = {}
         for state in states:
             newest[state.checkpoint] = max(newest.get(state.checkpoint, 0), state.mtime_ns)
         return sorted(states, key=lambda state: (-newest[state.checkpoint], state.checkpoint, state.path))
 
+    def vanished(self, scan: Scan) -> list[str]:
+        """Return the paths that the last snapshot has and the directory has not; none when the directory is empty.
+
+        An empty directory is no state to commit: a script that wipes it at its start must not wipe what is stored.
+        """
+        return [path for path in self._entries if path not in scan.files] if scan.files else []
+
+    def flush(self, scan: Scan, held: Collection[str], *, should_stop: Callable[[], bool]) -> Synced:
+        """Store what changed, newest first, and commit after each unit, so that what was first is durable first.
+
+        A unit is a directory, or all files at the top level together: those that are overwritten side by side (weights
+        and their JSON) may belong to each other.
+
+        Args and errors as `sync`; the snapshot is the last that was committed.
+        """
+        units = list(dict.fromkeys(_unit(state.path) for state in self.changed(scan)))
+        before, done = self.uploaded, Synced(None, 0, {})
+        unfinished: dict[str, HoldfastError] = {}
+        for number in range(max(1, len(units))):
+            later = {path for path in scan.files if _unit(path) in units[number + 1 :]}
+            one = self.sync(scan, {*held, *later}, should_stop=should_stop)
+            unfinished |= one.unfinished
+            done = Synced(one.snapshot or done.snapshot, self.uploaded - before, unfinished)
+        return done
+
     def sync(
-        self, scan: Scan, held: Collection[str] = (), *, should_stop: Callable[[], bool] = lambda: False
+        self,
+        scan: Scan,
+        held: Collection[str] = (),
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        should_leave: Callable[[], bool] = lambda: False,
     ) -> Synced:
         """Store what changed and commit.
 
@@ -122,6 +165,7 @@ class Syncer:
             scan: the directory as it is.
             held: paths that may not be taken yet.
             should_stop: asked before and while a file is sent; what has not been sent by then is left out, and named.
+            should_leave: the same, asked only before a file.
 
         Raises:
             StoreError: the store did not take something; nothing was committed, and what was stored is not sent again.
@@ -131,7 +175,7 @@ class Syncer:
         waiting = {path.split("/", 1)[0] for path in held}
         todo = [state for state in self.changed(scan) if state.checkpoint not in waiting]
         before = self.uploaded
-        stored, unfinished = self._store_all(todo, should_stop)
+        stored, unfinished = self._store_all(todo, should_stop, should_leave)
         waiting |= {path.split("/", 1)[0] for path in unfinished}
         entries = {path: entry for path, entry in self._entries.items() if path.split("/", 1)[0] in waiting}
         for path, state in scan.files.items():
@@ -149,33 +193,40 @@ class Syncer:
         self._left_out = dict(scan.left_out)
 
     def _store_all(
-        self, todo: list[FileState], should_stop: Callable[[], bool]
-    ) -> tuple[dict[str, FileEntry], dict[str, str]]:
+        self, todo: list[FileState], should_stop: Callable[[], bool], should_leave: Callable[[], bool]
+    ) -> tuple[dict[str, FileEntry], dict[str, HoldfastError]]:
         """Store files: small ones side by side, large ones one after the other in parallel parts."""
         stored: dict[str, FileEntry] = {}
-        unfinished: dict[str, str] = {}
-        small = [
-            (state, self._workers.submit(self._store_one, state, None, should_stop))
-            for state in todo
-            if state.size < transfer.SINGLE_PUT
-        ]
-        large = [state for state in todo if state.size >= transfer.SINGLE_PUT]
+        unfinished: dict[str, HoldfastError] = {}
+        steps: list[tuple[FileState, Callable[[], FileEntry]]] = []
+        for state in todo:
+            if state.size < transfer.SINGLE_PUT:
+                future = self._workers.submit(self._store_one, state, None, should_stop, should_leave)
+                steps.append((state, future.result))
+            else:
+                steps.append((state, partial(self._store_one, state, self._workers, should_stop, should_leave)))
         failure: Exception | None = None
-        steps: list[tuple[FileState, Callable[[], FileEntry]]] = [(state, future.result) for state, future in small]
-        steps += [(state, lambda s=state: self._store_one(s, self._workers, should_stop)) for state in large]  # type: ignore[misc]
         for state, step in steps:
             try:
                 stored[state.path] = step()
-            except (FileChangedError, transfer.StoppedError) as error:
-                unfinished[state.path] = str(error)
+            except (AccessDeniedError, NoBucketError) as error:
+                failure = failure or error  # not of this file, but of the whole store
+            except (FileChangedError, PermanentStoreError, transfer.StoppedError) as error:
+                unfinished[state.path] = error
             except Exception as error:  # noqa: BLE001  every future is waited for; the first failure is raised below
                 failure = failure or error
         if failure is not None:
             raise failure
         return stored, unfinished
 
-    def _store_one(self, state: FileState, parts: Executor | None, should_stop: Callable[[], bool]) -> FileEntry:
-        if should_stop():
+    def _store_one(
+        self,
+        state: FileState,
+        parts: Executor | None,
+        should_stop: Callable[[], bool],
+        should_leave: Callable[[], bool],
+    ) -> FileEntry:
+        if should_stop() or should_leave():
             raise transfer.StoppedError(f"{state.path}: no time was left to send it")
         path = self._directory / state.path
         sums = transfer.checksum_file(path, size=state.size)
@@ -228,13 +279,15 @@ class Syncer:
         return True
 
     def _commit(self, entries: dict[str, FileEntry]) -> Snapshot:
+        self._sequence += 1  # also when it fails: the record may be there although its answer was lost
         snapshot = Snapshot(
             attempt=self._attempt.number,
-            sequence=self.snapshots + 1,
+            sequence=self._sequence,
             created=self._clock(),
             host=self._attempt.host,
             version=self._attempt.version,
             files=entries,
+            adopted=self._adopted,
         )
         text = snapshot.to_json()
         self._store.put(
@@ -245,4 +298,11 @@ class Syncer:
         )
         self.snapshots += 1
         self._entries = entries
+        self._states = {path: state for path, state in self._states.items() if path in entries}
         return snapshot
+
+
+def _unit(path: str) -> str:
+    """Return what is committed together in a flush: a directory's name, or "" for the files at the top level."""
+    first, slash, _ = path.partition("/")
+    return first if slash else ""

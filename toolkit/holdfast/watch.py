@@ -8,7 +8,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 from watchdog.events import (
@@ -24,7 +24,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from holdfast.disk import Scan
-from holdfast.errors import StoreError
+from holdfast.errors import PermanentStoreError, StoreError
 from holdfast.settling import Killed, Settling
 from holdfast.sync import Synced, Syncer
 
@@ -43,6 +43,9 @@ _FINAL_TRIES = 3
 _EVENT_DELAY = 0.6  # watchdog holds events for half a second, to find the two halves of a rename
 
 
+_Events = queue.SimpleQueue[tuple[float, FileSystemEvent] | None]
+
+
 class Watcher(threading.Thread):
     """Keeps the prefix up to date with the checkpoint directory until it is told to finish.
 
@@ -51,10 +54,17 @@ class Watcher(threading.Thread):
         directory: the checkpoint directory.
         tell: gets a sentence about each snapshot and each trouble.
         on_end: called when the thread is about to end, for whatever reason.
+        settling: what a thread before this one has seen; None: nothing.
     """
 
     def __init__(
-        self, syncer: Syncer, directory: Path, *, tell: Callable[[str], None], on_end: Callable[[], None]
+        self,
+        syncer: Syncer,
+        directory: Path,
+        *,
+        tell: Callable[[str], None],
+        on_end: Callable[[], None],
+        settling: Settling | None = None,
     ) -> None:
         super().__init__(name="holdfast-watch", daemon=True)
         self.last: Synced | None = None
@@ -67,8 +77,9 @@ class Watcher(threading.Thread):
         self._directory = directory
         self._tell = tell
         self._on_end = on_end
-        self._settling = Settling()
-        self._events: queue.SimpleQueue[FileSystemEvent | None] = queue.SimpleQueue()
+        self.settling = settling or Settling()
+        """What has been seen of the files; a thread that replaces this one takes it over."""
+        self._events: _Events = queue.SimpleQueue()
         self._finishing = threading.Event()
         self._seconds_left: Callable[[], float] = lambda: math.inf
         self._killed: Killed | None = None
@@ -78,6 +89,7 @@ class Watcher(threading.Thread):
         self._next_look = 0.0
         self._retry_at = 0.0
         self._failures = 0
+        self._told: dict[str, str] = {}
 
     def flush_soon(self) -> None:
         """Take what is settled at the next opportunity: a rebalance recommendation came."""
@@ -123,7 +135,7 @@ class Watcher(threading.Thread):
 
     def _observe(self) -> BaseObserver | None:
         """Start inotify; where the kernel refuses, say so and fall back to looking every two seconds."""
-        logging.getLogger("watchdog").addHandler(_Overflow(self._tell, self._settling))
+        logging.getLogger("watchdog").addHandler(_Overflow(self._tell, self.settling))
         observer = Observer()
         try:
             observer.schedule(
@@ -141,25 +153,25 @@ class Watcher(threading.Thread):
     def _drain(self, pause: float) -> None:
         """Wait at most `pause` seconds for an event, then take all that are there."""
         try:
-            event = self._events.get(timeout=max(0.0, pause))
+            entry = self._events.get(timeout=max(0.0, pause))
             while True:
-                if event is not None:
-                    self._note(event, time.monotonic())
-                event = self._events.get_nowait()
+                if entry is not None:
+                    self._note(*entry)
+                entry = self._events.get_nowait()
         except queue.Empty:
             return
 
-    def _note(self, event: FileSystemEvent, now: float) -> None:
+    def _note(self, now: float, event: FileSystemEvent) -> None:
         path = self._relative(event.src_path)
         if isinstance(event, FileModifiedEvent):
-            self._settling.written(path, now)
+            self.settling.written(path, now)
         elif isinstance(event, FileClosedEvent):
-            self._settling.closed(path, now)
+            self.settling.closed(path, now)
         elif isinstance(event, FileMovedEvent):
-            self._settling.gone(path)
-            self._settling.renamed(self._relative(event.dest_path), now)
+            self.settling.gone(path, now)
+            self.settling.renamed(self._relative(event.dest_path), now)
         elif isinstance(event, FileDeletedEvent):
-            self._settling.gone(path)
+            self.settling.gone(path, now)
         self._dirty_since = self._dirty_since or now
 
     def _relative(self, path: bytes | str) -> str:
@@ -176,9 +188,9 @@ class Watcher(threading.Thread):
         scan = self._syncer.scan()
         self._last_scan = now
         self._next_look = time.monotonic() + max(_LEAST_PAUSE, _PAUSE_PER_SCAN * (time.monotonic() - now))
-        self._settling.observe(scan.files, now)
-        changed = [state.path for state in self._syncer.changed(scan)]
-        waiting = self._settling.unsettled(changed, now)
+        self.settling.observe(scan.files, now)
+        changed = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
+        waiting = self.settling.unsettled(changed, now)
         if not changed:
             self._dirty_since = None
             self._hurry.clear()
@@ -187,28 +199,50 @@ class Watcher(threading.Thread):
         soonest = min(waiting.values(), default=0.0)
         if waiting and not hurry and (now < self._dirty_since + PATIENCE or len(waiting) == len(changed)):
             return max(_LEAST_PAUSE, min(soonest, PATIENCE))
+        if not self._pass(scan, waiting):
+            return self._retry_at - now
         self._hurry.clear()
-        self._pass(scan, waiting)
         self._dirty_since = now if waiting else None
         return max(_LEAST_PAUSE, min(soonest, PATIENCE)) if waiting else _LEAST_PAUSE
 
-    def _pass(self, scan: Scan, waiting: dict[str, float]) -> None:
+    def _pass(self, scan: Scan, waiting: dict[str, float]) -> bool:
+        """Sync what is settled; return whether that worked."""
         try:
-            synced = self._timed(scan, waiting)
+            synced = self._timed(
+                lambda: self._syncer.sync(
+                    scan, waiting, should_stop=self._must_commit, should_leave=self._finishing.is_set
+                )
+            )
         except (StoreError, OSError) as error:
-            self._failures += 1
-            pause = min(_LONGEST_BACKOFF, 2.0**self._failures)
-            self._retry_at = time.monotonic() + pause
-            self._tell(f"checkpoints are NOT being stored: {error}; trying again in {pause:g} s")
-            return
+            self._tell(f"checkpoints are NOT being stored: {error}; trying again in {self._back_off():g} s")
+            return False
+        self._report(synced)
+        if self._tell_refused(synced):
+            self._back_off()
+            return False
         if self._failures:
             self._tell("checkpoints are being stored again")
         self._failures = 0
-        self._report(synced)
+        return True
 
-    def _timed(self, scan: Scan, held: Collection[str]) -> Synced:
+    def _back_off(self) -> float:
+        self._failures += 1
+        pause = min(_LONGEST_BACKOFF, 2.0**self._failures)
+        self._retry_at = time.monotonic() + pause
+        return pause
+
+    def _tell_refused(self, synced: Synced) -> bool:
+        """Say once what the store refuses of single files, and why; return whether there is any."""
+        refused = {path: str(e) for path, e in synced.unfinished.items() if isinstance(e, PermanentStoreError)}
+        for path, reason in refused.items():
+            if self._told.get(path) != reason:
+                self._tell(f"{path} is not in the snapshot: {reason}")
+        self._told = refused
+        return bool(refused)
+
+    def _timed(self, work: Callable[[], Synced]) -> Synced:
         start = time.monotonic()
-        synced = self._syncer.sync(scan, held, should_stop=self._must_commit)
+        synced = work()
         took = time.monotonic() - start
         if synced.bytes_uploaded > 1 << 20 and took > 0:
             self.rate = synced.bytes_uploaded / took
@@ -228,7 +262,7 @@ class Watcher(threading.Thread):
         tries = 0
         while True:
             scan = self._syncer.scan()
-            synced = self._timed(scan, cut_off)
+            synced = self._timed(lambda s=scan: self._syncer.flush(s, cut_off, should_stop=self._must_commit))  # type: ignore[misc]
             self._report(synced)
             tries += 1
             if not synced.unfinished or self._must_commit() or tries == _FINAL_TRIES:
@@ -237,13 +271,15 @@ class Watcher(threading.Thread):
         self.last = synced
 
     def _find_cut_off(self) -> list[str]:
-        if self._killed is None or not self._syncer.changed(self._syncer.scan()):
+        scan = self._syncer.scan()
+        if self._killed is None or not (self._syncer.changed(scan) or self._syncer.vanished(scan)):
             return []
         while (left := self._killed.at + _EVENT_DELAY - time.monotonic()) > 0:
             self._drain(left)
         scan = self._syncer.scan()
-        self._settling.observe(scan.files, time.monotonic())
-        cut_off = self._settling.cut_off(self._syncer.changed(scan), self._killed)
+        self.settling.observe(scan.files, time.monotonic())
+        dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
+        cut_off = self.settling.cut_off(dirty, self._killed)
         for checkpoint in sorted({path.split("/", 1)[0] for path in cut_off}):
             self._tell(
                 f"{checkpoint} was being written when the script was killed: what was committed of it before stays"
@@ -256,11 +292,13 @@ class Watcher(threading.Thread):
 
 
 class _Enqueue(FileSystemEventHandler):
-    def __init__(self, events: queue.SimpleQueue[FileSystemEvent | None]) -> None:
+    """Keeps each event with the time at which it came: it may be a while until the thread looks at it."""
+
+    def __init__(self, events: _Events) -> None:
         self._events = events
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        self._events.put(event)
+        self._events.put((time.monotonic(), event))
 
 
 class _Overflow(logging.Handler):
@@ -269,8 +307,8 @@ class _Overflow(logging.Handler):
     def __init__(self, tell: Callable[[str], None], settling: Settling) -> None:
         super().__init__(logging.WARNING)
         self._tell = tell
-        self._settling = settling
+        self.settling = settling
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._settling.forget_open()
+        self.settling.forget_open()
         self._tell(f"watching: {record.getMessage()}")

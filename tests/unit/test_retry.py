@@ -1,0 +1,242 @@
+"""Repeating requests, against a real socket whose server fails as told. Pauses are recorded, not waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from tests.servers import Answer, ScriptedServer, Seen, error, listing
+
+from holdfast.checksum import crc64nvme
+from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, PermanentStoreError, TransientStoreError
+from holdfast.location import Location
+from holdfast.retry import RetryingStore, RetryPolicy
+from holdfast.s3 import S3Store
+from holdfast.s3_settings import from_environ
+from holdfast.store import Part, StoredPart, Upload
+
+BUSY = error(503, "SlowDown")
+LOST = Answer(reset_after=5)  # the whole request has come, and no answer goes back
+HEAD = {"ETag": '"e"', "Last-Modified": "Fri, 02 Jan 2026 03:04:05 GMT"}
+DONE = Answer(headers=HEAD)
+OURS = Answer(headers={**HEAD, "x-amz-meta-holdfast-attempt": "1"}, body=b"12345")
+TAKEN = error(412, "PreconditionFailed")
+BYTES = Part(b"12345", 0, 5, crc64nvme(b"12345"))
+METADATA = {"holdfast-attempt": "1"}
+
+
+class Pauses(list[float]):
+    """Records what it should sleep."""
+
+    @property
+    def total(self) -> float:
+        return round(sum(self), 6)
+
+
+@pytest.fixture
+def pauses() -> Pauses:
+    return Pauses()
+
+
+def open_at(
+    server: ScriptedServer,
+    pauses: Pauses,
+    policy: RetryPolicy | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RetryingStore:
+    store = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
+    return RetryingStore(store, policy, should_stop=should_stop, sleep=pauses.append, random=lambda: 1.0)
+
+
+def put(store: RetryingStore) -> str:
+    return store.put("k", BYTES, metadata=METADATA, only_if_absent=True)
+
+
+def test_what_may_succeed_in_a_moment_is_asked_again_with_longer_and_longer_pauses(pauses: Pauses) -> None:
+    with ScriptedServer(BUSY, LOST, BUSY, DONE) as server:
+        store = open_at(server, pauses, RetryPolicy(first_pause=0.1, longest_pause=0.3))
+        assert store.put("k", BYTES) == '"e"'
+    assert server.asked == ["PUT /data/k"] * 4
+    assert pauses.total == 0.6
+
+
+def test_a_pause_is_random_so_that_a_crowd_does_not_come_back_at_once() -> None:
+    pauses = Pauses()
+    with ScriptedServer(BUSY, BUSY, DONE) as server:
+        inner = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
+        RetryingStore(
+            inner, RetryPolicy(first_pause=0.1), sleep=pauses.append, random=iter([0.25, 0.5]).__next__
+        ).delete("k")
+    assert pauses.total == round(0.025 + 0.1, 6)
+
+
+def test_what_will_fail_again_is_not_asked_again(pauses: Pauses) -> None:
+    for answer in (error(403, "AccessDenied"), error(404, "NoSuchBucket"), error(400, "EntityTooLarge"), TAKEN):
+        with ScriptedServer(answer) as server, pytest.raises(PermanentStoreError):
+            put(open_at(server, pauses))
+        assert len(server.seen) == 1
+    assert pauses == []
+
+
+def test_after_so_many_tries_the_error_says_how_many(pauses: Pauses) -> None:
+    with (
+        ScriptedServer(*[BUSY] * 3) as server,
+        pytest.raises(TransientStoreError, match=r"SlowDown.*given up after 3 tries"),
+    ):
+        open_at(server, pauses, RetryPolicy(attempts=3)).check()
+    assert len(server.seen) == 3
+    with ScriptedServer(BUSY) as server, pytest.raises(TransientStoreError) as caught:
+        open_at(server, pauses, RetryPolicy(attempts=1)).check()
+    assert "given up" not in str(caught.value)
+
+
+def test_no_pause_reaches_beyond_the_time_there_is(pauses: Pauses) -> None:
+    with ScriptedServer(BUSY) as server, pytest.raises(TransientStoreError):
+        open_at(server, pauses, RetryPolicy(seconds=1.0, first_pause=2.0)).check()
+    assert pauses == []
+
+
+def test_whoever_must_stop_does_not_wait_for_another_try(pauses: Pauses) -> None:
+    with ScriptedServer(BUSY) as server, pytest.raises(TransientStoreError):
+        open_at(server, pauses, should_stop=lambda: True).check()
+    assert pauses == []
+    with ScriptedServer(BUSY, BUSY) as server, pytest.raises(TransientStoreError):
+        open_at(server, pauses, RetryPolicy(first_pause=10.0), should_stop=lambda: len(pauses) >= 2).check()
+    assert pauses.total < 1
+
+
+# Reading
+
+
+def ranged(content: bytes, cut_after: int | None = None) -> Callable[[Seen], Answer]:
+    """Answer a GET with the range that it asks for."""
+
+    def answer(seen: Seen) -> Answer:
+        first, _, last = seen.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+        wanted = content[int(first) : int(last) + 1 if last else None]
+        return Answer(206 if "range" in seen.headers else 200, HEAD, wanted, cut_after)
+
+    return answer
+
+
+@pytest.mark.parametrize(("offset", "size"), [(0, None), (3, None), (0, 100), (3, 60)])
+def test_a_read_that_broke_goes_on_where_it_was(pauses: Pauses, offset: int, size: int | None) -> None:
+    content = bytes(range(100))
+    found: list[bytes] = []
+    with ScriptedServer(ranged(content, 20), BUSY, ranged(content, 0), ranged(content, 7), ranged(content)) as server:
+        open_at(server, pauses).read(
+            "k", offset=offset, size=size, etag='"e"', sink=lambda piece: found.append(bytes(piece))
+        )
+    assert b"".join(found) == content[offset : None if size is None else offset + size]
+    assert all(seen.headers["if-match"] == '"e"' for seen in server.seen)
+    assert server.seen[-1].headers["range"].startswith(f"bytes={offset + 27}-")
+
+
+def test_a_read_of_any_content_holds_on_to_the_one_it_began_with(pauses: Pauses) -> None:
+    with ScriptedServer(DONE, ranged(b"12345", 2), TAKEN) as server, pytest.raises(DamagedError, match="no longer"):
+        open_at(server, pauses).read("k", sink=lambda piece: None)
+    assert server.asked == ["HEAD /data/k", "GET /data/k", "GET /data/k"]
+    assert server.seen[1].headers["if-match"] == server.seen[2].headers["if-match"] == '"e"'
+
+
+def test_progress_of_a_read_makes_its_tries_count_anew(pauses: Pauses) -> None:
+    content = bytes(10)
+    found: list[bytes] = []
+    with ScriptedServer(*[ranged(content, 1)] * 9, ranged(content)) as server:
+        open_at(server, pauses, RetryPolicy(attempts=2)).read(
+            "k", etag='"e"', sink=lambda piece: found.append(bytes(piece))
+        )
+    assert b"".join(found) == content
+
+
+# Listing
+
+
+def test_a_listing_that_broke_yields_nothing_twice(pauses: Pauses) -> None:
+    first = listing("a", "b%20b", more="token")
+    with ScriptedServer(first, BUSY, BUSY, first, LOST, listing("a", "b%20b", "c"), more_of_nothing()) as server:
+        assert [info.key for info in open_at(server, pauses).list("")] == ["a", "b b", "c"]
+    assert pauses.total == round(0.2 + 0.4 + 0.8, 6)
+
+
+def more_of_nothing() -> Answer:
+    return error(500, "InternalError")
+
+
+# Writing
+
+
+def test_a_conditional_write_whose_answer_was_lost_finds_its_own_object(pauses: Pauses) -> None:
+    with ScriptedServer(LOST, TAKEN, OURS, OURS) as server:
+        assert put(open_at(server, pauses)) == '"e"'
+    assert server.asked == ["PUT /data/k", "PUT /data/k", "HEAD /data/k", "GET /data/k"]
+    assert server.seen[-1].headers["if-match"] == '"e"'
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        replace(OURS, headers={**HEAD, "x-amz-meta-holdfast-attempt": "2"}),
+        replace(OURS, headers=HEAD),
+        replace(OURS, body=b"123456"),
+        replace(OURS, body=b"54321"),  # an earlier version of the same file, by the same attempt
+    ],
+)
+def test_a_conditional_write_whose_answer_was_lost_does_not_take_another_object_for_its_own(
+    pauses: Pauses, there: Answer
+) -> None:
+    with ScriptedServer(LOST, TAKEN, there, there) as server, pytest.raises(AlreadyExistsError):
+        put(open_at(server, pauses))
+
+
+def test_a_taken_key_is_taken_when_no_answer_was_lost(pauses: Pauses) -> None:
+    with ScriptedServer(TAKEN) as server, pytest.raises(AlreadyExistsError):
+        put(open_at(server, pauses))
+    assert server.asked == ["PUT /data/k"]
+
+
+def test_an_object_that_vanished_before_it_was_looked_at_is_not_ours(pauses: Pauses) -> None:
+    with ScriptedServer(LOST, TAKEN, Answer(404)) as server, pytest.raises(AlreadyExistsError):
+        put(open_at(server, pauses))
+
+
+def test_looking_for_the_own_object_says_so_when_it_fails(pauses: Pauses) -> None:
+    with ScriptedServer(LOST, TAKEN, Answer(403)) as server, pytest.raises(PermanentStoreError) as caught:
+        put(open_at(server, pauses))
+    assert "earlier try" in caught.value.__notes__[0]
+
+
+UPLOAD = Upload("k", "id", METADATA)
+PARTS = [StoredPart(1, '"p"', 5, BYTES.crc64nvme)]
+
+
+def complete(store: RetryingStore) -> str:
+    return store.complete_upload(UPLOAD, PARTS, crc64nvme=BYTES.crc64nvme, only_if_absent=True)
+
+
+@pytest.mark.parametrize("second", [error(404, "NoSuchUpload"), TAKEN])
+def test_a_completion_whose_answer_was_lost_finds_its_own_object(pauses: Pauses, second: Answer) -> None:
+    with ScriptedServer(LOST, second, OURS, OURS) as server:
+        assert complete(open_at(server, pauses)) == '"e"'
+
+
+def test_a_completion_of_an_upload_that_is_gone_is_an_error(pauses: Pauses) -> None:
+    with ScriptedServer(error(404, "NoSuchUpload")) as server, pytest.raises(NotFoundError):
+        complete(open_at(server, pauses))
+    with ScriptedServer(LOST, error(404, "NoSuchUpload"), Answer(404)) as server, pytest.raises(NotFoundError):
+        complete(open_at(server, pauses))
+
+
+def test_every_other_request_is_repeated_too(pauses: Pauses) -> None:
+    begun = Answer(body=b"<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>")
+    answers = [BUSY, DONE, BUSY, begun, BUSY, DONE, BUSY, Answer(204), BUSY, Answer(204), BUSY, listing()]
+    with ScriptedServer(*answers) as server:
+        store = open_at(server, pauses)
+        store.head("k")
+        assert store.begin_upload("k", metadata=METADATA) == Upload("k", "id", METADATA)
+        store.put_part(UPLOAD, 1, BYTES)
+        store.abort_upload(UPLOAD)
+        store.delete("k")
+        store.check()
+    assert len(server.seen) == len(answers)

@@ -1,0 +1,124 @@
+"""Whose signature a request carries, and for which region."""
+
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.s3_requests import BYTES, DONE, open_at
+from tests.servers import SECRET, Answer, ScriptedServer, error, listing
+
+from holdfast.errors import (
+    AccessDeniedError,
+    PermanentStoreError,
+)
+
+
+def run_with(environ: dict[str, str], home: Path) -> subprocess.CompletedProcess[str]:
+    """Open a store and list it, in a process whose environment holds nothing but what is given."""
+    code = (
+        "import os, sys\n"
+        "from holdfast.errors import HoldfastError\n"
+        "from holdfast.location import Location\n"
+        "from holdfast.s3 import S3Store\n"
+        "from holdfast.s3_settings import from_environ\n"
+        "try:\n"
+        "    print(len(list(S3Store(Location('s3', 'data', 'p'), from_environ(os.environ)).list(''))))\n"
+        "except HoldfastError as error:\n"
+        "    sys.exit(f'{type(error).__name__}: {error}')\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true", **environ},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def test_the_role_of_a_container_signs(tmp_path: Path) -> None:
+    ends = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    role = f'{{"AccessKeyId":"ROLE","SecretAccessKey":"{SECRET}","Token":"session","Expiration":"{ends}"}}'
+    with ScriptedServer(Answer(body=role.encode())) as agent, ScriptedServer(listing("p/a", "p/b")) as server:
+        environ = {
+            "AWS_ENDPOINT_URL_S3": server.endpoint,
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{agent.endpoint}/role",
+        }
+        done = run_with(environ, tmp_path)
+    assert (done.stdout, done.stderr) == ("2\n", "")
+    (seen,) = server.seen
+    assert "Credential=ROLE/" in seen.headers["authorization"]
+    assert "/us-east-1/s3/" in seen.headers["authorization"]
+    assert seen.headers["x-amz-security-token"] == "session"
+    assert seen.signature_fits(SECRET)
+
+
+def test_a_profile_signs_and_says_the_region(tmp_path: Path) -> None:
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/credentials").write_text(
+        f"[work]\naws_access_key_id = PROFILE\naws_secret_access_key = {SECRET}\n"
+    )
+    (tmp_path / ".aws/config").write_text("[profile work]\nregion = eu-west-3\n")
+    with ScriptedServer(listing()) as server:
+        done = run_with({"AWS_ENDPOINT_URL_S3": server.endpoint, "AWS_PROFILE": "work"}, tmp_path)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    authorization = server.seen[0].headers["authorization"]
+    assert "Credential=PROFILE/" in authorization
+    assert "/eu-west-3/s3/" in authorization
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({}, "AccessDeniedError: no AWS credentials were found: give the machine, task or pod a role"),
+        ({"AWS_PROFILE": "nowhere"}, "check AWS_PROFILE"),
+        (
+            {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/role"},
+            "TransientStoreError: the AWS credentials could not",
+        ),
+    ],
+)
+def test_credentials_that_are_not_there_are_said_to_be_missing(
+    environ: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    with ScriptedServer(listing()) as server:
+        done = run_with({"AWS_ENDPOINT_URL_S3": server.endpoint, **environ}, tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert server.seen == []
+
+
+def test_credentials_that_have_expired_are_looked_up_once_more() -> None:
+    with ScriptedServer(error(400, "ExpiredToken"), DONE) as server:
+        open_at(server).put("k", BYTES)
+    assert [seen.body for seen in server.seen] == [b"12345", b"12345"]
+    with (
+        ScriptedServer(error(400, "ExpiredToken"), error(400, "ExpiredToken")) as server,
+        pytest.raises(AccessDeniedError, match="session token has expired"),
+    ):
+        open_at(server).put("k", BYTES)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1"),
+        Answer(400, body=b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>"),
+        Answer(307, {"x-amz-bucket-region": "eu-west-1"}),
+    ],
+)
+def test_a_bucket_elsewhere_is_found_once_and_remembered(answer: Answer) -> None:
+    with ScriptedServer(answer, DONE, DONE) as server:
+        store = open_at(server)
+        store.put("k", BYTES)
+        store.delete("k")
+    regions = [seen.headers["authorization"].split("/")[2] for seen in server.seen]
+    assert regions == ["us-east-1", "eu-west-1", "eu-west-1"]
+    assert all(seen.signature_fits(SECRET) for seen in server.seen)
+
+
+def test_a_server_that_sends_on_for_ever_is_left() -> None:
+    sent_on = [error(301, "PermanentRedirect", x_amz_bucket_region=region) for region in ("eu-west-1", "eu-west-2")]
+    with ScriptedServer(*sent_on) as server, pytest.raises(PermanentStoreError, match="set AWS_REGION"):
+        open_at(server).check()
