@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-COVERAGE_FLOOR := 90
+COVERAGE_FLOOR := 93
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-container test test-quick lint format type check clean

@@ -72,7 +72,7 @@ class MetadataServer:
         class Handler(_Handler):
             server_of_metadata = served
 
-        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server = _Server((host, port), Handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self.endpoint = f"http://{host}:{self._server.server_port}"
@@ -148,6 +148,11 @@ class MetadataServer:
 
     def _time(self, seconds: float) -> str:
         return datetime.fromtimestamp(self._clock() + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that hang up: giving up on metadata that hangs is what they should do."""
 
 
 class _Handler(BaseHTTPRequestHandler):
