@@ -137,8 +137,8 @@ def _pull(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
 
 def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, tell: Callable[[str], None]) -> int:
     path: Path = options.path.absolute()
-    if not path.exists():
-        raise ConfigError(f"push: {options.path} is not there")
+    if not path.exists() or str(options.path) == ".":
+        raise ConfigError(f"push: {options.path} is no file or directory with a name of its own")
     if path.is_dir() and not any(path.iterdir()):
         raise ConfigError(f"push: {options.path} is empty")
     found = catalog.read_catalog(store)
@@ -171,6 +171,8 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
             progress=sent,
         )
         scan = syncer.scan()
+        if not scan.files:
+            raise ConfigError(f"push: there is nothing in {options.path} that can be stored")
         bar.total = sum(state.size for state in syncer.changed(scan))
         # Every other checkpoint is held, so it stays in the snapshot as it is.
         done = syncer.sync(scan, [name for name in base if name.split("/", 1)[0] != path.name])

@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def work() -> int:
         code = _dispatch(list(sys.argv[1:] if arguments is None else arguments), tell)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
         return code
 
     # Not sys.exit: it waits for the threads of every pool, and a transfer that hangs in the network must not hold the
@@ -67,10 +68,6 @@ def _guarded(work: Callable[[], int], tell: Callable[[str], None]) -> int:
     """Do the work; turn an error into a sentence and its exit code."""
     try:
         return work()
-    except ConfigError as error:
-        for problem in error.problems:
-            tell(problem)
-        return error.exit_code
     except HoldfastError as error:
         tell(str(error))
         return error.exit_code
@@ -78,6 +75,9 @@ def _guarded(work: Callable[[], int], tell: Callable[[str], None]) -> int:
         return 130
     except BrokenPipeError:
         return 141  # 128 + SIGPIPE: whoever read our output has heard enough
+    except OSError as error:
+        tell(f"the system refused it: {error}; check permissions and space")
+        return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001  the one place where what nobody foresaw becomes an exit code
         import traceback  # noqa: PLC0415  only when there is something to trace
 

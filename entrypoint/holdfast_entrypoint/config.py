@@ -151,7 +151,10 @@ class _Reader:
 
     def _location(self, variable: str) -> Location | None:
         uri = self._environ.get(variable)
-        if not uri:
+        if uri is None:
+            return None
+        if not uri.strip():
+            self.problems.append(f"{variable} is set and empty: give it a value, or unset it to do without")
             return None
         try:
             return location.parse(uri, name=variable)

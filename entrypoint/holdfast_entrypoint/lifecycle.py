@@ -123,6 +123,10 @@ class _Life:
             child.kill()  # whatever happened to us: nobody writes while we flush, and nobody is left behind
             stored = self._flush()
         self.report.script_exit = child.exit_code
+        if child.died_of_signal and not self.supervisor.script_was_stopped:
+            self._tell(
+                f"the script was ended by signal {(child.exit_code or 128) - 128} (9: memory ran out, or somebody)"
+            )
         return self._exit_code(child, stored=stored and self._store_outputs(child))
 
     def watch_notices(self) -> NoticeWatcher:
@@ -156,15 +160,17 @@ class _Life:
 
     def _restore(self) -> None:
         """Restore and claim the attempt, unless a notice comes first."""
-        place = self._config.location
-        if place is None:
-            if not self._config.managed:
-                self._tell("CHECKPOINT_S3_URI is not set: the script is supervised, checkpoints are not stored")
-            return
 
         def interrupted() -> bool:
             return self.interruption.deadline is not None
 
+        outputs_place, place = self._config.outputs, self._config.location
+        if outputs_place is not None:  # a bucket that is not there is better known before the training than after it
+            self.supervisor.in_background(lambda: self._open(outputs_place), until=interrupted)
+        if place is None:
+            if not self._config.managed:
+                self._tell("CHECKPOINT_S3_URI is not set: the script is supervised, checkpoints are not stored")
+            return
         self._prepared = self.supervisor.in_background(
             lambda: prepare(
                 self._config,
@@ -247,7 +253,7 @@ class _Life:
             self._tell("the time ran out before the last flush was committed")
             return False
         for path, reason in watcher.last.unfinished.items():
-            self._tell(f"{path} did not make it: {reason}")
+            self._tell(f"{path!r} did not make it: {reason}")
         if watcher.last.unfinished:
             return False
         if self.interruption.began is not None:

@@ -203,6 +203,25 @@ def test_the_outputs_are_packed_and_stored_when_the_script_ends_well(start: Star
 
 
 def test_a_script_that_ended_well_whose_outputs_cannot_be_stored_is_an_alarm(start: Start, tmp_path: Path) -> None:
-    run = start("sh", "-c", "echo w > $SM_MODEL_DIR/m", environ={"OUTPUT_S3_URI": f"file://{tmp_path}/not/mounted"})
+    out = tmp_path / "out"
+    out.mkdir()
+    script = f"echo w > $SM_MODEL_DIR/m; rm -r {out}; echo no directory any more > {out}"
+    run = start("sh", "-c", script, environ={"OUTPUT_S3_URI": f"file://{out}"})
     assert run.exit_code() == 74
     assert "outputs were not stored" in run.log
+
+
+def test_a_place_for_outputs_that_is_not_there_is_known_before_the_training(start: Start, tmp_path: Path) -> None:
+    run = start("echo", "started", environ={"OUTPUT_S3_URI": f"file://{tmp_path}/not/mounted"})
+    assert run.exit_code() == 69
+    assert run.stdout == b""
+
+
+def test_a_closed_standard_output_changes_no_exit_code(tmp_path: Path) -> None:
+    line = f"exec {sys.executable} -I -m holdfast_entrypoint run -- sh -c 'exit 5' >&-"
+    environ = {
+        "SAGEMAKER_BASE_DIR": str(tmp_path / "ml"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "PATH": os.environ["PATH"],
+    }
+    assert subprocess.run(["sh", "-c", line], env=environ, capture_output=True, timeout=60).returncode == 5

@@ -157,3 +157,32 @@ def test_the_record_is_the_last_thing_of_a_commit(start: Start) -> None:
     for path in (run.store / ".holdfast/snapshots").glob("*.json"):
         for entry in json.loads(path.read_text())["files"]:
             assert (run.store / entry["key"]).stat().st_mtime_ns <= path.stat().st_mtime_ns
+
+
+def test_a_directory_is_committed_whole_however_slowly_its_shards_come_and_beside_an_open_log(start: Start) -> None:
+    code = """
+import os, pathlib, time
+import holdfast
+directory = holdfast.checkpoint_dir()
+(directory / "run").mkdir()
+log = (directory / "run/events.out.tfevents.1").open("wb", buffering=0)
+for step in (1, 2):
+    (directory / f"step-{step}").mkdir()
+    for shard in range(4):
+        (directory / f"step-{step}/shard-{shard}").write_bytes(b"1")
+        log.write(b"an event")
+        time.sleep(0.8)
+    with holdfast.save(directory / "run/last.ckpt") as temporary:
+        temporary.write_bytes(b"1")
+    for _ in range(30):
+        log.write(b"an event")
+        time.sleep(0.2)
+"""
+    run = start(sys.executable, "-c", code)
+    wait_until(lambda: any("step-1" in path for path in run.stored()), "the first step is committed")
+    assert sum(path.startswith("step-1/") for path in run.stored()) == 4
+    run.wait_for("step-2/shard-2")
+    run.vanish()
+    stored = run.stored()
+    assert not any(path.startswith("step-2/") for path in stored)
+    assert "run/last.ckpt" in stored  # the log beside it was never closed

@@ -124,7 +124,7 @@ directory = pathlib.Path(os.environ["SM_CHECKPOINT_DIR"])
 (directory / "last.pt").write_bytes(b"whole")
 (directory / "step-1").mkdir()
 (directory / "step-1/a").write_bytes(b"1")
-time.sleep(3)  # all of it is quiet and committed
+time.sleep(8)  # all of it is quiet and committed
 with holdfast.save(directory / "renamed.pt") as temporary:
     temporary.write_bytes(b"whole")
 (directory / "step-1/a").write_bytes(b"2")  # and b never comes
@@ -148,8 +148,8 @@ def test_what_was_being_written_when_the_script_was_killed_is_not_taken(number: 
         os.kill(int(script), number)  # as the kernel does when memory runs out
         assert run.exit_code() == 137
     assert run.stored() == {"last.pt": b"whole", "step-1/a": b"1", "renamed.pt": b"whole"}, run.log
-    assert "last.pt was being written when the script was killed" in run.log
-    assert "step-1 was being written when the script was killed" in run.log
+    assert "'last.pt' was being written when the script was killed" in run.log
+    assert "'step-1' was being written when the script was killed" in run.log
 
 
 def test_what_a_handler_writes_under_a_shell_that_dies_first_is_taken(start: Start) -> None:

@@ -120,6 +120,17 @@ def test_a_metadata_endpoint_that_is_none_is_refused(endpoint: str, base: Path) 
     assert "HOLDFAST_GRACE_SECONDS" in said
 
 
+@pytest.mark.parametrize("variable", ["CHECKPOINT_S3_URI", "OUTPUT_S3_URI"])
+def test_a_variable_that_was_left_empty_is_no_way_to_do_without_a_store(variable: str, base: Path) -> None:
+    assert f"{variable} is set and empty" in problems(environ(base, **{variable: " "}))
+
+
+def test_outputs_inside_the_checkpoints_would_be_taken_for_checkpoints(base: Path) -> None:
+    said = problems(environ(base, CHECKPOINT_S3_URI="s3://b00/job", OUTPUT_S3_URI="s3://b00/job/output"))
+    assert "name a prefix beside it" in said
+    config.load(environ(base, CHECKPOINT_S3_URI="s3://b00/job", OUTPUT_S3_URI="s3://b00/job-output"))
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "x"])
 def test_a_grace_that_is_none_is_refused(value: str, base: Path) -> None:
     assert "HOLDFAST_GRACE_SECONDS" in problems(environ(base, HOLDFAST_GRACE_SECONDS=value))

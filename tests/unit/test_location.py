@@ -35,6 +35,7 @@ def test_a_good_uri_is_understood(uri: str, place: Location) -> None:
         "S3 bucket",
         "https://bucket/prefix",
         "s3://bucket/a//b",
+        "s3://bucket//a",
         "s3://bucket/../b",
         "s3://bucket/a?versionId=1",
         "s3://bucket/a#b",

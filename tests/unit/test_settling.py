@@ -93,8 +93,8 @@ def test_when_nobody_looked_before_the_kill_only_what_had_settled_is_whole() -> 
 
 
 def test_a_directory_that_was_touched_just_before_the_signal_is_suspect_even_if_nothing_was_open() -> None:
-    settling = Settling(after_close=0.3)
-    settling.closed("step-1/a", 99.9)
+    settling = Settling(directory=5)
+    settling.closed("step-1/a", 97)
     settling.closed("step-2/a", 90)
     settling.closed("by a handler/a", 100.1)
     paths = ["step-1/a", "step-2/a", "by a handler/a"]
@@ -104,20 +104,49 @@ def test_a_directory_that_was_touched_just_before_the_signal_is_suspect_even_if_
 
 
 def test_a_directory_that_was_being_deleted_is_suspect_too() -> None:
-    settling = Settling(after_close=0.3)
-    settling.gone("step-1/a", 99.9)
+    settling = Settling(directory=5)
+    settling.gone("step-1/a", 97)
     assert settling.cut_off(["step-1/a"], Killed(at=100, seen=True)) == ["step-1/a"]
 
 
 def test_what_was_renamed_into_place_is_whole() -> None:
     settling = Settling()
-    settling.renamed("step-1/a", 99.99)
-    settling.renamed("b", 99.99)
+    settling.renamed(".tmp-step-1/a", "step-1/a", 99.99)
+    settling.renamed(".b.tmp", "b", 99.99)
     assert settling.cut_off(["step-1/a", "b"], Killed(100)) == []
 
 
 def test_a_deletion_holds_back_the_rest_of_its_checkpoint_for_a_moment() -> None:
-    settling = Settling(after_close=0.3)
+    settling = Settling(directory=5)
     settling.gone("step-1/a", 10)
-    assert waiting(settling, 10.1, "step-1/b", "step-2/b").keys() == {"step-1/b"}
-    assert waiting(settling, 10.4, "step-1/b") == {}
+    assert waiting(settling, 14.9, "step-1/b", "step-2/b").keys() == {"step-1/b"}
+    assert waiting(settling, 15.1, "step-1/b") == {}
+
+
+def test_a_directory_waits_for_the_shard_that_may_still_come() -> None:
+    settling = Settling(after_close=0.3, directory=5)
+    settling.closed("step-1/a", 10)
+    assert waiting(settling, 14, "step-1/a") == {"step-1/a": 1}
+    settling.closed("step-1/b", 14)
+    assert waiting(settling, 18, "step-1/a", "step-1/b").keys() == {"step-1/a", "step-1/b"}
+    assert waiting(settling, 19.1, "step-1/a", "step-1/b") == {}
+
+
+def test_a_log_that_is_never_closed_holds_back_nothing_but_itself() -> None:
+    settling = Settling(after_close=0.3, directory=5)
+    settling.closed("run/model.ckpt", 10)
+    settling.written("run/events.out.tfevents.1", 99)
+    assert waiting(settling, 100, "run/model.ckpt", "run/events.out.tfevents.1") == {
+        "run/events.out.tfevents.1": math.inf
+    }
+    killed = Killed(100, seen=True, writing=frozenset({"run/events.out.tfevents.1"}))
+    assert settling.cut_off(["run/model.ckpt", "run/events.out.tfevents.1"], killed) == []
+
+
+def test_a_directory_that_was_renamed_into_place_need_not_wait() -> None:
+    settling = Settling(directory=5)
+    settling.closed("tmp-step-1/a", 10)
+    settling.renamed("tmp-step-1/a", "step-1/a", 10.1)
+    assert waiting(settling, 10.5, "step-1/a") == {}
+    settling.renamed("step-2/a.tmp", "step-2/a", 10.1)  # inside one directory: others may follow
+    assert waiting(settling, 10.5, "step-2/a").keys() == {"step-2/a"}

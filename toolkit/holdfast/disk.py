@@ -68,7 +68,7 @@ def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) 
     files: dict[str, FileState] = {}
     left_out: dict[str, str] = {}
     root = directory.resolve()
-    for path, entry in _walk(directory, "", only):
+    for path, entry in _walk(directory, "", only, left_out):
         reason = _unfit_reason(path, entry, root, room_for_prefix)
         if reason == "":
             continue
@@ -101,17 +101,24 @@ def look(directory: Path, path: str) -> FileState | None:
     )
 
 
-def _walk(directory: Path, below: str, only: str | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(
+    directory: Path, below: str, only: str | None, left_out: dict[str, str]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
     try:
         entries = sorted(os.scandir(directory / below), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError:
+        if not below:
+            raise
+        left_out[below] = "it is a directory that may not be read"
         return
     for entry in entries:
         path = f"{below}/{entry.name}" if below else entry.name
         if names.is_bookkeeping(PurePosixPath(path)) or (only is not None and entry.name != only):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(directory, path)
+            yield from _walk(directory, path, None, left_out)
         else:
             yield path, entry
 

@@ -71,7 +71,7 @@ def parse(uri: str, *, name: str) -> Location:
     if parts.scheme == "s3":
         if not _BUCKET.fullmatch(parts.netloc):
             raise ConfigError(f"{wanted}; {parts.netloc!r} is no bucket name (it is {uri!r})")
-        prefix = parts.path.strip("/")
+        prefix = parts.path.removeprefix("/").removesuffix("/")
         if any(segment in ("", ".", "..") for segment in prefix.split("/")) and prefix:
             raise ConfigError(f"{wanted}, without empty segments, '.' or '..'; it is {uri!r}")
         if prefix.split("/")[-1] == ".holdfast" or "/.holdfast/" in f"/{prefix}/":

@@ -110,6 +110,8 @@ def _adoptable(
             reason = "other files need a directory of that name"
         if reason is None and any(str(parent) in recorded for parent in PurePosixPath(key).parents):
             reason = "a file of the snapshot stands where its directory should be"
+        if reason is None and info.size == 0 and key in recorded and recorded[key].size > 0:
+            reason = "somebody has emptied a file of the snapshot"
         if reason is not None:
             tell(f"object {key!r} is not restored: {reason}")
             continue

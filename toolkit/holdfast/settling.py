@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from holdfast.disk import FileState
+from holdfast.names import is_log
 
 _CLOCK_STEP = 0.002  # seconds that an event may be noted late
 
@@ -39,22 +40,25 @@ class Killed:
 class Settling:
     """Keeps, for every path, when it last changed and whether its writer has closed it.
 
-    A file is settled when it has been quiet for `after_close` seconds since its writer closed it or it was renamed
-    into place. Where nobody
-    saw it closed (network file systems tell of no writes on other hosts; an event queue overflowed), it takes `quiet`
-    seconds without a change. A file that is known to be open for writing does not settle before it is closed.
+    A file at the top level is settled when it was renamed into place, or has been quiet for `after_close` seconds
+    since its writer closed it. Where nobody saw it closed (network file systems tell of no writes on other hosts; an
+    event queue overflowed), it takes `quiet` seconds without a change. A file that is known to be open for writing
+    does not settle before it is closed. A directory is settled as a whole, when nothing in it but logs has changed
+    for `directory` seconds, or when it was renamed into place.
 
     Args:
         quiet: seconds without a change, for files whose closing nobody saw.
         after_close: seconds without a change after the closing: writers reopen, and write pairs of files.
+        directory: seconds without a change in a whole directory: between two shards a trainer may take its time.
     """
 
-    def __init__(self, *, quiet: float = 2.0, after_close: float = 0.3) -> None:
+    def __init__(self, *, quiet: float = 2.0, after_close: float = 0.3, directory: float = 5.0) -> None:
         self._quiet = quiet
         self._after_close = after_close
+        self._directory = directory
         self._seen: dict[str, _Seen] = {}
         self._open: set[str] = set()
-        self._deleted: dict[str, float] = {}
+        self._touched: dict[str, float] = {}
 
     def written(self, path: str, now: float) -> None:
         """Note that somebody wrote to the file: it is open for writing."""
@@ -66,16 +70,23 @@ class Settling:
         self._open.discard(path)
         self._touch(path, now, closed=True)
 
-    def renamed(self, path: str, now: float) -> None:
-        """Note that the file was renamed to this path: whoever does that has finished it."""
+    def renamed(self, source: str, path: str, now: float) -> None:
+        """Note that the file was renamed: whoever does that has finished it.
+
+        Inside one directory that says nothing of the others there; a file that came from elsewhere came with them.
+        """
+        before = self._touched.get(path.partition("/")[0])
+        self.gone(source, now)
         self.closed(path, now)
-        self._seen[path].renamed = True
+        if "/" not in path or source.partition("/")[0] != path.partition("/")[0]:
+            self._seen[path].renamed = True
+            self._touched[path.partition("/")[0]] = -math.inf if before is None else before
 
     def gone(self, path: str, now: float) -> None:
         """Note that the file was deleted or renamed away: the rest of its checkpoint may follow."""
         self._open.discard(path)
         self._seen.pop(path, None)
-        self._deleted[path.partition("/")[0]] = now
+        self._touch_directory(path, now)
 
     def forget_open(self) -> None:
         """Forget which files are open for writing: the kernel dropped events, so a closing may have been missed."""
@@ -86,12 +97,14 @@ class Settling:
         for path, state in files.items():
             seen = self._seen.get(path)
             if seen is None:
-                self._seen[path] = _Seen(state, now, closed=False)
+                self._touch(path, now, closed=False)
+                self._seen[path].state = state
             elif seen.state is None:
                 seen.state = state
             elif seen.state != state:
                 # A change that no event told of: a mapped file, or a write on another host.
-                self._seen[path] = _Seen(state, now, closed=False)
+                self._touch(path, now, closed=False)
+                self._seen[path].state = state
         for path in [path for path in self._seen if path not in files]:
             self.gone(path, now)
 
@@ -103,15 +116,16 @@ class Settling:
         waiting = {}
         for path in paths:
             seen = self._seen.get(path)
-            deleted = self._deleted.get(path.partition("/")[0], -math.inf)
-            if (left := deleted + self._after_close - now) > 0:
-                waiting[path] = left
+            left = 0.0
             if path in self._open:
-                waiting[path] = float("inf")
-            elif seen is not None:
+                left = math.inf
+            elif seen is not None and not seen.renamed:
                 left = seen.changed_at + (self._after_close if seen.closed else self._quiet) - now
-                if left > 0:
-                    waiting[path] = left
+            checkpoint, slash, _ = path.partition("/")
+            if slash and not is_log(path):
+                left = max(left, self._touched.get(checkpoint, -math.inf) + self._directory - now)
+            if left > 0:
+                waiting[path] = left
         return waiting
 
     def cut_off(self, paths: Iterable[str], killed: Killed) -> list[str]:
@@ -126,6 +140,8 @@ class Settling:
 
     def _is_cut_off(self, path: str, killed: Killed) -> bool:
         seen = self._seen.get(path)
+        if is_log(path):
+            return False  # a log is worth having however it ends
         if path in killed.writing:
             return True
         if not killed.script_died or (seen is not None and seen.renamed):
@@ -133,9 +149,15 @@ class Settling:
         if not killed.seen:
             return bool(self.unsettled([path], killed.at))
         checkpoint, slash, _ = path.partition("/")
-        touched = max(seen.changed_at if seen else -math.inf, self._deleted.get(checkpoint, -math.inf))
+        touched = self._touched.get(checkpoint, -math.inf)
         # What was touched after the signal was touched by one who outlived it.
-        return bool(slash) and killed.at - self._after_close < touched <= killed.at + _CLOCK_STEP
+        return bool(slash) and killed.at - self._directory < touched <= killed.at + _CLOCK_STEP
 
     def _touch(self, path: str, now: float, *, closed: bool) -> None:
         self._seen[path] = _Seen(None, now, closed)
+        self._touch_directory(path, now)
+
+    def _touch_directory(self, path: str, now: float) -> None:
+        # A log in a directory is written all the time, and says nothing of the checkpoint there.
+        if "/" in path and not is_log(path):
+            self._touched[path.partition("/")[0]] = now

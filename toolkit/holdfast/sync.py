@@ -21,6 +21,7 @@ from holdfast.errors import (
     NoBucketError,
     PermanentStoreError,
 )
+from holdfast.names import is_log
 from holdfast.record import FileEntry, Snapshot
 from holdfast.store import Part, Store
 
@@ -158,8 +159,8 @@ class Syncer:
     ) -> Synced:
         """Store what changed and commit.
 
-        A checkpoint with a file in `held`, or with one that changes while it is read, keeps the version that the
-        snapshot before had.
+        A log in `held` keeps the version that the snapshot before had. A checkpoint with any other file in `held`, or
+        with one that changes while it is read, keeps that version as a whole.
 
         Args:
             scan: the directory as it is.
@@ -172,14 +173,16 @@ class Syncer:
         """
         self._pass += 1
         self._name_left_out(scan)
-        waiting = {path.split("/", 1)[0] for path in held}
-        todo = [state for state in self.changed(scan) if state.checkpoint not in waiting]
+        skipped = {path for path in held if is_log(path)}
+        waiting = {path.split("/", 1)[0] for path in held if path not in skipped}
+        todo = [s for s in self.changed(scan) if s.checkpoint not in waiting and s.path not in skipped]
         before = self.uploaded
         stored, unfinished = self._store_all(todo, should_stop, should_leave)
-        waiting |= {path.split("/", 1)[0] for path in unfinished}
+        skipped |= {path for path in unfinished if is_log(path)}
+        waiting |= {path.split("/", 1)[0] for path in unfinished if path not in skipped}
         entries = {path: entry for path, entry in self._entries.items() if path.split("/", 1)[0] in waiting}
         for path, state in scan.files.items():
-            if state.checkpoint not in waiting:
+            if state.checkpoint not in waiting and (path in stored or path in self._entries):
                 entries[path] = stored[path] if path in stored else self._entries[path]
         snapshot = self._commit(entries) if self._worth_a_commit(entries) else None
         for path in entries.keys() & stored.keys():

@@ -8,7 +8,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from watchdog.events import (
@@ -24,7 +24,8 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from holdfast.disk import Scan
-from holdfast.errors import PermanentStoreError, StoreError
+from holdfast.errors import PermanentStoreError, StoreError, TransientStoreError
+from holdfast.names import is_log
 from holdfast.settling import Killed, Settling
 from holdfast.sync import Synced, Syncer
 
@@ -35,6 +36,10 @@ BLIND_SCAN = 2.0
 PATIENCE = 5.0
 """Seconds that settled checkpoints wait for others that are still being written, before they are committed without
 them."""
+FLUSH_PATIENCE = 600.0
+"""Seconds for which the last flush is tried again when the store does not answer and nobody presses."""
+STUCK = 60.0
+"""Seconds after which a checkpoint that does not settle is told."""
 _LEAST_PAUSE = 0.1
 _PAUSE_PER_SCAN = 20.0  # a look at 10,000 files takes 50 ms: then at most one a second
 _LONGEST_BACKOFF = 60.0
@@ -90,6 +95,8 @@ class Watcher(threading.Thread):
         self._retry_at = 0.0
         self._failures = 0
         self._told: dict[str, str] = {}
+        self._waiting_since: dict[str, float] = {}
+        self._stuck: set[str] = set()
 
     def flush_soon(self) -> None:
         """Take what is settled at the next opportunity: a rebalance recommendation came."""
@@ -136,8 +143,8 @@ class Watcher(threading.Thread):
     def _observe(self) -> BaseObserver | None:
         """Start inotify; where the kernel refuses, say so and fall back to looking every two seconds."""
         logging.getLogger("watchdog").addHandler(_Overflow(self._tell, self.settling))
-        observer = Observer()
         try:
+            observer = Observer()
             observer.schedule(
                 _Enqueue(self._events),
                 os.fspath(self._directory),
@@ -168,8 +175,7 @@ class Watcher(threading.Thread):
         elif isinstance(event, FileClosedEvent):
             self.settling.closed(path, now)
         elif isinstance(event, FileMovedEvent):
-            self.settling.gone(path, now)
-            self.settling.renamed(self._relative(event.dest_path), now)
+            self.settling.renamed(path, self._relative(event.dest_path), now)
         elif isinstance(event, FileDeletedEvent):
             self.settling.gone(path, now)
         self._dirty_since = self._dirty_since or now
@@ -191,19 +197,33 @@ class Watcher(threading.Thread):
         self.settling.observe(scan.files, now)
         changed = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
         waiting = self.settling.unsettled(changed, now)
+        self._tell_stuck(waiting, now)
         if not changed:
             self._dirty_since = None
             self._hurry.clear()
             return scan_every
         self._dirty_since = self._dirty_since or now
         soonest = min(waiting.values(), default=0.0)
-        if waiting and not hurry and (now < self._dirty_since + PATIENCE or len(waiting) == len(changed)):
+        nothing_ready = len(waiting) == len(changed)
+        # A log that is never closed keeps nobody waiting.
+        others_coming = any(not is_log(path) for path in waiting) and now < self._dirty_since + PATIENCE
+        if nothing_ready or (others_coming and not hurry):
             return max(_LEAST_PAUSE, min(soonest, PATIENCE))
         if not self._pass(scan, waiting):
             return self._retry_at - now
         self._hurry.clear()
         self._dirty_since = now if waiting else None
         return max(_LEAST_PAUSE, min(soonest, PATIENCE)) if waiting else _LEAST_PAUSE
+
+    def _tell_stuck(self, waiting: Iterable[str], now: float) -> None:
+        """Say once of each checkpoint that has waited for a minute what it waits for."""
+        first = {path.split("/", 1)[0]: path for path in waiting if not is_log(path)}
+        self._waiting_since = {name: self._waiting_since.get(name, now) for name in first}
+        self._stuck &= first.keys()
+        for name, path in first.items():
+            if now - self._waiting_since[name] > STUCK and name not in self._stuck:
+                self._stuck.add(name)
+                self._tell(f"{name!r} has not been stored for {STUCK:g} s: {path!r} is still being written, or open")
 
     def _pass(self, scan: Scan, waiting: dict[str, float]) -> bool:
         """Sync what is settled; return whether that worked."""
@@ -236,7 +256,7 @@ class Watcher(threading.Thread):
         refused = {path: str(e) for path, e in synced.unfinished.items() if isinstance(e, PermanentStoreError)}
         for path, reason in refused.items():
             if self._told.get(path) != reason:
-                self._tell(f"{path} is not in the snapshot: {reason}")
+                self._tell(f"{path!r} is not in the snapshot: {reason}")
         self._told = refused
         return bool(refused)
 
@@ -259,16 +279,30 @@ class Watcher(threading.Thread):
     def _finish(self) -> None:
         """Store everything that is there; a file that changes now is tried again while there is time."""
         cut_off = self._find_cut_off()
-        tries = 0
+        tries, self._failures = 0, 0
+        give_up = time.monotonic() + FLUSH_PATIENCE
         while True:
-            scan = self._syncer.scan()
-            synced = self._timed(lambda s=scan: self._syncer.flush(s, cut_off, should_stop=self._must_commit))  # type: ignore[misc]
+            try:
+                synced = self._timed(
+                    lambda: self._syncer.flush(self._syncer.scan(), cut_off, should_stop=self._must_commit)
+                )
+            except TransientStoreError as error:
+                if self._must_commit() or time.monotonic() > give_up:
+                    raise
+                self._tell(f"the last flush failed and is tried again in {self._back_off():g} s: {error}")
+                self._finishing_pause()
+                continue
             self._report(synced)
             tries += 1
             if not synced.unfinished or self._must_commit() or tries == _FINAL_TRIES:
                 break
             time.sleep(_LEAST_PAUSE)
         self.last = synced
+
+    def _finishing_pause(self) -> None:
+        """Wait until the next try, or until the time is up."""
+        while time.monotonic() < self._retry_at and not self._must_commit():
+            time.sleep(_LEAST_PAUSE)
 
     def _find_cut_off(self) -> list[str]:
         scan = self._syncer.scan()
@@ -282,7 +316,7 @@ class Watcher(threading.Thread):
         cut_off = self.settling.cut_off(dirty, self._killed)
         for checkpoint in sorted({path.split("/", 1)[0] for path in cut_off}):
             self._tell(
-                f"{checkpoint} was being written when the script was killed: what was committed of it before stays"
+                f"{checkpoint!r} was being written when the script was killed: what was committed of it before stays"
             )
         return cut_off
 
