@@ -36,7 +36,7 @@ LAYERS = (
             for name in ("attempt", "catalog", "parts", "restore", "staging", "sync", "transfer", "verify")
         },
     ),
-    ("threads around engines", {f"holdfast.{name}" for name in ("metadata", "notices", "watch")}),
+    ("threads around engines", {f"holdfast.{name}" for name in ("inotify", "metadata", "notices", "watch")}),
     (
         "entrypoint pieces",
         {"holdfast_entrypoint"}
@@ -57,7 +57,7 @@ ONLY_IN = {
     "botocore": {"holdfast.s3_settings", "holdfast.s3_signing"},
     "tqdm": {"holdfast_entrypoint.browse"},
     "urllib3": {"holdfast.s3", "holdfast.s3_connections", "holdfast.s3_errors", "holdfast.s3_wire"},
-    "watchdog": {"holdfast.watch"},
+    "watchdog": {"holdfast.inotify", "holdfast.watch"},
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import queue
@@ -11,20 +10,11 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from watchdog.events import (
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
+from watchdog.events import FileClosedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from holdfast.disk import Scan
 from holdfast.errors import PermanentStoreError, StoreError, TransientStoreError
+from holdfast.inotify import Events, observe
 from holdfast.names import is_log
 from holdfast.settling import Killed, Settling
 from holdfast.sync import Synced, Syncer
@@ -46,9 +36,6 @@ _LONGEST_BACKOFF = 60.0
 _COMMIT_SECONDS = 1.0
 _FINAL_TRIES = 3
 _EVENT_DELAY = 0.6  # watchdog holds events for half a second, to find the two halves of a rename
-
-
-_Events = queue.SimpleQueue[tuple[float, FileSystemEvent] | None]
 
 
 class Watcher(threading.Thread):
@@ -84,7 +71,7 @@ class Watcher(threading.Thread):
         self._on_end = on_end
         self.settling = settling or Settling()
         """What has been seen of the files; a thread that replaces this one takes it over."""
-        self._events: _Events = queue.SimpleQueue()
+        self._events: Events = queue.SimpleQueue()
         self._finishing = threading.Event()
         self._seconds_left: Callable[[], float] = lambda: math.inf
         self._killed: Killed | None = None
@@ -120,7 +107,7 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         """Run the thread; its failure is kept in `error`."""
         try:
-            observer = self._observe()
+            observer = observe(self._directory, self._events, tell=self._tell, on_overflow=self.settling.forget_open)
             pause = 0.0
             try:
                 while not self._finishing.is_set():
@@ -139,23 +126,6 @@ class Watcher(threading.Thread):
             if not self._finishing.is_set():
                 self._tell(f"the watch of the checkpoint directory has failed, all is stored at the end: {error!r}")
         self._on_end()
-
-    def _observe(self) -> BaseObserver | None:
-        """Start inotify; where the kernel refuses, say so and fall back to looking every two seconds."""
-        logging.getLogger("watchdog").addHandler(_Overflow(self._tell, self.settling))
-        try:
-            observer = Observer()
-            observer.schedule(
-                _Enqueue(self._events),
-                os.fspath(self._directory),
-                recursive=True,
-                event_filter=[FileClosedEvent, FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent],
-            )
-            observer.start()
-        except OSError as error:
-            self._tell(f"the kernel cannot watch {self._directory} ({error}): looking every {BLIND_SCAN:g} s instead")
-            return None
-        return observer
 
     def _drain(self, pause: float) -> None:
         """Wait at most `pause` seconds for an event, then take all that are there."""
@@ -323,26 +293,3 @@ class Watcher(threading.Thread):
     def _must_commit(self) -> bool:
         """Say whether what is left of the time is needed for the commit itself."""
         return self._seconds_left() < _COMMIT_SECONDS
-
-
-class _Enqueue(FileSystemEventHandler):
-    """Keeps each event with the time at which it came: it may be a while until the thread looks at it."""
-
-    def __init__(self, events: _Events) -> None:
-        self._events = events
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        self._events.put((time.monotonic(), event))
-
-
-class _Overflow(logging.Handler):
-    """watchdog tells of events that the kernel dropped in its log only; a closing may be among them."""
-
-    def __init__(self, tell: Callable[[str], None], settling: Settling) -> None:
-        super().__init__(logging.WARNING)
-        self._tell = tell
-        self.settling = settling
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.settling.forget_open()
-        self._tell(f"watching: {record.getMessage()}")

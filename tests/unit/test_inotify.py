@@ -1,0 +1,41 @@
+"""What the kernel tells of a directory, and what happens where it cannot."""
+
+import queue
+import time
+from pathlib import Path
+
+from watchdog.events import FileClosedEvent, FileModifiedEvent, FileMovedEvent
+
+from holdfast.inotify import Events, observe
+
+
+def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path) -> None:
+    events: Events = queue.SimpleQueue()
+    said: list[str] = []
+    observer = observe(tmp_path, events, tell=said.append, on_overflow=lambda: None)
+    assert observer is not None
+    try:
+        before = time.monotonic()
+        (tmp_path / "deep").mkdir()
+        time.sleep(0.1)  # the new directory is being watched now
+        (tmp_path / "deep/a").write_bytes(b"1")
+        (tmp_path / "deep/a").rename(tmp_path / "deep/b")
+        seen = []
+        while not seen or not isinstance(seen[-1], FileMovedEvent):
+            entry = events.get(timeout=30)
+            assert entry is not None
+            assert before <= entry[0] <= time.monotonic()
+            seen.append(entry[1])
+    finally:
+        observer.stop()
+        observer.join()
+    kinds = [type(event) for event in seen if str(event.src_path).endswith("/a")]
+    assert kinds.index(FileModifiedEvent) < kinds.index(FileClosedEvent) < kinds.index(FileMovedEvent)
+    assert said == []
+
+
+def test_where_the_kernel_refuses_somebody_is_told_and_nothing_else_happens(tmp_path: Path) -> None:
+    said: list[str] = []
+    observer = observe(tmp_path / "absent", queue.SimpleQueue(), tell=said.append, on_overflow=lambda: None)
+    assert observer is None
+    assert "cannot watch" in said[0]

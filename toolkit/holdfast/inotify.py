@@ -1,0 +1,77 @@
+"""Inotify: what the kernel tells of the checkpoint directory, each event with the time at which it came."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog.events import (
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+Events = queue.SimpleQueue[tuple[float, FileSystemEvent] | None]
+"""(seconds of the monotonic clock, event); None only wakes whoever waits."""
+
+
+def observe(
+    directory: Path, events: Events, *, tell: Callable[[str], None], on_overflow: Callable[[], None]
+) -> BaseObserver | None:
+    """Start to watch a directory and everything below it; return what is to be stopped at the end.
+
+    Where the kernel refuses (no more instances or watches), it says so and returns None.
+
+    Args:
+        directory: which one.
+        events: gets every event.
+        tell: gets a sentence about what the operator should know.
+        on_overflow: called when the kernel dropped events.
+    """
+    logging.getLogger("watchdog").addHandler(_Overflow(tell, on_overflow))
+    try:
+        observer = Observer()
+        observer.schedule(
+            _Enqueue(events),
+            os.fspath(directory),
+            recursive=True,
+            event_filter=[FileClosedEvent, FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent],
+        )
+        observer.start()
+    except OSError as error:
+        tell(f"the kernel cannot watch {directory} ({error}): it is looked at every few seconds instead")
+        return None
+    return observer
+
+
+class _Enqueue(FileSystemEventHandler):
+    """Keeps each event with the time at which it came: it may be a while until the thread looks at it."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        self._events.put((time.monotonic(), event))
+
+
+class _Overflow(logging.Handler):
+    """watchdog tells of events that the kernel dropped in its log only; a closing may be among them."""
+
+    def __init__(self, tell: Callable[[str], None], on_overflow: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+        self._on_overflow = on_overflow
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._on_overflow()
+        self._tell(f"watching: {record.getMessage()}")
