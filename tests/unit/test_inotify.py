@@ -4,7 +4,7 @@ import queue
 import time
 from pathlib import Path
 
-from watchdog.events import FileClosedEvent, FileModifiedEvent, FileMovedEvent
+from watchdog.events import FileClosedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from holdfast.inotify import Events, observe
 
@@ -20,7 +20,7 @@ def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path) -> No
         time.sleep(0.1)  # the new directory is being watched now
         (tmp_path / "deep/a").write_bytes(b"1")
         (tmp_path / "deep/a").rename(tmp_path / "deep/b")
-        seen = []
+        seen: list[FileSystemEvent] = []
         while not seen or not isinstance(seen[-1], FileMovedEvent):
             entry = events.get(timeout=30)
             assert entry is not None
