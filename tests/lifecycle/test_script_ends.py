@@ -124,7 +124,10 @@ directory = pathlib.Path(os.environ["SM_CHECKPOINT_DIR"])
 (directory / "last.pt").write_bytes(b"whole")
 (directory / "step-1").mkdir()
 (directory / "step-1/a").write_bytes(b"1")
-time.sleep(8)  # all of it is quiet and committed
+records = pathlib.Path(os.environ["CHECKPOINT_S3_URI"].removeprefix("file://"), ".holdfast/snapshots")
+while not any("step-1" in path.read_text() and "last.pt" in path.read_text() for path in records.glob("*.json")):
+    time.sleep(0.1)
+time.sleep(1)
 with holdfast.save(directory / "renamed.pt") as temporary:
     temporary.write_bytes(b"whole")
 (directory / "step-1/a").write_bytes(b"2")  # and b never comes
