@@ -76,7 +76,8 @@ def _ls(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, 
     found = catalog.read_catalog(store)
     chosen = _snapshot(store, found, options.snapshot, tell)
     snapshots = [_loaded(store, name, chosen) for name in found.snapshots]
-    foreign = catalog.foreign_files(store, found, chosen, workers) if options.snapshot is None else {}
+    others = catalog.foreign_files(store, found, chosen, workers) if options.snapshot is None else {}
+    foreign = {key: info for key, info in others.items() if names.unsafe_reason(key) is None}
     checkpoints = _checkpoints(chosen)
     if options.json:
         _print_json(
