@@ -400,3 +400,16 @@ def test_a_flush_commits_the_newest_checkpoint_before_it_sends_the_next(job: Job
     # Files at the top level may belong to each other: they are one unit.
     assert kinds[:3] in (["weights", "weights.json", "commit"], ["weights.json", "weights", "commit"])
     assert kinds[3:] == ["newest", "newest", "commit", "newer", "commit", "old", "commit"]
+
+
+def test_a_restore_leaves_no_empty_directory_that_a_script_would_take_for_a_checkpoint(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("step-1/a", b"1")
+    sync(syncer)
+    job.restore("two")
+    job.write("step-2/a", b"half of it", "two")
+    (job.root / "two/step-3/deep").mkdir(parents=True)
+    job.restore("two")
+    assert sorted(path.name for path in (job.root / "two").iterdir()) == [".holdfast", "step-1"]
+    kept = [path.read_bytes() for path in (job.root / "two/.holdfast").rglob("*") if path.is_file()]
+    assert kept == [b"half of it"]

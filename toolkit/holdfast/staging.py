@@ -182,9 +182,15 @@ class Staging:
             target.parent.mkdir(parents=True, exist_ok=True)
             staged.rename(target)
         shutil.rmtree(self._staging, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._own.rmdir()  # only when nothing was displaced
+        self._remove_empty_directories()
         return tuple(displaced)
+
+    def _remove_empty_directories(self) -> None:
+        """Remove directories without a file: no snapshot has any, and a script would take one for a checkpoint."""
+        for folder, _, _ in os.walk(self._directory, topdown=False):
+            if Path(folder) != self._directory:
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()  # refuses where anything is left, in `.holdfast/displaced` for one
 
     def _clear_way(self, path: str, aside: Path) -> list[str]:
         """Move aside a link or file where a directory must be, and anything that stands at the path itself."""
