@@ -176,7 +176,7 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
             raise ConfigError(f"push: there is nothing in {options.path} that can be stored")
         bar.total = sum(state.size for state in syncer.changed(scan))
         # Every other checkpoint is held, so it stays in the snapshot as it is.
-        done = syncer.sync(scan, [name for name in base if name.split("/", 1)[0] != path.name])
+        done = syncer.sync(scan, [name for name in base if names.checkpoint_of(name) != path.name])
     if done.unfinished:
         raise DamagedError(f"push: not stored, because it is being written: {', '.join(sorted(done.unfinished))}")
     if scan.left_out:
@@ -268,7 +268,7 @@ def _row(snapshot: Snapshot | dict[str, Any]) -> tuple[object, ...]:
 def _checkpoints(snapshot: Snapshot | None) -> list[_Checkpoint]:
     groups: dict[str, list[FileEntry]] = {}
     for path, entry in (snapshot.files if snapshot else {}).items():
-        groups.setdefault(path.split("/", 1)[0], []).append(entry)
+        groups.setdefault(names.checkpoint_of(path), []).append(entry)
     newest = {name: max(entry.mtime_ns for entry in entries) for name, entries in groups.items()}
     return [
         _Checkpoint(

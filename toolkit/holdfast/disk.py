@@ -35,7 +35,7 @@ class FileState:
     @property
     def checkpoint(self) -> str:
         """The checkpoint that the file belongs to: its first path segment."""
-        return self.path.split("/", 1)[0]
+        return names.checkpoint_of(self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ def looks_unfinished(name: str) -> bool:
     return bool(_UNFINISHED.search(name))
 
 
+def checkpoint_of(path: str) -> str:
+    """Return the name of the checkpoint that a relative path belongs to: its first segment."""
+    return path.partition("/")[0]
+
+
 def is_log(path: str) -> bool:
     """Say whether a path is that of a log, by its last name: written all the time, and half of one harms nobody."""
     return bool(_LOG.search(path.rpartition("/")[2]))

@@ -127,7 +127,7 @@ def _finish(
     tell: Callable[[str], None],
 ) -> Restored:
     if checkpoint is not None:
-        wanted = {path: file for path, file in wanted.items() if path.split("/", 1)[0] == checkpoint}
+        wanted = {path: file for path, file in wanted.items() if names.checkpoint_of(path) == checkpoint}
     foreign = frozenset(path for path, file in wanted.items() if file.crc64nvme is None)
     entries = staging.fetch(wanted)
     displaced = staging.place(entries) if wanted else ()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from holdfast.disk import FileState
-from holdfast.names import is_log
+from holdfast.names import checkpoint_of, is_log
 
 _CLOCK_STEP = 0.002  # seconds that an event may be noted late
 
@@ -75,12 +75,12 @@ class Settling:
 
         Inside one directory that says nothing of the others there; a file that came from elsewhere came with them.
         """
-        before = self._touched.get(path.partition("/")[0])
+        before = self._touched.get(checkpoint_of(path))
         self.gone(source, now)
         self.closed(path, now)
-        if "/" not in path or source.partition("/")[0] != path.partition("/")[0]:
+        if "/" not in path or checkpoint_of(source) != checkpoint_of(path):
             self._seen[path].renamed = True
-            self._touched[path.partition("/")[0]] = -math.inf if before is None else before
+            self._touched[checkpoint_of(path)] = -math.inf if before is None else before
 
     def gone(self, path: str, now: float) -> None:
         """Note that the file was deleted or renamed away: the rest of its checkpoint may follow."""
@@ -96,15 +96,10 @@ class Settling:
         """Compare with what was seen before; a changed or new file starts to settle now."""
         for path, state in files.items():
             seen = self._seen.get(path)
-            if seen is None:
+            if seen is None or (seen.state is not None and seen.state != state):
+                # New to us, or a change that no event told of: a mapped file, or a write on another host.
                 self._touch(path, now, closed=False)
-                self._seen[path].state = state
-            elif seen.state is None:
-                seen.state = state
-            elif seen.state != state:
-                # A change that no event told of: a mapped file, or a write on another host.
-                self._touch(path, now, closed=False)
-                self._seen[path].state = state
+            self._seen[path].state = state
         for path in [path for path in self._seen if path not in files]:
             self.gone(path, now)
 
@@ -121,9 +116,8 @@ class Settling:
                 left = math.inf
             elif seen is not None and not seen.renamed:
                 left = seen.changed_at + (self._after_close if seen.closed else self._quiet) - now
-            checkpoint, slash, _ = path.partition("/")
-            if slash and not is_log(path):
-                left = max(left, self._touched.get(checkpoint, -math.inf) + self._directory - now)
+            if "/" in path and not is_log(path):
+                left = max(left, self._touched.get(checkpoint_of(path), -math.inf) + self._directory - now)
             if left > 0:
                 waiting[path] = left
         return waiting
@@ -148,10 +142,9 @@ class Settling:
             return False
         if not killed.seen:
             return bool(self.unsettled([path], killed.at))
-        checkpoint, slash, _ = path.partition("/")
-        touched = self._touched.get(checkpoint, -math.inf)
+        touched = self._touched.get(checkpoint_of(path), -math.inf)
         # What was touched after the signal was touched by one who outlived it.
-        return bool(slash) and killed.at - self._directory < touched <= killed.at + _CLOCK_STEP
+        return "/" in path and killed.at - self._directory < touched <= killed.at + _CLOCK_STEP
 
     def _touch(self, path: str, now: float, *, closed: bool) -> None:
         self._seen[path] = _Seen(None, now, closed)
@@ -160,4 +153,4 @@ class Settling:
     def _touch_directory(self, path: str, now: float) -> None:
         # A log in a directory is written all the time, and says nothing of the checkpoint there.
         if "/" in path and not is_log(path):
-            self._touched[path.partition("/")[0]] = now
+            self._touched[checkpoint_of(path)] = now

@@ -21,7 +21,7 @@ from holdfast.errors import (
     NoBucketError,
     PermanentStoreError,
 )
-from holdfast.names import is_log
+from holdfast.names import checkpoint_of, is_log
 from holdfast.record import FileEntry, Snapshot
 from holdfast.store import Part, Store
 
@@ -111,8 +111,10 @@ class Syncer:
         """Return the bytes of the newest checkpoint of the last snapshot: what the next one is likely to weigh."""
         if not self._entries:
             return 0
-        newest = max(self._entries.values(), key=lambda entry: entry.mtime_ns).path.split("/", 1)[0]
-        return sum(entry.size for path, entry in self._entries.items() if path.split("/", 1)[0] == newest)
+        newest = max(self._entries.values(), key=lambda entry: entry.mtime_ns)
+        return sum(
+            entry.size for path, entry in self._entries.items() if checkpoint_of(path) == checkpoint_of(newest.path)
+        )
 
     def changed(self, scan: Scan) -> list[FileState]:
         """Return the files that are not as the last snapshot has them, those of the newest checkpoint first."""
@@ -174,13 +176,13 @@ class Syncer:
         self._pass += 1
         self._name_left_out(scan)
         skipped = {path for path in held if is_log(path)}
-        waiting = {path.split("/", 1)[0] for path in held if path not in skipped}
+        waiting = {checkpoint_of(path) for path in held if path not in skipped}
         todo = [s for s in self.changed(scan) if s.checkpoint not in waiting and s.path not in skipped]
         before = self.uploaded
         stored, unfinished = self._store_all(todo, should_stop, should_leave)
         skipped |= {path for path in unfinished if is_log(path)}
-        waiting |= {path.split("/", 1)[0] for path in unfinished if path not in skipped}
-        entries = {path: entry for path, entry in self._entries.items() if path.split("/", 1)[0] in waiting}
+        waiting |= {checkpoint_of(path) for path in unfinished if path not in skipped}
+        entries = {path: entry for path, entry in self._entries.items() if checkpoint_of(path) in waiting}
         for path, state in scan.files.items():
             if state.checkpoint not in waiting and (path in stored or path in self._entries):
                 entries[path] = stored[path] if path in stored else self._entries[path]
@@ -307,5 +309,4 @@ class Syncer:
 
 def _unit(path: str) -> str:
     """Return what is committed together in a flush: a directory's name, or "" for the files at the top level."""
-    first, slash, _ = path.partition("/")
-    return first if slash else ""
+    return checkpoint_of(path) if "/" in path else ""

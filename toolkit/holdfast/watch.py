@@ -15,7 +15,7 @@ from watchdog.events import FileClosedEvent, FileDeletedEvent, FileModifiedEvent
 from holdfast.disk import Scan
 from holdfast.errors import PermanentStoreError, StoreError, TransientStoreError
 from holdfast.inotify import Events, observe
-from holdfast.names import is_log
+from holdfast.names import checkpoint_of, is_log
 from holdfast.settling import Killed, Settling
 from holdfast.sync import Synced, Syncer
 
@@ -165,7 +165,7 @@ class Watcher(threading.Thread):
         self._last_scan = now
         self._next_look = time.monotonic() + max(_LEAST_PAUSE, _PAUSE_PER_SCAN * (time.monotonic() - now))
         self.settling.observe(scan.files, now)
-        changed = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
+        changed = self._dirty(scan)
         waiting = self.settling.unsettled(changed, now)
         self._tell_stuck(waiting, now)
         if not changed:
@@ -187,7 +187,7 @@ class Watcher(threading.Thread):
 
     def _tell_stuck(self, waiting: Iterable[str], now: float) -> None:
         """Say once of each checkpoint that has waited for a minute what it waits for."""
-        first = {path.split("/", 1)[0]: path for path in waiting if not is_log(path)}
+        first = {checkpoint_of(path): path for path in waiting if not is_log(path)}
         self._waiting_since = {name: self._waiting_since.get(name, now) for name in first}
         self._stuck &= first.keys()
         for name, path in first.items():
@@ -275,20 +275,22 @@ class Watcher(threading.Thread):
             time.sleep(_LEAST_PAUSE)
 
     def _find_cut_off(self) -> list[str]:
-        scan = self._syncer.scan()
-        if self._killed is None or not (self._syncer.changed(scan) or self._syncer.vanished(scan)):
+        if self._killed is None or not self._dirty(self._syncer.scan()):
             return []
         while (left := self._killed.at + _EVENT_DELAY - time.monotonic()) > 0:
             self._drain(left)
         scan = self._syncer.scan()
         self.settling.observe(scan.files, time.monotonic())
-        dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
-        cut_off = self.settling.cut_off(dirty, self._killed)
-        for checkpoint in sorted({path.split("/", 1)[0] for path in cut_off}):
+        cut_off = self.settling.cut_off(self._dirty(scan), self._killed)
+        for checkpoint in sorted({checkpoint_of(path) for path in cut_off}):
             self._tell(
                 f"{checkpoint!r} was being written when the script was killed: what was committed of it before stays"
             )
         return cut_off
+
+    def _dirty(self, scan: Scan) -> list[str]:
+        """Return the paths in which the directory is not as the last snapshot has it."""
+        return [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
 
     def _must_commit(self) -> bool:
         """Say whether what is left of the time is needed for the commit itself."""
