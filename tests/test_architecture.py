@@ -16,7 +16,10 @@ LAYERS = (
         {"holdfast"}
         | {
             f"holdfast.{name}"
-            for name in ("checksum", "deadline", "disk", "location", "names", "record", "script", "settling", "store")
+            for name in (
+                "checksum", "deadline", "disk", "keys", "location", "names", "probes", "record", "retention", "script",
+                "settling", "store",
+            )
         },
     ),
     (
@@ -34,8 +37,8 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "attempt", "catalog", "copying", "multipart", "parts", "restore", "staging", "sync", "transfer",
-                "verify",
+                "attempt", "base", "catalog", "copying", "keeping", "multipart", "parts", "plain", "restore", "staging", "storing", "sync",
+                "transfer", "verify",
             )
         },
     ),

@@ -6,6 +6,8 @@ HoldfastError
   + DamagedError               one object, file or record is not what its record says
   + DiskFullError          64  the checkpoint directory's disk cannot hold what must be restored
   + FileChangedError           a file changed while it was read; it is taken again when it is quiet
+  + CutFileError               a file's format proves that it is not whole; it is taken again when it has changed
+  + SupersededError        69  another attempt has taken over the prefix; this one must stop
   + StoreError             69  the store did not do what it was asked
       + TransientStoreError    the same request may succeed in a moment: retried by holdfast.retry
       + PermanentStoreError    it will fail again until somebody changes something
@@ -61,6 +63,16 @@ class DamagedError(HoldfastError):
 
 class FileChangedError(HoldfastError):
     """A file changed while it was being read. Not a failure: it is taken again when it is quiet."""
+
+
+class CutFileError(HoldfastError):
+    """A file whose format proves that it is not whole. It is no checkpoint yet, so nothing is lost without it."""
+
+
+class SupersededError(HoldfastError):
+    """Another attempt has taken over the prefix. What this one stored before stays; it must stop, and stay stopped."""
+
+    exit_code = 69
 
 
 class StoreError(HoldfastError):
