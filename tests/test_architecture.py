@@ -37,7 +37,8 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "attempt", "base", "catalog", "copying", "keeping", "multipart", "parts", "plain", "restore", "staging", "storing", "sync",
+                "attempt", "base", "catalog", "copying", "keeping", "multipart", "parts", "plain", "restore", "staging",
+                "storing", "sync",
                 "transfer", "verify",
             )
         },
@@ -50,7 +51,7 @@ LAYERS = (
             f"holdfast_entrypoint.{name}"
             for name in (
                 "arguments", "child", "commands", "config", "environment", "inbox", "interruption", "log",
-                "notice_file", "outputs", "platforms", "preparation", "report", "signals", "supervision",
+                "notice_file", "outputs", "platforms", "preparation", "printing", "report", "signals", "supervision",
                 "writers",
             )
         },
@@ -61,7 +62,7 @@ LAYERS = (
 ONLY_IN = {
     "awscrt": {"holdfast.checksum"},
     "botocore": {"holdfast.s3_settings", "holdfast.s3_signing"},
-    "tqdm": {"holdfast_entrypoint.browse"},
+    "tqdm": {"holdfast_entrypoint.printing"},
     "urllib3": {"holdfast.s3", "holdfast.s3_connections", "holdfast.s3_errors", "holdfast.s3_wire"},
     "watchdog": {"holdfast.inotify", "holdfast.watch"},
 }

@@ -1,4 +1,4 @@
-"""Probes: does a file's own format prove that it is whole, or that it is cut?"""
+"""Probes: does a file's own format prove that it is whole, or that it is cut."""
 
 from __future__ import annotations
 
