@@ -17,8 +17,17 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "checksum", "deadline", "disk", "keys", "location", "names", "probes", "record", "retention", "script",
-                "settling", "store",
+                "checksum", "deadline", "disk", "keys", "location", "names", "record", "retention", "script", "settling",
+                "store",
+            )
+        }
+        | {"holdfast.probes"}
+        | {
+            f"holdfast.probes.{name}"
+            for name in (
+                "archive", "binary_json", "checkpoint", "crc32c", "dcp", "dtype", "gguf", "hdf5", "inert", "json_text",
+                "lightgbm", "listing", "npy", "ocdbt", "one_file", "opcodes", "orbax", "packed", "pickled",
+                "safetensors", "sharded", "sstable", "tarball", "tensorflow", "verdict", "view",
             )
         },
     ),
