@@ -41,6 +41,10 @@ environment:
   HOLDFAST_GRACE_SECONDS     seconds between SIGTERM and SIGKILL here (by platform: 10 to 120)
   HOLDFAST_STOP_SIGNAL       what the script gets when it has to stop (SIGTERM)
   HOLDFAST_HOST_NOTICE_FILE  a file that the host makes appear when the instance is reclaimed
+  HOLDFAST_HOSTS             names of all hosts that train side by side on one prefix, with commas
+                             (known on SageMaker and for AWS Batch's multi-node jobs)
+  HOLDFAST_HOST              this host's name among them (the hostname)
+  HOLDFAST_RUN               the same on all hosts of one start, different at the next start
   HOLDFAST_REPORT_FILE       where a JSON report of this run goes
 
 exit codes:

@@ -50,7 +50,7 @@ def test_a_snapshot_stays_whole_when_its_files_are_overwritten(job: Job) -> None
     assert second is not None
     assert (job.root / "store/last.ckpt").read_bytes() == b"first"
     assert second.files["last.ckpt"].key.startswith(".holdfast/objects/")
-    job.restore("old", only=first.name)
+    job.restore("old", only=[first.name])
     job.restore("new")
     assert (job.root / "old/last.ckpt").read_bytes() == b"first"
     assert (job.root / "new/last.ckpt").read_bytes() == b"second"
@@ -279,7 +279,7 @@ def test_a_fallback_leaves_nothing_of_the_snapshot_that_failed(job: Job) -> None
     rot(job.root / "store" / newest.files["b"].key)
     done = job.restore("two")
     assert done.snapshot is not None
-    assert done.snapshot.sequence == 1
+    assert done.snapshot.records[0].sequence == 1
     assert {path: (job.root / "two" / path).read_bytes() for path in ("a", "b", "x")} == {
         "a": b"old a",
         "b": b"old b",

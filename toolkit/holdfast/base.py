@@ -16,7 +16,9 @@ class Base:
 
     Attributes:
         found: what a listing found under the prefix.
-        files: what the newest snapshot that verifies has, by path, with what was adopted.
+        files: what the newest snapshot that verifies has, by path, with what was adopted; of several hosts only what is
+            this host's.
+        theirs: what it has of other hosts.
         adopted: every foreign object that has been taken in so far, key → ETag.
         plain: what lies at the plain keys.
         passed_over: names of newer snapshots that do not verify.
@@ -27,3 +29,4 @@ class Base:
     adopted: Mapping[str, str] = field(default_factory=dict)
     plain: Mapping[str, PlainObject] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
+    theirs: Mapping[str, FileEntry] = field(default_factory=dict)

@@ -8,11 +8,11 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
-from holdfast import disk, keys, probes, transfer
+from holdfast import disk, keys, transfer
 from holdfast.attempt import Attempt
 from holdfast.disk import FileState
 from holdfast.errors import AlreadyExistsError, CutFileError, FileChangedError
-from holdfast.plain import PlainKeys
+from holdfast.plain import Origin, PlainKeys
 from holdfast.record import FileEntry
 from holdfast.store import Store
 
@@ -29,6 +29,7 @@ class Storer:
         plain: what lies at the plain keys.
         known: files whose content lies in the store already.
         progress: gets the bytes of each piece that was sent.
+        tell: gets a sentence about what the operator should know.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Storer:
         plain: PlainKeys,
         known: Iterable[FileEntry],
         progress: Callable[[int], None],
+        tell: Callable[[str], None],
     ) -> None:
         self.uploaded = 0
         """Bytes of content that travelled in this attempt."""
@@ -51,6 +53,8 @@ class Storer:
         self._plain = plain
         self._content = {(entry.size, entry.crc64nvme): (entry.key, entry.etag) for entry in known}
         self._progress = progress
+        self._tell = tell
+        self._told: set[str] = set()
 
     def store_file(
         self,
@@ -97,6 +101,8 @@ class Storer:
         self._content = {content: place for content, place in self._content.items() if place[0] not in keys_gone}
 
     def _refuse_if_cut(self, path: Path) -> None:
+        from holdfast import probes  # noqa: PLC0415  loaded with the first file: no script waits for it at its start
+
         finding = probes.probe(path)
         if finding.verdict is probes.Verdict.CUT:
             raise CutFileError(f"it is not whole: {finding.reason}")
@@ -129,7 +135,22 @@ class Storer:
             finally:
                 self._plain.note(key, state.size, etag)  # also when it fails: what lies there then is not known
         if etag is None:
+            self._tell_conflict(state, sums)
             key = keys.content_key(self._attempt.number, self.number, self._attempt.slot, state.path)
             etag = send(key)
         self.uploaded += state.size
         return key, etag
+
+    def _tell_conflict(self, state: FileState, sums: transfer.Checksums) -> None:
+        """Say so when another host of this attempt has stored other content under the same path."""
+        if not self._attempt.hosts or state.path in self._told:
+            return
+        there = self._plain.meet(state.path)
+        if there is None or there.origin is not Origin.OTHER_HOST:
+            return
+        if there.info.size != state.size or there.info.crc64nvme not in (None, sums.whole):
+            self._told.add(state.path)
+            self._tell(
+                f"{state.path!r} has other content on another host: both are kept, and each host gets its own back; "
+                "let every rank write under a name of its own"
+            )

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from holdfast import catalog, checksum, disk, keys, probes, transfer
+from holdfast import catalog, checksum, disk, keys, transfer
 from holdfast.attempt import Attempt
 from holdfast.base import Base
 from holdfast.disk import FileState, Scan
@@ -25,7 +25,7 @@ from holdfast.errors import (
     PermanentStoreError,
     SupersededError,
 )
-from holdfast.keeping import Keeper, Tidied
+from holdfast.keeping import Keeper, Scope, Tidied
 from holdfast.names import checkpoint_of, is_log
 from holdfast.plain import PlainKeys
 from holdfast.record import Fence, FileEntry, Snapshot
@@ -92,15 +92,15 @@ class Syncer:
         self._room = room_for_prefix + keys.room(attempt.slot)
         self._only = only
         self._adopted = dict(base.adopted)
-        self._plain = PlainKeys(store, attempt.owner, base.plain, workers)
+        self._plain = PlainKeys(store, attempt, base.plain, workers)
         self._entries = dict(base.files)
         self._storer = Storer(
-            store, directory, attempt, plain=self._plain, known=self._entries.values(), progress=progress
+            store, directory, attempt, plain=self._plain, known=self._entries.values(), progress=progress, tell=tell
         )
         self._keeper = Keeper(
             store,
             retention or Retention(),
-            attempt.number,
+            Scope(attempt.number, frozenset({attempt.slot}), attempt.hosts, rest=attempt.leads),
             base.found,
             passed_over=base.passed_over,
             plain=self._plain,
@@ -109,13 +109,12 @@ class Syncer:
         )
         self._left_out: dict[str, str] = {}
         self._sequence = 0
+        self._since: datetime | None = None
+        self._ended = False
         self._untidy = False
         files = self.scan().files
-        self._states = {
-            path: files[path]
-            for path, entry in base.files.items()
-            if path in files and (files[path].size, files[path].mtime_ns) == (entry.size, entry.mtime_ns)
-        }
+        self._states = _as_restored(base.files, files)
+        self._theirs = _as_restored(base.theirs, files)
 
     @property
     def uploaded(self) -> int:
@@ -137,13 +136,16 @@ class Syncer:
 
     def changed(self, scan: Scan) -> list[FileState]:
         """Return the files that are not as the last snapshot has them, those of the newest checkpoint first."""
-        states = [
-            state for path, state in scan.files.items() if self._states.get(path) != state or path not in self._entries
-        ]
+        states = [state for path, state in scan.files.items() if self._is_news(path, state)]
         newest: dict[str, int] = {}
         for state in states:
             newest[state.checkpoint] = max(newest.get(state.checkpoint, 0), state.mtime_ns)
         return sorted(states, key=lambda state: (-newest[state.checkpoint], state.checkpoint, state.path))
+
+    def _is_news(self, path: str, state: FileState) -> bool:
+        if path in self._entries:
+            return self._states.get(path) != state
+        return self._theirs.get(path) != state  # what another host wrote, and nobody here has touched, is its business
 
     def vanished(self, scan: Scan) -> list[str]:
         """Return the paths that the last snapshot has and the directory has not; none when the directory is empty.
@@ -214,14 +216,17 @@ class Syncer:
 
     def _cut_sets(self, scan: Scan) -> dict[str, HoldfastError]:
         """Return what changed and is provably not whole because files that belong to it are missing or too short."""
+        from holdfast import probes  # noqa: PLC0415  as in storing.py
+
         changed = {_unit(state.path) for state in self.changed(scan)}
+        alone = not self._attempt.hosts
         groups: dict[str, list[str]] = {}
         for path in scan.files:
             groups.setdefault(_unit(path), []).append(path)
         return {
             path: CutFileError(f"it is not whole: {reason}")
             for unit in sorted(changed)
-            for path, reason in probes.probe_checkpoint(self._directory, groups[unit]).items()
+            for path, reason in probes.probe_checkpoint(self._directory, groups[unit], alone=alone).items()
         }
 
     def _name_left_out(self, scan: Scan) -> None:
@@ -265,7 +270,22 @@ class Syncer:
             return False
         return True
 
-    def _commit(self, entries: dict[str, FileEntry]) -> Snapshot:
+    def speak(self, *, ended: bool = False) -> None:
+        """Where several hosts commit side by side: say that the files of the last snapshot are still all there is.
+
+        The others' checkpoints count as complete only when this host has spoken after them (`holdfast.joint`).
+
+        Args:
+            ended: the script has ended, and all it finished is stored: nothing follows in this attempt.
+
+        Raises:
+            SupersededError, StoreError: as `sync`.
+        """
+        if self._attempt.hosts and not self._ended:
+            self._commit(self._entries, since=self._since, ended=ended)
+            self._ended = ended
+
+    def _commit(self, entries: dict[str, FileEntry], *, since: datetime | None = None, ended: bool = False) -> Snapshot:
         """Put the record of a snapshot.
 
         Raises:
@@ -280,6 +300,9 @@ class Syncer:
                 version=self._attempt.version,
                 files=entries,
                 adopted=self._adopted,
+                hosts=self._attempt.hosts,
+                since=since,
+                ended=ended,
             )
             if self._put(snapshot):
                 break
@@ -327,9 +350,10 @@ class Syncer:
 
     def _committed(self, snapshot: Snapshot) -> None:
         self._sequence = snapshot.sequence
+        self._since = snapshot.since or snapshot.created
         self._entries = dict(snapshot.files)
         self._keeper.add(snapshot)
-        self.snapshots += 1
+        self.snapshots += snapshot.since is None
         self._untidy = True
 
     def tidy(self, *, should_stop: Callable[[], bool] = lambda: False) -> Tidied:
@@ -387,6 +411,15 @@ class Syncer:
         self._storer.moved(preserved)
         for path in named.get((needed.key, needed.etag), ()):  # renamed: its content lies where its old name was
             self._entries[path] = replace(self._entries[path], key=preserved.key, etag=preserved.etag)
+
+
+def _as_restored(entries: Mapping[str, FileEntry], files: Mapping[str, FileState]) -> dict[str, FileState]:
+    """Return the files that are in the directory as they came from the store."""
+    return {
+        path: files[path]
+        for path, entry in entries.items()
+        if path in files and (files[path].size, files[path].mtime_ns) == (entry.size, entry.mtime_ns)
+    }
 
 
 def _unit(path: str) -> str:
