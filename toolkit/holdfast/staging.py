@@ -6,7 +6,8 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from holdfast import disk, names, transfer
-from holdfast.errors import DamagedError, DiskFullError, NotFoundError
+from holdfast.errors import ConfigError, DamagedError, DiskFullError, NotFoundError
 from holdfast.record import FileEntry
 from holdfast.store import Store
 
@@ -72,6 +73,7 @@ class Staging:
         Raises:
             DamagedError, NotFoundError: an object is not what is wanted.
             DiskFullError: there is no room.
+            ConfigError: the file system does not tell two names apart.
             StoreError: the store cannot be read.
         """
         self._clear_staging(wanted)
@@ -85,6 +87,7 @@ class Staging:
         total = sum(file.size for file in missing)
         self._refuse_if_too_full(total)
         known |= self._download_all(missing, total)
+        refuse_if_same_file(self._staging, [file.path for file in missing])
         self.bytes_fetched += total
         return {
             file.path: FileEntry(file.path, file.size, file.mtime_ns, file.mode, known[file.path], file.key, file.etag)
@@ -215,6 +218,23 @@ class Staging:
                 _move(there, aside / part)
                 moved.append(part)
         return moved
+
+
+def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:
+    """Refuse a file system on which two names that differ in case, or in how Unicode writes them, are one file.
+
+    Raises:
+        ConfigError: with both names.
+    """
+    seen: dict[str, str] = {}
+    for path in sorted(paths):
+        folded = unicodedata.normalize("NFKC", path).casefold()
+        other = seen.setdefault(folded, path)
+        if other != path and (directory / path).samefile(directory / other):
+            raise ConfigError(
+                f"the file system of {directory} takes {other!r} and {path!r} for the same file: "
+                "set CHECKPOINT_LOCAL_PATH to a directory on one that tells them apart"
+            )
 
 
 def _move(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
 from functools import partial
@@ -55,6 +56,7 @@ class Storer:
         self._progress = progress
         self._tell = tell
         self._told: set[str] = set()
+        self._sending: dict[tuple[int, int], threading.Lock] = {}
 
     def store_file(
         self,
@@ -84,11 +86,14 @@ class Storer:
         self._refuse_if_cut(path)
         sums = transfer.checksum_file(path, size=state.size)
         self._refuse_if_changed(state)
-        place = self._content.get((state.size, sums.whole))
-        if place is None:
-            place = self._upload(state, sums, parts, should_stop)
-            self._refuse_if_changed(state)
-            self._content[(state.size, sums.whole)] = place
+        content = (state.size, sums.whole)
+        with self._sending.setdefault(content, threading.Lock()):  # two names of one content: the second waits
+            place = self._content.get(content)
+            if place is None:
+                place = self._upload(state, sums, parts, should_stop)
+                self._refuse_if_changed(state)
+                self._content[content] = place
+        self._sending.pop(content, None)
         key, etag = place
         return FileEntry(state.path, state.size, state.mtime_ns, state.mode, sums.whole, key, etag)
 
