@@ -46,8 +46,8 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "attempt", "base", "catalog", "copying", "joining", "joint", "keeping", "multipart", "parts", "plain",
-                "restore", "staging", "storing", "sync", "transfer", "verify",
+                "attempt", "base", "catalog", "commits", "copying", "joining", "joint", "keeping", "multipart", "parts",
+                "plain", "restore", "staging", "storing", "sync", "tidying", "transfer", "verify",
             )
         },
     ),

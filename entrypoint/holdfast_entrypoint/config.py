@@ -38,6 +38,7 @@ class Config:
         checkpoints: the checkpoint directory.
         outputs: where model and output archives go.
         retention: which snapshots are kept.
+        sha256: note the SHA-256 of every file, and check it at the restore, beside the CRC64NVME.
         grace: seconds between SIGTERM and SIGKILL here.
         stop_signal: what the script gets on a notice.
         metadata_endpoint: of the instance metadata service; None where there is none to ask.
@@ -58,6 +59,7 @@ class Config:
     checkpoints: Path
     outputs: Location | None
     retention: Retention
+    sha256: bool
     grace: float
     stop_signal: signal.Signals
     metadata_endpoint: str | None
@@ -134,6 +136,7 @@ class _Reader:
             checkpoints=checkpoints,
             outputs=outputs,
             retention=self._retention(),
+            sha256=self._switch("HOLDFAST_SHA256"),
             grace=self._grace(),
             stop_signal=self._stop_signal(),
             metadata_endpoint=self._metadata_endpoint(),
@@ -244,6 +247,12 @@ class _Reader:
         except ConfigError as error:
             self.problems.extend(error.problems)
             return Retention()
+
+    def _switch(self, variable: str) -> bool:
+        value = self._environ.get(variable, "").lower()
+        if value not in ("", "0", "1", "false", "true"):
+            self.problems.append(f"{variable} must be 1 or 0; it is {value!r}")
+        return value in ("1", "true")
 
     def _grace(self) -> float:
         value = self._environ.get("HOLDFAST_GRACE_SECONDS")

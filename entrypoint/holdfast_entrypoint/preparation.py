@@ -77,6 +77,7 @@ def prepare(
         claimed,
         restored.base,
         retention=config.retention,
+        sha256=config.sha256,
         workers=workers,
         clock=lambda: datetime.now(UTC),
         tell=tell,

@@ -237,7 +237,7 @@ def test_what_is_kept_is_what_the_slowest_host_may_still_need(job: Job) -> None:
         assert host.files() == {"last/shard-a": b"epoch 1", "last/shard-b": b"epoch 1"}
 
 
-def test_old_snapshots_go_when_every_host_has_spoken(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_snapshots_go_when_every_host_has_spoken(job: Job) -> None:
     hosts = job.begin_all("first", "a", "b")
     for epoch in range(8):
         job.later(300)
@@ -247,7 +247,7 @@ def test_old_snapshots_go_when_every_host_has_spoken(job: Job, monkeypatch: pyte
     for path in (job._root / "store/.holdfast/snapshots").iterdir():  # what the listing tells is the store's clock
         os.utime(path, (job.now.timestamp() + 60,) * 2)
     for host in hosts:
-        host.syncer._untidy = True
+        host.syncer.speak()
         host.syncer.tidy()
     names = sorted(path.name for path in (job._root / "store/.holdfast/snapshots").iterdir())
     assert len(names) == 4, names

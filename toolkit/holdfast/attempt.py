@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from holdfast import catalog, checksum, keys, record
@@ -102,30 +102,34 @@ def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
         mine: the claimed attempt.
 
     Returns:
-        The catalog with what the others have committed in the meantime.
+        The catalog with the records and fences that are there now.
 
     Raises:
         StoreError: a fence cannot be put.
     """
-    snapshots = list(found.snapshots)
     numbers = () if mine.hosts else range(max(found.attempts, default=0) + 1, mine.number)  # claimed since we looked
+    lives: list[tuple[int, str]] = []
     for slot in found.slots() - (set(mine.hosts) - {mine.host}) | ({""} if not mine.hosts else set()):
         first = _first_open(store, found.records_of(slot))
-        lives = found.lives(slot) + (list(numbers) if not slot else [])
-        for number in (number for number in lives if first <= number < mine.number):
-            sequence = max((_sequence(name) for name in found.records_of(slot) if _attempt(name) == number), default=0)
-            while not _put_fence(store, keys.snapshot_name(number, sequence + 1, slot), mine):
-                sequence += 1
-                snapshots.append(keys.snapshot_name(number, sequence, slot))
-    return replace(found, snapshots=tuple(sorted(snapshots, key=keys.commit_order)))
+        own = found.lives(slot) + (list(numbers) if not slot else [])
+        lives += [(number, slot) for number in own if first <= number < mine.number]
+    while lives:
+        ends = {life: _end(found.snapshots, *life) for life in lives}
+        put = {life for life in lives if _put_fence(store, keys.snapshot_name(life[0], ends[life] + 1, life[1]), mine)}
+        # Who lives may have gone on and let go of the records in between, so that a fence came to lie in a gap.
+        found = catalog.look_again(store, found)
+        lives = [life for life in lives if life not in put or _end(found.snapshots, *life) > ends[life] + 1]
+    return found
+
+
+def _end(names: Sequence[str], attempt: int, slot: str) -> int:
+    """Return the number of the last record or fence of a life; 0 when it has none."""
+    every = (keys.commit_order(name) for name in names)
+    return max((sequence for number, sequence, host in every if (number, host) == (attempt, slot)), default=0)
 
 
 def _attempt(name: str) -> int:
     return keys.commit_order(name)[0]
-
-
-def _sequence(name: str) -> int:
-    return keys.commit_order(name)[1]
 
 
 def _first_open(store: Store, names: Sequence[str]) -> int:

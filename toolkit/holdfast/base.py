@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from holdfast.catalog import Catalog
 from holdfast.plain import PlainObject
@@ -30,3 +30,10 @@ class Base:
     plain: Mapping[str, PlainObject] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
     theirs: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    def located(self, entry: FileEntry) -> FileEntry:
+        """Return a file with the key at which its content lies: its plain key may have been overwritten since."""
+        there, preserved = self.plain.get(entry.key), self.found.stored.get(entry.preserved or "")
+        if preserved is None or (there is not None and there.info.etag == entry.etag):
+            return entry
+        return replace(entry, key=preserved.key, etag=preserved.etag)

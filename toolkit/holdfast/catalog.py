@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from holdfast import keys, names, record
@@ -64,17 +64,34 @@ def read_catalog(store: Store) -> Catalog:
             if claim is not None:
                 claims.add(claim)
         elif info.key.startswith(keys.SNAPSHOTS):
-            name = info.key.removeprefix(keys.SNAPSHOTS).removesuffix(".json")
+            name = _name_in(info.key)
             if keys.parse_name(name):
                 records[name] = info
         elif info.key.startswith((keys.OBJECTS, keys.PRESERVED)):
             stored[info.key] = info
         elif not _is_marker(info):
             plain[info.key] = info
-    snapshots = sorted(records, key=keys.commit_order)
     attempts = tuple(sorted({number for number, _ in claims}))
     joined = frozenset(claim for claim in claims if claim[1])
-    return Catalog(attempts, tuple(snapshots), plain, records, stored, joined)
+    return Catalog(attempts, _in_order(records), plain, records, stored, joined)
+
+
+def look_again(store: Store, found: Catalog) -> Catalog:
+    """List the records and fences once more; everything else is as it was found.
+
+    Raises:
+        StoreError: they cannot be listed.
+    """
+    records = {_name_in(info.key): info for info in store.list(keys.SNAPSHOTS) if keys.parse_name(_name_in(info.key))}
+    return replace(found, snapshots=_in_order(records), records=records)
+
+
+def _name_in(key: str) -> str:
+    return key.removeprefix(keys.SNAPSHOTS).removesuffix(".json")
+
+
+def _in_order(records: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(records, key=keys.commit_order))
 
 
 def _is_marker(info: ObjectInfo) -> bool:

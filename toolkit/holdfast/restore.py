@@ -99,7 +99,15 @@ def restore(
 
 def _from_entry(entry: FileEntry) -> Wanted:
     return Wanted(
-        entry.path, entry.size, entry.mtime_ns, entry.mode, entry.crc64nvme, entry.key, entry.etag, entry.preserved
+        entry.path,
+        entry.size,
+        entry.mtime_ns,
+        entry.mode,
+        entry.crc64nvme,
+        entry.key,
+        entry.etag,
+        entry.preserved,
+        entry.sha256,
     )
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from holdfast import disk, names, transfer
+from holdfast.checksum import sha256_file
 from holdfast.errors import ConfigError, DamagedError, DiskFullError, NotFoundError
 from holdfast.record import FileEntry
 from holdfast.store import Store
@@ -35,6 +36,7 @@ class Wanted:
     key: str
     etag: str
     preserved: str | None = None
+    sha256: str | None = None
 
 
 class Staging:
@@ -90,7 +92,9 @@ class Staging:
         refuse_if_same_file(self._staging, [file.path for file in missing])
         self.bytes_fetched += total
         return {
-            file.path: FileEntry(file.path, file.size, file.mtime_ns, file.mode, known[file.path], file.key, file.etag)
+            file.path: FileEntry(
+                file.path, file.size, file.mtime_ns, file.mode, known[file.path], file.key, file.etag, file.sha256
+            )
             for file in files
         }
 
@@ -180,6 +184,9 @@ class Staging:
                 crc = fetch(file.preserved, etag=None)
             except NotFoundError:
                 raise error from None
+        if file.sha256 is not None and sha256_file(staged) != file.sha256:
+            staged.unlink()
+            raise DamagedError(f"object {file.key!r} has another SHA-256 than the record says")
         staged.chmod(file.mode | 0o600)  # a script must be able to overwrite its own checkpoint
         os.utime(staged, ns=(file.mtime_ns, file.mtime_ns))
         return crc

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
-from holdfast import disk, keys, transfer
+from holdfast import checksum, disk, keys, transfer
 from holdfast.attempt import Attempt
 from holdfast.disk import FileState
 from holdfast.errors import AlreadyExistsError, CutFileError, FileChangedError
@@ -31,6 +31,7 @@ class Storer:
         known: files whose content lies in the store already.
         progress: gets the bytes of each piece that was sent.
         tell: gets a sentence about what the operator should know.
+        sha256: note the SHA-256 of every file too.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Storer:
         known: Iterable[FileEntry],
         progress: Callable[[int], None],
         tell: Callable[[str], None],
+        sha256: bool = False,
     ) -> None:
         self.uploaded = 0
         """Bytes of content that travelled in this attempt."""
@@ -55,6 +57,7 @@ class Storer:
         self._content = {(entry.size, entry.crc64nvme): (entry.key, entry.etag) for entry in known}
         self._progress = progress
         self._tell = tell
+        self._sha256 = sha256
         self._told: set[str] = set()
         self._sending: dict[tuple[int, int], threading.Lock] = {}
 
@@ -85,6 +88,7 @@ class Storer:
         path = self._directory / state.path
         self._refuse_if_cut(path)
         sums = transfer.checksum_file(path, size=state.size)
+        sha256 = checksum.sha256_file(path) if self._sha256 else None
         self._refuse_if_changed(state)
         content = (state.size, sums.whole)
         with self._sending.setdefault(content, threading.Lock()):  # two names of one content: the second waits
@@ -95,7 +99,7 @@ class Storer:
                 self._content[content] = place
         self._sending.pop(content, None)
         key, etag = place
-        return FileEntry(state.path, state.size, state.mtime_ns, state.mode, sums.whole, key, etag)
+        return FileEntry(state.path, state.size, state.mtime_ns, state.mode, sums.whole, key, etag, sha256)
 
     def moved(self, entry: FileEntry) -> None:
         """Note that content lies at another key from now on."""
@@ -108,7 +112,10 @@ class Storer:
     def _refuse_if_cut(self, path: Path) -> None:
         from holdfast import probes  # noqa: PLC0415  loaded with the first file: no script waits for it at its start
 
-        finding = probes.probe(path)
+        try:
+            finding = probes.probe(path)
+        except FileNotFoundError as error:
+            raise FileChangedError(f"{path} is gone") from error
         if finding.verdict is probes.Verdict.CUT:
             raise CutFileError(f"it is not whole: {finding.reason}")
 

@@ -13,7 +13,14 @@ from pathlib import Path
 from watchdog.events import FileClosedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from holdfast.disk import Scan
-from holdfast.errors import CutFileError, PermanentStoreError, StoreError, SupersededError, TransientStoreError
+from holdfast.errors import (
+    CutFileError,
+    DamagedError,
+    PermanentStoreError,
+    StoreError,
+    SupersededError,
+    TransientStoreError,
+)
 from holdfast.inotify import Events, observe
 from holdfast.names import checkpoint_of, is_log
 from holdfast.probes import Verdict, probe
@@ -238,7 +245,7 @@ class Watcher(threading.Thread):
         """Bring the plain keys up to date and let old snapshots go: nothing that anybody waits for."""
         try:
             tidied = self._syncer.tidy(should_stop=should_stop)
-        except (StoreError, OSError) as error:
+        except (StoreError, DamagedError, OSError) as error:
             if str(error) != self._tidy_trouble:
                 self._tell(f"what is stored cannot be tidied, it is tried again after the next snapshot: {error}")
             self._tidy_trouble = str(error)
