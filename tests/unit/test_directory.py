@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -305,6 +306,20 @@ def test_an_upload_whose_key_was_not_written_down_is_found_too(root: Path) -> No
     assert found.upload == Upload("", "id")
     store.abort_upload(found.upload)
     assert list(store.unfinished_uploads()) == []
+
+
+def test_parts_that_do_not_fit_together_are_refused_with_the_reason(root: Path) -> None:
+    store = DirectoryStore(root)
+    upload = store.begin_upload("k")
+    part = store.put_part(upload, 1, BYTES)
+    for parts, crc, said in (
+        ([part], 0, "checksum"),
+        ([part, replace(part, number=3)], 0, "numbered"),
+        ([part, replace(part, number=2, size=6)], 0, "same size"),
+        ([part, replace(part, number=2)], crc64nvme(b"1234512345"), "not all of its parts"),
+    ):
+        with pytest.raises(PermanentStoreError, match=said):
+            store.complete_upload(upload, parts, crc64nvme=crc)
 
 
 def test_a_waiting_part_that_was_tampered_with_is_not_completed(root: Path) -> None:

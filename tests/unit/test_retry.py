@@ -296,7 +296,12 @@ def test_a_list_of_unfinished_uploads_that_broke_yields_nothing_twice(pauses: Pa
             for name in ids
         )
         tail = "<IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>" if more else ""
-        return Answer(body=f"<ListMultipartUploadsResult>{entries}{tail}</ListMultipartUploadsResult>".encode())
+        return Answer(
+            body=(
+                f"<ListMultipartUploadsResult><EncodingType>url</EncodingType>{entries}{tail}"
+                "</ListMultipartUploadsResult>"
+            ).encode()
+        )
 
     with ScriptedServer(BUSY, page("1", "2", more=True), LOST, page("1", "2", "3")) as server:
         found = [found.upload.id for found in open_at(server, pauses).unfinished_uploads()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -107,6 +108,11 @@ def test_a_copy_whose_checksum_the_server_states_must_have_the_recorded_one() ->
     for silent in ("", "not base64"):
         with ScriptedServer(copied(checksum=silent)) as server:
             assert copy(open_at(server)) == '"new"'
+
+
+def test_an_etag_without_quotes_gets_them() -> None:
+    with ScriptedServer(copied(etag="new")) as server:
+        assert copy(open_at(server)) == '"new"'
 
 
 def test_a_copy_that_the_server_does_not_name_is_looked_at() -> None:
@@ -224,6 +230,17 @@ def test_unfinished_uploads_are_listed_page_by_page() -> None:
     queries = [dict(parse_qsl(urlsplit(seen.target).query, keep_blank_values=True)) for seen in server.seen]
     asked = {"uploads": "", "prefix": "p/", "encoding-type": "url", "max-uploads": "1000"}
     assert queries == [asked, {**asked, "key-marker": "p/a b", "upload-id-marker": "2"}]
+
+
+def test_a_server_that_does_not_say_whether_it_encodes_keys_is_asked_plainly() -> None:
+    def said(key: str) -> Answer:
+        return replace(
+            answer := uploads(f"{key} 1"), body=answer.body.replace(b"<EncodingType>url</EncodingType>", b"")
+        )
+
+    with ScriptedServer(said("p/100%25"), said("p/100%")) as server:
+        assert [found.upload.key for found in open_at(server).unfinished_uploads()] == ["100%"]
+    assert ["encoding-type" in seen.target for seen in server.seen] == [True, False]
 
 
 @pytest.mark.parametrize("pages", [[uploads(more=("", ""))], [uploads(more=("p/a", "1"))] * 2])

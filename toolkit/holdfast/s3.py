@@ -23,6 +23,7 @@ from holdfast.s3_forms import (
     completion,
     conditions,
     crc_of,
+    etag_in,
     metadata_headers,
     metadata_in,
 )
@@ -157,7 +158,7 @@ class S3Store:
                 raise self._replaced(source) from error
             raise AlreadyExistsError(f"copying {source!r} failed: at {key!r} lies something else: {error}") from error
         compare(root, source, crc64nvme)
-        return s3_errors.text_of(root, "ETag") or self.head(key).etag
+        return etag_in(root) or self.head(key).etag
 
     def _source(self, key: str, etag: str) -> dict[str, str]:
         return {"x-amz-copy-source": self._wire.target(self._prefix + key), "x-amz-copy-source-if-match": etag}
@@ -197,7 +198,7 @@ class S3Store:
         except s3_errors.BeyondEndError as error:
             raise PermanentStoreError(str(error)) from error  # the ETag is right: the object will not grow
         told = compare(root, source, crc64nvme)
-        return StoredPart(number, s3_errors.text_of(root, "ETag"), size, told if crc64nvme is None else crc64nvme)
+        return StoredPart(number, etag_in(root), size, told if crc64nvme is None else crc64nvme)
 
     def complete_upload(
         self,
@@ -228,7 +229,7 @@ class S3Store:
                 raise
             raise AlreadyExistsError(f"there is nothing to replace at {upload.key!r}: {error}") from error
         # Some servers (radosgw 16) leave the name of what they made empty.
-        return s3_errors.text_of(root, "ETag") or self.head(upload.key).etag
+        return etag_in(root) or self.head(upload.key).etag
 
     def abort_upload(self, upload: Upload) -> None:
         """As `Store.abort_upload`."""
