@@ -29,11 +29,18 @@ GAPS: Mapping[str, frozenset[str]] = {
         {
             "newline in a key", "checksum kept", "wrong checksum refused", "wrong checksum of the whole refused",
             "end of an upload", "pinned copy", "copy only if absent",
-            "replacing copy", "pinned part copy", "end of a copied range", "checksum of a copied part",
+            "replacing copy", "end of a copied range", "checksum of a copied part",
             "replacing completion", "time of an upload",
         }
     ),
-    "radosgw": frozenset(),
+    "radosgw": frozenset(
+        {
+            "checksum kept", "checksum of parts kept", "wrong checksum refused", "wrong checksum of the whole refused",
+            "end of an upload", "completion only if absent", "pinned copy", "checksum of a copy",
+            "copy only if absent", "replacing copy", "checksum of a copied part", "replacing completion",
+            "conditional delete",
+        }
+    ),
 }  # fmt: skip
 
 

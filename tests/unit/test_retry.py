@@ -228,7 +228,9 @@ def test_a_completion_of_an_upload_that_is_gone_is_an_error(pauses: Pauses) -> N
         complete(open_at(server, pauses))
 
 
-COPIED = Answer(body=b'<CopyObjectResult><ETag>"e"</ETag></CopyObjectResult>')
+COPIED = Answer(
+    body=f'<R><ETag>"e"</ETag><ChecksumCRC64NVME>{to_base64(BYTES.crc64nvme)}</ChecksumCRC64NVME></R>'.encode()
+)
 SOURCE = Answer(headers={**HEAD, "ETag": '"source"'})
 
 

@@ -12,6 +12,7 @@ from tests.servers import SECRET, Answer, ScriptedServer, error
 
 from holdfast.checksum import to_base64
 from holdfast.errors import (
+    AccessDeniedError,
     AlreadyExistsError,
     DamagedError,
     NotFoundError,
@@ -105,9 +106,17 @@ def test_a_copy_that_fails_after_it_was_answered_with_success_is_transient(code:
 def test_a_copy_whose_checksum_the_server_states_must_have_the_recorded_one() -> None:
     with ScriptedServer(copied(checksum="AAAAAAAAAAA=")) as server, pytest.raises(DamagedError, match="'from'"):
         copy(open_at(server))
-    for silent in ("", "not base64"):
-        with ScriptedServer(copied(checksum=silent)) as server:
-            assert copy(open_at(server)) == '"new"'
+
+
+@pytest.mark.parametrize("silent", ["", "not base64"])
+def test_a_source_is_looked_at_again_where_the_server_states_no_checksum(silent: str) -> None:
+    with ScriptedServer(copied(checksum=silent), source('"e"')) as server:
+        assert copy(open_at(server)) == '"new"'
+    assert server.asked == ["PUT /data/p/to", "HEAD /data/p/from"]
+    with ScriptedServer(copied(checksum=silent), source('"other"')) as server, pytest.raises(DamagedError):
+        copy(open_at(server))
+    with ScriptedServer(part_copied(silent), source('"other"')) as server, pytest.raises(DamagedError):
+        copy_part(open_at(server), crc=5)
 
 
 def test_an_etag_without_quotes_gets_them() -> None:
@@ -125,9 +134,9 @@ def test_a_copy_that_the_server_does_not_name_is_looked_at() -> None:
     [(CRC, None, BYTES.crc64nvme), (CRC, BYTES.crc64nvme, BYTES.crc64nvme), ("", 5, 5), ("", None, None)],
 )
 def test_a_copied_part_has_the_checksum_that_anybody_knows(told: str, known: int | None, kept: int | None) -> None:
-    with ScriptedServer(part_copied(told)) as server:
+    with ScriptedServer(part_copied(told), source('"e"')) as server:
         assert copy_part(open_at(server), crc=known) == StoredPart(7, '"p"', 50, kept)
-    (seen,) = server.seen
+    seen = server.seen[0]
     assert dict(parse_qsl(urlsplit(seen.target).query)) == {"partNumber": "7", "uploadId": "id"}
     assert seen.headers["x-amz-copy-source"] == "/data/p/from"
     assert seen.headers["x-amz-copy-source-range"] == "bytes=100-149"
@@ -183,6 +192,19 @@ def test_a_conditional_deletion_names_the_content() -> None:
             store.delete("k", etag='"e"')
         store.delete("k", etag='"e"')
     assert [seen.headers["if-match"] for seen in server.seen] == ['"e"'] * 3
+
+
+def test_a_condition_on_content_takes_the_permission_to_read_it() -> None:
+    denied = error(403, "AccessDenied")
+    with ScriptedServer(*[denied] * 3) as server:
+        store = open_at(server)
+        for ask in (
+            lambda: store.delete("k", etag='"e"'),
+            lambda: copy(store),
+            lambda: store.complete_upload(UPLOAD, [StoredPart(1, '"a"', 5, 0)], crc64nvme=0, replaces='"e"'),
+        ):
+            with pytest.raises(AccessDeniedError, match="and s3:"):
+                ask()
 
 
 def test_a_description_asks_for_the_checksum() -> None:

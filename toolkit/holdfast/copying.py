@@ -31,6 +31,8 @@ def copy_object(
 ) -> str:
     """Copy an object of any size to another key inside the store, visible whole or not at all, and return its ETag.
 
+    A condition is looked at before it goes along with the copy: some servers ignore it there (docs/reliability.md).
+
     Args:
         store: which store.
         source: the object to copy.
@@ -55,12 +57,12 @@ def copy_object(
     refuse_if_stopped(should_stop, doing)
     if source == key:
         raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
+    refuse_early(store, key, only_if_absent=only_if_absent, replaces=replaces)
     if size < SINGLE_COPY:
         return store.copy(
             source, key, etag=etag, size=size, crc64nvme=crc64nvme, metadata=metadata,
             only_if_absent=only_if_absent, replaces=replaces,
         )  # fmt: skip
-    refuse_early(store, key, only_if_absent=only_if_absent, replaces=replaces)
     upload = store.begin_upload(key, metadata=metadata)
     with dropped_on_failure(store, upload):
         jobs = (

@@ -58,7 +58,7 @@ def dropped_on_failure(store: Store, upload: Upload) -> Iterator[None]:
 
 
 def refuse_early(store: Store, key: str, *, only_if_absent: bool, replaces: str | None = None) -> None:
-    """Look before many bytes travel for nothing; what counts is the condition on the completion."""
+    """Look before bytes travel for nothing; what counts is the condition on the last request."""
     if not only_if_absent and replaces is None:
         return
     try:
