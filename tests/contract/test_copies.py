@@ -419,6 +419,29 @@ def test_a_large_copy_that_is_stopped_leaves_nothing(place: Place, large: bytes,
     assert place.unfinished() == 0
 
 
+def test_what_changes_while_a_large_object_is_copied_there_is_left_alone(
+    place: Place, large: bytes, tmp_path: Path
+) -> None:
+    etag = stored_large(place, large, tmp_path)
+    before = place.store.put("to", part_of(b"old"))
+
+    asked: list[None] = []
+
+    def intrude() -> bool:
+        asked.append(None)
+        if len(asked) == 2:  # the first time is before the first look
+            place.intrude("to", b"somebody else's")
+        return False
+
+    with pytest.raises(AlreadyExistsError):
+        transfer.copy_object(
+            place.store, "from", "to", etag=etag, size=len(large), crc64nvme=crc64nvme(large), replaces=before,
+            should_stop=intrude,
+        )  # fmt: skip
+    assert content_of(place.store, "to") == b"somebody else's"
+    assert place.unfinished() == 0
+
+
 def test_a_small_object_is_copied_by_the_same_call(store: Store) -> None:
     etag = store.put("from", part_of(b"12345"))
     copied = transfer.copy_object(store, "from", "to", etag=etag, size=5, crc64nvme=crc64nvme(b"12345"))

@@ -190,6 +190,17 @@ def test_a_large_file_for_a_taken_key_is_not_even_begun(place: Place, large: Pat
     assert place.unfinished() == 0
 
 
+def test_a_key_that_is_taken_while_a_large_file_is_on_its_way_is_left_alone(place: Place, large: Path) -> None:
+    sums = transfer.checksum_file(large)
+    with pytest.raises(AlreadyExistsError):
+        transfer.upload_file(
+            place.store, "k", large, size=sums.size, checksums=sums, only_if_absent=True,
+            progress=lambda _: place.intrude("k", b"somebody else's"),
+        )  # fmt: skip
+    assert content_of(place.store, "k") == b"somebody else's"
+    assert place.unfinished() == 0
+
+
 def test_a_large_file_that_changes_on_its_way_leaves_nothing(place: Place, large: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.write_bytes(large.read_bytes())

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from functools import partial
 
 from holdfast.errors import PermanentStoreError
-from holdfast.multipart import dropped_on_failure, refuse_early, side_by_side
+from holdfast.multipart import dropped_on_failure, look, side_by_side
 from holdfast.parts import StopQuestion, ranges, refuse_if_stopped
 from holdfast.store import Store
 
@@ -30,8 +30,6 @@ def copy_object(
     should_stop: StopQuestion | None = None,
 ) -> str:
     """Copy an object of any size to another key inside the store, visible whole or not at all, and return its ETag.
-
-    A condition is looked at before it goes along with the copy: some servers ignore it there (docs/reliability.md).
 
     Args:
         store: which store.
@@ -57,7 +55,7 @@ def copy_object(
     refuse_if_stopped(should_stop, doing)
     if source == key:
         raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
-    refuse_early(store, key, only_if_absent=only_if_absent, replaces=replaces)
+    look(store, key, only_if_absent=only_if_absent, replaces=replaces)
     if size < SINGLE_COPY:
         return store.copy(
             source, key, etag=etag, size=size, crc64nvme=crc64nvme, metadata=metadata,
@@ -70,6 +68,7 @@ def copy_object(
             for number, (start, length) in enumerate(ranges(size), start=1)
         )
         stored = sorted(side_by_side(jobs, workers, should_stop, doing), key=lambda part: part.number)
+        look(store, key, only_if_absent=only_if_absent, replaces=replaces)
         return store.complete_upload(
             upload, stored, crc64nvme=crc64nvme, only_if_absent=only_if_absent, replaces=replaces
         )
