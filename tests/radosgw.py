@@ -77,6 +77,20 @@ class Cluster:
         """Run a command to its end."""
         subprocess.run(command, cwd=self.place, stdout=self._output, stderr=self._output, check=True, timeout=60)
 
+    def call_until_well(self, *command: str) -> None:
+        """Run a command until it ends well: a monitor that is still finding its feet refuses it now and then."""
+        give_up = time.monotonic() + START_SECONDS
+        while True:
+            self.refuse_if_ended()
+            try:
+                self.call(*command)
+            except subprocess.CalledProcessError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
     def start(self, *command: str) -> None:
         """Start a daemon, as a child of this process."""
         arguments = [command[0], "-f", "-c", str(self.configuration), *command[1:]]
@@ -132,10 +146,10 @@ def _start(cluster: Cluster, mon_port: int, port: int) -> str:
     cluster.call("monmaptool", "--create", "--addv", "a", f"[v1:127.0.0.1:{mon_port}]", "--fsid", fsid, "monmap")
     cluster.call("ceph-mon", *at, "--mkfs", "-i", "a", "--monmap", "monmap", "--keyring", "keyring")
     cluster.start("ceph-mon", "-i", "a")
-    cluster.call("ceph", *at, "osd", "new", osd, "0")
+    cluster.call_until_well("ceph", *at, "osd", "new", osd, "0")
     cluster.start("ceph-mgr", "-i", "x")
     cluster.call("ceph-osd", *at, "-i", "0", "--mkfs", "--osd-uuid", osd)
-    cluster.call("ceph", *at, "osd", "crush", "add", "osd.0", "1", "root=default")
+    cluster.call_until_well("ceph", *at, "osd", "crush", "add", "osd.0", "1", "root=default")
     cluster.start("ceph-osd", "-i", "0")
     access, secret = KEYS.values()
     user = ("--uid=contract", "--display-name=contract", f"--access-key={access}", f"--secret={secret}")

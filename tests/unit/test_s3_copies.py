@@ -184,6 +184,11 @@ def test_a_completion_tells_a_missing_upload_from_a_missing_object(
             open_at(server).complete_upload(UPLOAD, [StoredPart(1, '"a"', 5, 0)], crc64nvme=0, replaces=replaces)
 
 
+def test_parts_that_are_not_the_whole_are_not_completed_again_and_again() -> None:
+    with ScriptedServer(error(400, "BadDigest")) as server, pytest.raises(PermanentStoreError, match="not the whole"):
+        open_at(server).complete_upload(UPLOAD, [StoredPart(1, '"a"', 5, 0)], crc64nvme=1)
+
+
 def test_a_conditional_deletion_names_the_content() -> None:
     with ScriptedServer(Answer(204), TAKEN, error(404, "NoSuchKey")) as server:
         store = open_at(server)

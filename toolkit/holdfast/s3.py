@@ -208,6 +208,8 @@ class S3Store:
         permission = "s3:PutObject" if replaces is None else "s3:PutObject and s3:GetObject"
         try:
             root = self._wire.answer(self._request("POST", "completing", upload.key, permission, query, headers, body))
+        except s3_errors.BadDigestError as error:
+            raise PermanentStoreError(f"{error}; the parts are not the whole that was announced") from error
         except NotFoundError as error:
             if replaces is None or isinstance(error, s3_errors.NoUploadError):
                 raise
