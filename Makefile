@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 COVERAGE_FLOOR := 93
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-container test test-quick lint format type check clean
+.PHONY: help demo demo-container test test-quick test-radosgw lint format type check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z_%\/.-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: $(VENV)/.dev ## every test, with branch coverage; Docker tests are skipped
 
 test-quick: $(VENV)/.dev ## the tests that take seconds: unit, contract, pages and architecture
 	$(BIN)/python -m pytest -q tests/unit tests/contract tests/docs tests/test_architecture.py $(ARGS)
+
+test-radosgw: $(VENV)/.dev ## the contract of the stores against Ceph's radosgw, started on loopback (needs its packages)
+	$(BIN)/python -m tests.radosgw $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, and hadolint for the Dockerfile
 	$(BIN)/ruff check .

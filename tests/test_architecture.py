@@ -38,6 +38,7 @@ LAYERS = (
             for name in (
                 "body", "directory", "directory_copying", "directory_layout", "directory_uploads", "opening", "retry",
                 "s3", "s3_connections", "s3_errors", "s3_forms", "s3_listing", "s3_settings", "s3_signing", "s3_wire",
+                "tries",
             )
         },
     ),
