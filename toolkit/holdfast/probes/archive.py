@@ -52,7 +52,7 @@ def check(view: View) -> Finding:
     """
     directory = _find_directory(view)
     members = sorted(_read_directory(view, directory), key=lambda member: member.header)
-    ends = [*(member.header for member in members[1:]), directory.offset]
+    ends = [*(member.header for member in members[1:]), directory.offset] if members else []
     if (members[0].header if members else directory.offset) != 0:
         raise UnclearError("zip archive with something before its first member")
     starts = [_check_header(view, member, end) for member, end in zip(members, ends, strict=True)]
