@@ -27,7 +27,7 @@ LAYERS = (
             for name in (
                 "archive", "binary_json", "checkpoint", "crc32c", "dcp", "dtype", "gguf", "hdf5", "inert", "json_text",
                 "lightgbm", "listing", "npy", "ocdbt", "one_file", "opcodes", "orbax", "packed", "pickled",
-                "safetensors", "sharded", "sstable", "tarball", "tensorflow", "verdict", "view",
+                "safetensors", "saved_model", "sharded", "sstable", "tarball", "tensorflow", "verdict", "view",
             )
         },
     ),
