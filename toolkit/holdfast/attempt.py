@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from holdfast import catalog, checksum, keys, record
@@ -108,7 +108,7 @@ def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
         mine: the claimed attempt.
 
     Returns:
-        The catalog with the records and fences that are there now.
+        The catalog with the records that are there now.
 
     Raises:
         StoreError: a fence cannot be put.
@@ -119,13 +119,16 @@ def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
         first = _first_open(store, found.records_of(slot))
         own = found.lives(slot) + (list(numbers) if not slot else [])
         lives += [(number, slot) for number in own if first <= number < mine.number]
+    fences: set[str] = set()
     while lives:
         ends = {life: _end(found.snapshots, *life) for life in lives}
-        put = {life for life in lives if _put_fence(store, keys.snapshot_name(life[0], ends[life] + 1, life[1]), mine)}
+        names = {(number, slot): keys.snapshot_name(number, ends[number, slot] + 1, slot) for number, slot in lives}
+        put = {life for life in lives if _put_fence(store, names[life], mine)}
+        fences |= {names[life] for life in put}
         # Who lives may have gone on and let go of the records in between, so that a fence came to lie in a gap.
         found = catalog.look_again(store, found)
         lives = [life for life in lives if life not in put or _end(found.snapshots, *life) > ends[life] + 1]
-    return found
+    return replace(found, snapshots=tuple(name for name in found.snapshots if name not in fences))
 
 
 def _end(names: Sequence[str], attempt: int, slot: str) -> int:
