@@ -46,6 +46,7 @@ _LONGEST_BACKOFF = 60.0
 _COMMIT_SECONDS = 1.0
 _TIDY_SECONDS = 10.0  # what must be left before the container is killed, so that nobody waits for the tidying
 _FINAL_TRIES = 3
+_SUSPECT_BUDGET = 4 << 30  # bytes of a file's content that are summed up to clear it: 1.4 s
 _EVENT_DELAY = 0.6  # watchdog holds events for half a second, to find the two halves of a rename
 
 
@@ -342,7 +343,7 @@ class Watcher(threading.Thread):
 
     def _is_whole(self, path: str) -> bool:
         try:
-            return probe(self._directory / path).verdict is Verdict.WHOLE
+            return probe(self._directory / path, content_budget=_SUSPECT_BUDGET).verdict is Verdict.WHOLE
         except OSError:
             return False
 
