@@ -75,6 +75,8 @@ class Watcher(threading.Thread):
         """What the final pass did; None before it succeeded."""
         self.error: BaseException | None = None
         """Why the final pass, or the thread, failed."""
+        self.watching = threading.Event()
+        """Set when the kernel tells of every change from now on, or when it is known that it will not."""
         self.rate: float | None = None
         """Bytes per second of the last upload that was large enough to measure."""
         self._syncer = syncer
@@ -122,6 +124,7 @@ class Watcher(threading.Thread):
         """Run the thread; its failure is kept in `error`."""
         try:
             observer = observe(self._directory, self._events, tell=self._tell, on_overflow=self.settling.forget_open)
+            self.watching.set()
             pause = 0.0
             try:
                 while not self._finishing.is_set():
@@ -137,6 +140,7 @@ class Watcher(threading.Thread):
             self._finish()
         except BaseException as error:  # noqa: BLE001  the lifecycle reads it and decides the exit code
             self.error = error
+            self.watching.set()
             if not self._finishing.is_set() and not isinstance(error, SupersededError):
                 self._tell(f"the watch of the checkpoint directory has failed, all is stored at the end: {error!r}")
         self._on_end()
