@@ -127,7 +127,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_a_certificate_is_trusted_when_its_authority_is_named(certificate: tuple[str, str], variable: str) -> None:
     size = 3 << 20
-    with ScriptedServer(DONE, Answer(body=bytes(size)), tls=certificate) as server:
+    with ScriptedServer(DONE, replace(DONE, body=bytes(size)), tls=certificate) as server:
         store = open_at(server, **{variable: certificate[0]})
         store.put("k", Part(bytes(size), 0, size, crc64nvme(bytes(size))))
         assert len(read_all(store)) == size

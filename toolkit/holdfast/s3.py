@@ -93,10 +93,7 @@ class S3Store:
         if token:
             query.append(("continuation-token", token))
         where = f"s3://{self._bucket}/{self._prefix}{prefix}"
-        root = self._answer(Request("GET", f"listing {where!r}", "s3:ListBucket", query=query))
-        if root.tag != "ListBucketResult":
-            raise TransientStoreError(f"the answer to listing {where!r} is not what S3 sends (<{root.tag}>)")
-        return root
+        return self._answer(Request("GET", f"listing {where!r}", "s3:ListBucket", query=query), "ListBucketResult")
 
     def head(self, key: str) -> ObjectInfo:
         """As `Store.head`."""
@@ -106,6 +103,7 @@ class S3Store:
         try:
             size = int(headers["content-length"])
             modified = parsedate_to_datetime(headers["last-modified"]).timestamp()
+            etag = headers["etag"]
         except (KeyError, ValueError) as error:
             raise TransientStoreError(f"the description of {key!r} is not what S3 sends ({error})") from error
         metadata = {
@@ -113,7 +111,7 @@ class S3Store:
             for name, value in headers.items()
             if name.lower().startswith(_METADATA)
         }
-        return ObjectInfo(key, size, headers.get("etag", ""), modified, metadata)
+        return ObjectInfo(key, size, etag, modified, metadata)
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
         """As `Store.read`, with If-Match and Range."""
@@ -127,6 +125,8 @@ class S3Store:
             headers["Range"] = f"bytes={offset}-" if size is None else f"bytes={offset}-{offset + size - 1}"
         try:
             with self._wire.send(self._request("GET", "reading", key, "s3:GetObject", headers=headers)) as response:
+                if etag not in (None, _etag(response, f"reading {key!r}")):
+                    raise self._replaced(key)  # by a server that does not look at If-Match
                 self._deliver(key, response, size, sink, ranged=offset > 0)
         except AlreadyExistsError as error:
             raise self._replaced(key) from error
@@ -164,10 +164,10 @@ class S3Store:
             return self._stored(key, part, response)
 
     def _stored(self, key: str, part: Part, response: urllib3.BaseHTTPResponse) -> str:
-        """Return the ETag of what was stored, unless the server says that it got something else."""
+        """Return the ETag of what was stored, unless the answer says that something else was, or nothing."""
         if response.headers.get(_CHECKSUM, to_base64(part.crc64nvme)) != to_base64(part.crc64nvme):
             raise TransientStoreError(f"storing {key!r} failed: the server got other bytes than were sent")
-        return response.headers.get("etag", "")
+        return _etag(response, f"storing {key!r}")
 
     def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
         """As `Store.begin_upload`."""
@@ -177,7 +177,7 @@ class S3Store:
             **_metadata_headers(metadata),
         }
         request = self._request("POST", "beginning to store", key, "s3:PutObject", [("uploads", "")], headers)
-        identity = s3_errors.text_of(self._answer(request), "UploadId")
+        identity = s3_errors.text_of(self._answer(request, "InitiateMultipartUploadResult"), "UploadId")
         if not identity:
             raise TransientStoreError(f"beginning to store {key!r} failed: the server named no upload")
         return Upload(key, identity, dict(metadata or {}))
@@ -205,7 +205,8 @@ class S3Store:
         text = _completion(parts)
         body = Part(text, 0, len(text), checksum_of(text))
         query = [("uploadId", upload.id)]
-        root = self._answer(self._request("POST", "completing", upload.key, "s3:PutObject", query, headers, body))
+        request = self._request("POST", "completing", upload.key, "s3:PutObject", query, headers, body)
+        root = self._answer(request, "CompleteMultipartUploadResult")
         # Some servers (radosgw 16) leave the name of what they made empty.
         return s3_errors.text_of(root, "ETag") or self.head(upload.key).etag
 
@@ -240,14 +241,23 @@ class S3Store:
     ) -> Request:
         return Request(method, f"{doing} {key!r}", permission, self._prefix + key, query, headers or {}, body)
 
-    def _answer(self, request: Request) -> ET.Element:
-        """Make a request that is answered with XML. S3 may put an error into the body of a success."""
+    def _answer(self, request: Request, expected: str) -> ET.Element:
+        """Make a request that is answered with XML of this root. S3 may put an error into the body of a success."""
         with self._wire.send(request) as response:
             root = s3_errors.parse_xml(response.read())
         problem = s3_errors.problem_in_success(root)
         if problem is not None:
             raise problem.as_error(self._wire.purpose(request))
+        if root.tag != expected:
+            raise TransientStoreError(f"{request.doing} failed: the answer is not what S3 sends (<{root.tag}>)")
         return root
+
+
+def _etag(response: urllib3.BaseHTTPResponse, doing: str) -> str:
+    """Return the ETag, without which a success is that of somebody in between: a load balancer's page, for one."""
+    if "etag" not in response.headers:
+        raise TransientStoreError(f"{doing} failed: the answer is not what S3 sends (it has no ETag)")
+    return response.headers["etag"]
 
 
 def _metadata_headers(metadata: Mapping[str, str] | None) -> dict[str, str]:

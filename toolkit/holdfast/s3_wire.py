@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import cast
 from urllib.parse import quote
 
@@ -57,13 +58,13 @@ class Wire:
     def send(self, request: Request) -> Iterator[urllib3.BaseHTTPResponse]:
         """Make a request and give its answer, whose body is still to be read.
 
-        A request that went to the wrong region is repeated once in the right one, and one whose credentials have
-        expired once with those that the chain gives then.
+        A request that went to the wrong region is repeated once in the right one, one whose credentials have expired
+        once with those that the chain gives then, and one whose hour is wrong once with the hour of the server.
 
         Raises:
             StoreError: the server refused, or could not be reached; also when the connection breaks inside the `with`.
         """
-        moved = renewed = False
+        moved = renewed = clocked = False
         while True:
             region = self._region = self._region or self._signer.region()
             address = s3_settings.address(self._settings, self.bucket, region)
@@ -87,6 +88,9 @@ class Wire:
             elif problem.is_expiry and not renewed:
                 self._signer.renew()
                 renewed = True
+            elif problem.date is not None and problem.is_skew(datetime.now(UTC)) and not clocked:
+                self._signer.set_clock(problem.date)
+                clocked = True
             else:
                 raise problem.as_error(purpose)
 
