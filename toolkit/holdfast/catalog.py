@@ -60,17 +60,23 @@ def _is_marker(info: ObjectInfo) -> bool:
 
 
 def load_snapshot(store: Store, name: str) -> Snapshot:
-    """Read one record.
+    """Read one record, and one that does not hold once more: it may have been damaged on the way only.
 
     Raises:
         DamagedError: there is no such record any more, or it does not hold.
         StoreError: it cannot be read.
     """
-    pieces: list[bytes] = []
     try:
-        store.read(record.snapshot_key(name), sink=lambda piece: pieces.append(bytes(piece)))
+        return _read_snapshot(store, name)
     except NotFoundError as error:
         raise DamagedError(f"snapshot {name}: there is no such record") from error
+    except DamagedError:
+        return _read_snapshot(store, name)
+
+
+def _read_snapshot(store: Store, name: str) -> Snapshot:
+    pieces: list[bytes] = []
+    store.read(record.snapshot_key(name), sink=lambda piece: pieces.append(bytes(piece)))
     return record.from_json(b"".join(pieces), name=name)
 
 

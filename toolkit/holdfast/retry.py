@@ -127,9 +127,15 @@ class RetryingStore:
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
         """As `Store.read`. After a failure the reading goes on behind the last byte that the sink got.
 
-        Both halves must come from the same content: without an ETag, a HEAD finds the one to hold on to first.
+        Both halves must come from the same content, and be all of it: without an ETag, a HEAD finds the one to hold on
+        to first, and how much there is.
         """
-        pinned = self.head(key).etag if etag is None else etag
+        pinned = etag
+        if pinned is None:
+            info = self.head(key)
+            pinned = info.etag
+            if size is None and offset <= info.size:
+                size = info.size - offset
         tries = _Tries(self)
         done = 0
 
