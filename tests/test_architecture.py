@@ -24,8 +24,8 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "body", "directory", "directory_layout", "directory_uploads", "opening", "retry", "s3",
-                "s3_connections", "s3_errors", "s3_settings", "s3_signing", "s3_wire",
+                "body", "directory", "directory_copying", "directory_layout", "directory_uploads", "opening", "retry",
+                "s3", "s3_connections", "s3_errors", "s3_forms", "s3_listing", "s3_settings", "s3_signing", "s3_wire",
             )
         },
     ),
@@ -33,7 +33,10 @@ LAYERS = (
         "engines",
         {
             f"holdfast.{name}"
-            for name in ("attempt", "catalog", "parts", "restore", "staging", "sync", "transfer", "verify")
+            for name in (
+                "attempt", "catalog", "copying", "multipart", "parts", "restore", "staging", "sync", "transfer",
+                "verify",
+            )
         },
     ),
     ("threads around engines", {f"holdfast.{name}" for name in ("inotify", "metadata", "notices", "watch")}),

@@ -10,7 +10,7 @@ HoldfastError
       + TransientStoreError    the same request may succeed in a moment: retried by holdfast.retry
       + PermanentStoreError    it will fail again until somebody changes something
           + NotFoundError      no such object
-          + AlreadyExistsError a conditional write found the key taken
+          + AlreadyExistsError a conditional write or deletion found something else at the key
           + AccessDeniedError  the credentials do not allow it, or there are none
           + NoBucketError      the bucket (or directory) does not exist
 
@@ -82,7 +82,7 @@ class NotFoundError(PermanentStoreError):
 
 
 class AlreadyExistsError(PermanentStoreError):
-    """A conditional write found the key taken."""
+    """A conditional write or deletion found at the key what its condition does not allow."""
 
 
 class AccessDeniedError(PermanentStoreError):
