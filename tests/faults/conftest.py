@@ -45,7 +45,7 @@ class Job:
         self.proxy = proxy
         self._root = root
         self._server = server
-        self._prefix = prefix
+        self.prefix = prefix
         self._workers = workers
 
     def environ(self, **more: str | None) -> dict[str, str | None]:
@@ -53,17 +53,17 @@ class Job:
         return {
             **self._server.environment,
             "AWS_ENDPOINT_URL_S3": self.proxy.endpoint,
-            "CHECKPOINT_S3_URI": f"s3://{self._server.bucket}/{self._prefix}",
+            "CHECKPOINT_S3_URI": f"s3://{self._server.bucket}/{self.prefix}",
             **more,
         }
 
     def store(self, environ: Mapping[str, str] | None = None, *, policy: RetryPolicy = QUICK) -> Store:
         """Open the prefix through the proxy."""
         settings = {**self._server.environment, "AWS_ENDPOINT_URL_S3": self.proxy.endpoint, **(environ or {})}
-        return open_store(Location("s3", self._server.bucket, self._prefix), settings, policy=policy)
+        return open_store(Location("s3", self._server.bucket, self.prefix), settings, policy=policy)
 
     def past_the_proxy(self) -> Store:
-        return open_store(Location("s3", self._server.bucket, self._prefix), self._server.environment)
+        return open_store(Location("s3", self._server.bucket, self.prefix), self._server.environment)
 
     def write(self, path: str, content: bytes) -> None:
         target = self._root / "engine" / path
@@ -109,7 +109,7 @@ class Job:
         return [info.key for info in self.past_the_proxy().list("")]
 
     def unfinished_uploads(self) -> int:
-        answer = self._server.client.list_multipart_uploads(Bucket=self._server.bucket, Prefix=f"{self._prefix}/")
+        answer = self._server.client.list_multipart_uploads(Bucket=self._server.bucket, Prefix=f"{self.prefix}/")
         return len(answer.get("Uploads", []))
 
 

@@ -100,7 +100,7 @@ class FaultyProxy:
         self.rules: list[Rule] = []
         self._upstream = urlsplit(upstream)
         self._random = random.Random(seed)
-        self._checks = checks
+        self.checks = checks
         self._lock = threading.Lock()
         self._released = threading.Event()
         self._connections: set[socket.socket] = set()
@@ -265,7 +265,7 @@ class FaultyProxy:
         return found
 
     def _ask(self, server: http.client.HTTPConnection, seen: Seen) -> Answer:
-        if self._checks and seen.body:
+        if self.checks and seen.body:
             said = seen.headers.get("x-amz-checksum-crc64nvme")
             # On a completion the checksum is that of the object and not of the list of its parts.
             if seen.method == "PUT" and said not in (None, to_base64(crc64nvme(seen.body))):
