@@ -106,6 +106,18 @@ def test_whoever_must_stop_does_not_wait_for_another_try(pauses: Pauses) -> None
     assert pauses.total < 1
 
 
+def test_what_fails_time_and_again_is_said_once_for_all_requests() -> None:
+    said: list[str] = []
+    with ScriptedServer(BUSY, DONE, *[BUSY] * 4, DONE, *[BUSY] * 2, DONE) as server:
+        inner = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
+        store = RetryingStore(inner, tell=said.append, sleep=lambda seconds: None)
+        store.delete("a")
+        assert said == []
+        store.delete("b")
+        store.delete("c")
+    assert said == ["deleting 'b' failed: HTTP 503 (SlowDown); trying again"]
+
+
 # Reading
 
 

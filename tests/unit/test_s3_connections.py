@@ -60,13 +60,27 @@ def test_a_server_that_says_nothing_is_left_after_a_while() -> None:
         release.set()
 
 
-def test_a_server_that_takes_a_body_slowly_is_not_left() -> None:
+@pytest.mark.parametrize("before", [[], [DONE]], ids=["new connection", "connection used before"])
+def test_a_server_that_takes_a_body_slowly_is_not_left(before: list[Answer]) -> None:
     """The time limit for connecting must not count for sending."""
     release = threading.Event()
-    with ScriptedServer(replace(DONE, waits_for=release)) as server:
+    with ScriptedServer(*before, replace(DONE, waits_for=release)) as server:
         settings = replace(from_environ(server.environ()), connect_seconds=0.2)
+        store = S3Store(Location("s3", "data", ""), settings)
+        for _ in before:
+            store.delete("k")
         threading.Timer(1.0, release.set).start()
-        assert S3Store(Location("s3", "data", ""), settings).put("k", LARGE) == '"e"'
+        assert store.put("k", LARGE) == '"e"'
+
+
+def test_a_silence_is_borne_for_half_of_the_time_that_is_left() -> None:
+    release = threading.Event()
+    with ScriptedServer(Answer(waits_for=release), DONE) as server:
+        store = S3Store(Location("s3", "data", ""), from_environ(server.environ()), seconds_left=lambda: 0.0)
+        with pytest.raises(TransientStoreError, match="does not answer"):
+            store.put("k", BYTES)  # after a second, which is the least, and not after 60
+        store.put("k", BYTES)
+        release.set()
 
 
 def test_nobody_at_the_address_is_transient_and_named() -> None:

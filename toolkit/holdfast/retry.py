@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, Unfinished
 
 T = TypeVar("T")
 
+COMPLAINT_SECONDS = 30.0
 _SLICE = 0.2
 """Seconds between two looks at `should_stop` during a pause."""
 
@@ -54,6 +57,8 @@ class _Tries:
             if self.failed == 1:
                 raise error
             raise TransientStoreError(f"{error} (given up after {self.failed} tries in {waited:.0f} s)") from error
+        if self.failed > 1:
+            self._owner.complain(error)
         while pause > 0 and not stopped():
             self._owner.sleep(min(pause, _SLICE))
             pause -= _SLICE
@@ -71,6 +76,7 @@ class RetryingStore:
         store: the store whose requests are repeated.
         policy: how often and how long.
         should_stop: when it says yes, the next failure is final and a pause ends at once.
+        tell: gets a sentence about a request that failed twice, once in `COMPLAINT_SECONDS` at most.
         sleep: waits the given seconds.
         random: gives a number from 0 to 1.
     """
@@ -81,6 +87,7 @@ class RetryingStore:
         policy: RetryPolicy | None = None,
         *,
         should_stop: Callable[[], bool] = lambda: False,
+        tell: Callable[[str], None] = lambda text: None,
         sleep: Callable[[float], object] = time.sleep,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -89,6 +96,17 @@ class RetryingStore:
         self.sleep = sleep
         self.random = random
         self._store = store
+        self._tell = tell
+        self._complained = -math.inf
+        self._lock = threading.Lock()
+
+    def complain(self, error: TransientStoreError) -> None:
+        """Say what fails, unless something has been said a moment ago: a thousand requests fail for one reason."""
+        with self._lock:
+            if time.monotonic() - self._complained < COMPLAINT_SECONDS:
+                return
+            self._complained = time.monotonic()
+        self._tell(f"{error}; trying again")
 
     def _repeat(self, request: Callable[[], T]) -> T:
         tries = _Tries(self)

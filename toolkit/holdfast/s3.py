@@ -6,7 +6,8 @@ supported: they list in no order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 
 import urllib3
@@ -38,10 +39,13 @@ class S3Store:
     Args:
         location: bucket and prefix.
         settings: how to reach S3.
+        seconds_left: until nobody waits any more.
     """
 
-    def __init__(self, location: Location, settings: S3Settings) -> None:
-        self._wire = Wire(settings, location.bucket)
+    def __init__(
+        self, location: Location, settings: S3Settings, *, seconds_left: Callable[[], float] = lambda: math.inf
+    ) -> None:
+        self._wire = Wire(settings, location.bucket, seconds_left)
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._listing = Listing(self._wire, self._prefix)
 

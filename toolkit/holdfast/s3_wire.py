@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,8 @@ from holdfast.s3_connections import Connections
 from holdfast.s3_settings import Address, S3Settings
 from holdfast.s3_signing import Signer
 from holdfast.store import Part
+
+_LEAST_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +48,22 @@ class Request:
 
 
 class Wire:
-    """Exchanges requests and answers with the server of one bucket. Safe to use from several threads."""
+    """Exchanges requests and answers with the server of one bucket. Safe to use from several threads.
 
-    def __init__(self, settings: S3Settings, bucket: str) -> None:
+    Args:
+        settings: how to reach S3.
+        bucket: which bucket.
+        seconds_left: until nobody waits any more. A silence is borne for half of them at most, so that one connection
+            that hangs leaves time for another.
+    """
+
+    def __init__(self, settings: S3Settings, bucket: str, seconds_left: Callable[[], float]) -> None:
         self.bucket = bucket
         self._settings = settings
         self._signer = Signer(settings)
         self._region: str | None = None
-        self._timeout = urllib3.Timeout(connect=settings.connect_seconds, read=settings.read_seconds)
-        self._connections = Connections(settings)
+        self._seconds_left = seconds_left
+        self._connections = Connections(settings, self._patience)
 
     @contextmanager
     def send(self, request: Request) -> Iterator[urllib3.BaseHTTPResponse]:
@@ -116,6 +125,9 @@ class Wire:
         """Return the bucket and a whole key in the form in which a header names an object."""
         return f"/{self.bucket}/{_quoted(key)}"
 
+    def _patience(self) -> float:
+        return min(self._settings.read_seconds, max(_LEAST_PATIENCE, self._seconds_left() / 2))
+
     def _purpose(self, request: Request) -> s3_errors.Purpose:
         origin = s3_settings.address(self._settings, self.bucket, self._region or "").origin
         return s3_errors.Purpose(request.doing, request.permission, self.bucket, origin)
@@ -143,7 +155,7 @@ class Wire:
             retries=False,
             redirect=False,
             assert_same_host=False,
-            timeout=self._timeout,
+            timeout=urllib3.Timeout(connect=self._settings.connect_seconds, read=self._patience()),
             preload_content=False,
             decode_content=False,
         )
