@@ -167,7 +167,7 @@ def test_a_large_copy_that_cannot_be_made_leaves_nothing_behind(large: Path, job
     store = job.store(policy=RetryPolicy(attempts=2, first_pause=0.01))
     etag = send(store, large)
     job.proxy.always("PUT .*/copy.pt.*partNumber=2&", replace(BREAKS["internal error"]))
-    with pytest.raises(TransientStoreError, match="copying 'model.pt' to part 2 of 'copy.pt'"):
+    with pytest.raises(TransientStoreError, match="to part 2 of"):
         copy_object(store, "model.pt", "copy.pt", etag=etag, size=SIZE, crc64nvme=checksum_file(large).whole)
     assert job.unfinished_uploads() == 0
     with pytest.raises(NotFoundError):
