@@ -20,6 +20,7 @@ from holdfast.restore import Restored, restore
 from holdfast.retry import RetryPolicy
 from holdfast.store import Store
 from holdfast.sync import Synced, Syncer
+from holdfast.verify import verify
 
 __all__ = ["start"]
 
@@ -95,6 +96,12 @@ class Job:
         store = store or self.store()
         found = catalog.read_catalog(store)
         return restore(store, found, self._root / machine, workers=self._workers, tell=self.said.append)
+
+    def verify(self) -> list[str]:
+        """Return what `holdfast verify` finds wrong with the newest snapshot, through the proxy."""
+        store = self.store()
+        name = catalog.read_catalog(store).snapshots[-1]
+        return verify(store, name, {}, workers=self._workers, progress=lambda size: None)
 
     def restored(self) -> dict[str, bytes]:
         """Return the files that a fresh machine gets, past the proxy."""

@@ -7,10 +7,17 @@ from dataclasses import replace
 import pytest
 from tests.faults.conftest import Job
 from tests.faults.proxy import Fault
-from tests.servers import Answer, error
+from tests.servers import Answer, Seen, error
 
 PAGE = b"<html><head><title>Sorry</title></head><body>The service is being maintained</body></html>"
 HTML = {"Content-Type": "text/html"}
+
+
+def elsewhere(seen: Seen) -> Answer | None:
+    """Send on what was signed for another region than the bucket's."""
+    if "/eu-west-1/s3/" in seen.headers["authorization"]:
+        return None
+    return error(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1")
 
 
 def first_half(answer: Answer) -> Answer:
@@ -38,7 +45,7 @@ BREAKS = {
     "page of a load balancer, 503": Fault(instead=Answer(503, HTML, PAGE)),
     "page of a load balancer, 200": Fault(instead=Answer(200, HTML, PAGE)),
     "page of a load balancer, 404": Fault(instead=Answer(404, HTML, PAGE)),
-    "redirect to the region": Fault(instead=error(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1")),
+    "redirect to the region": Fault(instead=elsewhere),
     "redirect for a while": Fault(instead=error(307, "TemporaryRedirect", x_amz_bucket_region="eu-west-1")),
     "silence": Fault(stalls_after=-1),
 }
@@ -79,7 +86,7 @@ def test_a_request_that_breaks_once_is_repeated(break_: str, request_: str, job:
     synced = job.sync(job.syncer(store))
     assert synced.unfinished == {}
     job.restore("two", store)
-    assert job.files("two") == job.restored() == {"model.pt": content}
+    assert job.files("two") == {"model.pt": content}
     assert job.said == []
     # Nothing was written twice: the answer of the first write may have been lost, and the second found its own.
     assert sorted(job.keys()) == [
@@ -101,6 +108,15 @@ def test_an_answer_that_is_cut_or_damaged_on_the_way_is_asked_for_again(request_
     job.restore("two", job.store({"HOLDFAST_S3_TIMEOUT_SECONDS": "0.3"}))
     assert job.files("two") == {"model.pt": content}
     assert job.said == []
+
+
+@pytest.mark.xfail(strict=True, reason="verify reads once: it calls damaged what was damaged on the way (verify.py)")
+@pytest.mark.parametrize("fault", [Fault(down=first_half), Fault(down=damaged)], ids=["half of it", "a flipped bit"])
+def test_what_is_damaged_on_the_way_only_is_no_damage_to_verify(fault: Fault, job: Job) -> None:
+    job.write("model.pt", b"m" * 1000)
+    job.sync(job.syncer())
+    job.proxy.on(REQUESTS["read of a file"], fault)
+    assert job.verify() == []
 
 
 @pytest.mark.parametrize("after", [0, 1, 100_000])

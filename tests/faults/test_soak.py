@@ -1,5 +1,7 @@
-"""Random faults over random work, for two lives each. A seed tells everything: HOLDFAST_SOAK_SEED=17 plays 17 again.
+"""Random faults over random work, for two lives each.
 
+A seed tells the work, the faults and their chances; HOLDFAST_SOAK_SEED=17 plays 17 again. Which of several threads meets
+a fault is the machine's.
 HOLDFAST_SOAK_LIVES says how many pairs of lives there are; the seeds count up from HOLDFAST_SOAK_SEED.
 """
 
@@ -138,12 +140,11 @@ def digests(files: dict[str, bytes]) -> dict[str, str]:
 
 
 def refuse_torn(files: dict[str, bytes]) -> None:
-    """A directory is whole or not there, and nothing that was written before it is missing."""
+    """A directory is whole or not there."""
     folders = {path.partition("/")[0] for path in files if "/" in path}
     for folder in folders:
         names = {path.partition("/")[2] for path in files if path.startswith(f"{folder}/")}
         assert names == {"index.json", *json.loads(files[f"{folder}/index.json"])}
-    assert folders == {f"epoch-{step}" for step in range(1, len(folders) + 1)}
 
 
 @pytest.mark.timeout(600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import resource
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,6 +94,18 @@ def test_nobody_at_the_address_is_transient_and_named() -> None:
     settings = replace(from_environ(KEYS), endpoint="http://nowhere.invalid")
     with pytest.raises(TransientStoreError, match=r"http://nowhere\.invalid has no address"):
         S3Store(Location("s3", "data", ""), settings).check()
+
+
+def test_a_process_without_a_free_file_descriptor_is_told_to_raise_the_limit() -> None:
+    store = S3Store(Location("s3", "data", ""), from_environ({**KEYS, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path("/dev/null").open() as highest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 1, limits[1]))
+        try:
+            with pytest.raises(TransientStoreError, match=r"Too many open files\): raise the limit"):
+                store.check()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_proxy_gets_the_whole_url_of_a_plain_request() -> None:

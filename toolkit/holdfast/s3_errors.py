@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -209,16 +210,12 @@ def text_of(element: ET.Element, name: str) -> str:
 def from_connection(error: HTTPError, purpose: Purpose) -> StoreError:
     """Return what a failure on the way to the server means."""
     where = f"{purpose.doing} failed: {purpose.origin}"
+    if isinstance(error, SSLError):
+        return _from_tls(error, where)
     if isinstance(error, ProxyError):
         return TransientStoreError(f"{where} cannot be reached through the proxy: check HTTPS_PROXY and NO_PROXY")
-    if isinstance(error, SSLError):
-        cause = error.args[0] if error.args else error
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return PermanentStoreError(
-                f"{where} shows a certificate that is not trusted ({cause.verify_message}): "
-                "set AWS_CA_BUNDLE to the file with its authority's certificate"
-            )
-        return TransientStoreError(f"{where}: TLS broke ({cause})")
+    if getattr(_innermost(error), "errno", None) in (errno.EMFILE, errno.ENFILE):
+        return TransientStoreError(f"{where} cannot be asked ({_short(error)}): raise the limit of open files")
     if isinstance(error, NameResolutionError):
         return TransientStoreError(f"{where} has no address: check the endpoint, the region and this machine's DNS")
     if isinstance(error, NewConnectionError | ConnectionTimeoutError):
@@ -229,13 +226,27 @@ def from_connection(error: HTTPError, purpose: Purpose) -> StoreError:
     return TransientStoreError(f"{where}: the connection broke ({_short(error)})")
 
 
-def _short(error: Exception) -> str:
-    """Return the innermost reason: urllib3 wraps an operating system's error in words about its own objects."""
+def _from_tls(error: SSLError, where: str) -> StoreError:
+    cause = error.args[0] if error.args else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return PermanentStoreError(
+            f"{where} shows a certificate that is not trusted ({cause.verify_message}): "
+            "set AWS_CA_BUNDLE to the file with its authority's certificate"
+        )
+    return TransientStoreError(f"{where}: TLS broke ({cause})")
+
+
+def _innermost(error: Exception) -> Exception:
+    """Return the first reason: urllib3 wraps an operating system's error in words about its own objects."""
     while True:
         inner = error.__cause__ or next((arg for arg in reversed(error.args) if isinstance(arg, Exception)), None)
         if not isinstance(inner, Exception):
-            break
+            return error
         error = inner
+
+
+def _short(error: Exception) -> str:
+    error = _innermost(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__ if isinstance(error, HTTPError) else f"{type(error).__name__}: {error}"

@@ -220,6 +220,10 @@ def _reserve(descriptor: int, size: int, path: Path) -> None:
 def _write_error(error: OSError, path: Path, needed: int) -> HoldfastError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(f"{path.parent} has no room for {needed:,} bytes of {path.name}: give it a larger volume")
+    if error.errno == errno.EFBIG:
+        return DiskFullError(
+            f"{path.parent} takes no file of {needed:,} bytes: raise the limit (ulimit -f), or use another file system"
+        )
     return os_error(error, path, "write")
 
 
