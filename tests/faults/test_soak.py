@@ -1,8 +1,7 @@
 """Random faults over random work, for two lives each.
 
-A seed tells the work, the faults and their chances; HOLDFAST_SOAK_SEED=17 plays 17 again. Which of several threads meets
-a fault is the machine's.
-HOLDFAST_SOAK_LIVES says how many pairs of lives there are; the seeds count up from HOLDFAST_SOAK_SEED.
+A seed tells the work, the faults and their chances, and HOLDFAST_SOAK_SEED=17 plays 17 again; which of several threads
+meets a fault is the machine's. HOLDFAST_SOAK_LIVES says how many pairs of lives there are, and their seeds count up.
 """
 
 from __future__ import annotations
