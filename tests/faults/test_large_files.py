@@ -123,7 +123,7 @@ def test_a_server_that_does_not_check_what_it_gets_is_found_out_by_the_restore(j
     job.write("model.pt", b"other" * 1000)
     job.sync(syncer)
     assert job.restored() == {"model.pt": b"first" * 1000}
-    assert "snapshot passed over, the one before it is tried: object" in job.said[-1]
+    assert "passed over, the one before it is tried: object" in job.said[-1]
     assert "has CRC64NVME" in job.said[-1]
 
 
