@@ -50,9 +50,9 @@ for step in range(begin + 1, begin + steps + 1):
     folder = directory / f"epoch-{step}"
     folder.mkdir(exist_ok=True)
     for number in range(chance.randrange(1, 6)):
-        (folder / f"shard-{number}.pt").write_bytes(chance.randbytes(chance.choice([0, 100, 10_000, 300_000])))
+        (folder / f"shard-{number}.dat").write_bytes(chance.randbytes(chance.choice([0, 100, 10_000, 300_000])))
     if step == large:
-        (folder / "large.pt").write_bytes(chance.randbytes(70_000_000))
+        (folder / "large.dat").write_bytes(chance.randbytes(70_000_000))
     (folder / "index.json").write_text(json.dumps(sorted(path.name for path in folder.iterdir())))
     with holdfast.save(last) as temporary:
         temporary.write_text(json.dumps({"step": step}))
