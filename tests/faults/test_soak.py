@@ -175,11 +175,13 @@ def check(run: Supervised, *, before: dict[str, bytes], there: dict[str, bytes],
     assert "passed over" not in run.log
     if not run.stdout:  # the script was not started
         assert code in (143, 69), run.log
-        assert there == {}
+        assert there in ({}, before)
         assert after == before
         return
     assert json.loads(run.stdout) == digests(before), run.log
     refuse_torn(after)
+    if "was being written when the script was killed" in run.log:
+        return  # SIGTERM met the interpreter at its end, where it has no handler any more
     if code in (0, 143):
         assert after == there, run.log
         return
