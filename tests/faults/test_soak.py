@@ -29,7 +29,7 @@ from tests.lifecycle.conftest import Start
 from tests.lifecycle.supervised import Supervised
 from tests.servers import Answer
 
-FIRST_SEED = int(os.environ.get("HOLDFAST_SOAK_SEED", "1"))
+FIRST_SEED = int(os.environ.get("HOLDFAST_SOAK_SEED", "4"))
 LIVES = int(os.environ.get("HOLDFAST_SOAK_LIVES", "2"))
 
 WORKS = """
