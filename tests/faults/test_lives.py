@@ -365,7 +365,7 @@ def test_a_process_that_was_without_a_free_file_descriptor_goes_on_storing(start
 
 def test_memory_stays_small_while_a_large_file_goes_up_through_stalls_and_resets(start: Start, job: Job) -> None:
     size = 256 << 20
-    environ = job.environ(HOLDFAST_S3_TIMEOUT_SECONDS="2")
+    environ = job.environ(HOLDFAST_S3_TIMEOUT_SECONDS="4")
     job.proxy.on("PUT .*partNumber=[1-4]&", Fault(stalls_after=-1), times=4)
     job.proxy.on("PUT .*partNumber=", Fault(reset_up_after=8 << 20), times=6, chance=0.5)
     code = TRAINS.replace("random.Random(step).randbytes(size)", "bytes([step]) * size")

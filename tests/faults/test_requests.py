@@ -165,12 +165,12 @@ def test_a_lost_continuation_of_a_listing_is_no_shorter_listing(job: Job) -> Non
     assert len(job.files("two")) == 10
 
 
-def test_many_threads_that_are_throttled_half_the_time_store_everything(job: Job) -> None:
+def test_many_threads_that_are_throttled_at_random_store_everything(job: Job) -> None:
     for number in range(100):
         job.write(f"epoch/{number}.pt", b"%d" % number * 1000)
-    syncer, rule = job.syncer(), job.proxy.on("PUT|HEAD", BREAKS["throttled"], times=1_000, chance=0.5)
+    syncer, rule = job.syncer(), job.proxy.on("PUT|HEAD", BREAKS["throttled"], times=1_000, chance=0.2)
     assert job.sync(syncer).unfinished == {}
-    assert rule.fired > 20
+    assert rule.fired > 5
     assert len(job.restored()) == 100
 
 
