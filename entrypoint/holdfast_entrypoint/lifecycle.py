@@ -194,7 +194,7 @@ class _Life:
             self.report.bytes_restored = self._prepared.restored.bytes_fetched
 
     def _open(self, place: Location) -> Store:
-        return open_store(place, self._environ, should_stop=self._out_of_time)
+        return open_store(place, self._environ, seconds_left=self.interruption.seconds_left, tell=self._tell)
 
     def _out_of_time(self) -> bool:
         return self.interruption.seconds_left() <= 0
