@@ -59,7 +59,7 @@ LAYERS = (
         | {
             f"holdfast_entrypoint.{name}"
             for name in (
-                "arguments", "child", "commands", "config", "environment", "inbox", "interruption", "log",
+                "arguments", "child", "commands", "config", "environment", "guard", "inbox", "interruption", "log",
                 "notice_file", "outputs", "platforms", "preparation", "printing", "report", "signals", "supervision",
                 "writers",
             )

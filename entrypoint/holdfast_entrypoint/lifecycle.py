@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.errors import ConfigError, CutFileError, HoldfastError, SupersededError
+from holdfast.errors import ConfigError, HoldfastError, SupersededError
 from holdfast.location import Location
 from holdfast.metadata import MetadataClient
 from holdfast.notices import NoticeWatcher
@@ -31,12 +31,11 @@ from holdfast_entrypoint.report import Report
 from holdfast_entrypoint.supervision import Superseded, Supervisor
 
 if TYPE_CHECKING:
-    from holdfast.watch import Watcher
+    from holdfast_entrypoint.guard import Guard
 
 INTERRUPTED, INTERRUPTED_INCOMPLETE, FLUSH_FAILED = 143, 75, 74
 _TRANSFERS = 8
 _PROGRESS_EVERY = 10.0
-_USUAL_RATE = 50e6  # bytes per second, until an upload has been measured
 
 
 def live(config: Config, command: Command, *, environ: Mapping[str, str], tell: Callable[[str], None]) -> int:
@@ -106,18 +105,17 @@ class _Life:
         self._tell = tell
         self._notice_path = private / "notice.json"
         self._prepared: Prepared | None = None
-        self._watcher: Watcher | None = None
-        self._taken_over: SupersededError | None = None
+        self._guard: Guard | None = None
 
     def stages(self) -> int:
-        """Go through one life: restore → environment → child → watch → flush → outputs → exit code."""
+        """Go through one life: restore → environment → watch → child → flush → outputs → exit code."""
         self._make_tree()
         self._restore()
         self.supervisor.handle(0)
         if self.interruption.deadline is not None:
             self._tell("interrupted before the script was started")
             return INTERRUPTED
-        self._start_watcher()  # before the script: what it renames into place in its first moments is whole, if seen
+        self._stand_guard()  # before the script: what it renames into place in its first moments is whole, if seen
         child = self._start()
         try:
             self.supervisor.wait_for_script(child)
@@ -173,7 +171,7 @@ class _Life:
             if not self._config.managed:
                 self._tell("CHECKPOINT_S3_URI is not set: the script is supervised, checkpoints are not stored")
             return
-        self.workers.submit(importlib.import_module, "holdfast.watch")  # while the network is waited for
+        self.workers.submit(importlib.import_module, "holdfast_entrypoint.guard")  # while the network is waited for
         self._prepared = self.supervisor.in_background(
             lambda: prepare(
                 self._config,
@@ -215,74 +213,36 @@ class _Life:
             return latest(directory=self._config.checkpoints)
         return self._prepared.resume if self._prepared else None
 
-    def _start_watcher(self) -> None:
+    def _stand_guard(self) -> None:
+        """Watch the checkpoint directory from now on."""
         if self._prepared is not None:
-            from holdfast.watch import Watcher  # noqa: PLC0415  loaded beside the restore
+            from holdfast_entrypoint.guard import Guard  # noqa: PLC0415  loaded beside the restore
 
-            self._watcher = Watcher(
-                self._prepared.syncer,
-                self._config.checkpoints,
-                tell=self._tell,
-                on_end=self._watch_ended,
-                settling=self._watcher.settling if self._watcher else None,
-            )
-            self._watcher.start()
-            self._watcher.watching.wait()
+            self._guard = Guard(self._prepared, self._config.checkpoints, tell=self._tell, wake=self._look_at_guard)
 
-    def _watch_ended(self) -> None:
-        if self._superseded():
+    def _look_at_guard(self) -> None:
+        if self._guard is not None and self._guard.superseded is not None:
             self.supervisor.inbox.put(Superseded())
         self.supervisor.inbox.wake()
 
-    def _superseded(self) -> bool:
-        if self._watcher is not None and isinstance(self._watcher.error, SupersededError):
-            self._taken_over = self._watcher.error
-        return self._taken_over is not None
-
     def _flush_soon(self) -> None:
-        if self._watcher is not None:
-            self._watcher.flush_soon()
+        if self._guard is not None:
+            self._guard.flush_soon()
 
     def _flush_seconds(self) -> float:
-        """Guess how long the flush will take: the newest checkpoint once more, at the rate measured last."""
-        if self._prepared is None or self._watcher is None:
-            return 0.0
-        return self._prepared.syncer.newest_checkpoint_size() / (self._watcher.rate or _USUAL_RATE)
+        return self._guard.flush_seconds() if self._guard is not None else 0.0
 
     def _flush(self) -> bool:
         """Store what is not stored yet; return whether everything is durable."""
-        if self._prepared is None or self._watcher is None:
+        if self._guard is None:
             return True
-        if self._superseded():
-            return False
-        if self._watcher.error is not None:
-            self._start_watcher()  # a fresh thread: what ended the old one may have been of the moment
-        watcher, syncer = self._watcher, self._prepared.syncer
-        watcher.finish(self.interruption.seconds_left, killed=self.supervisor.killed)
-        while watcher.is_alive() and not self._out_of_time():
-            self.supervisor.handle()
-        self.report.bytes_uploaded, self.report.snapshots = syncer.uploaded, syncer.snapshots
-        if not self._is_durable(watcher):
-            return False
-        if self.interruption.began is not None:
+        durable = self._guard.flush(
+            self.interruption.seconds_left, killed=self.supervisor.killed, meanwhile=self.supervisor.handle
+        )
+        self.report.bytes_uploaded, self.report.snapshots = self._guard.uploaded, self._guard.snapshots
+        if durable and self.interruption.began is not None:
             self.report.seconds_notice_to_durable = round(time.monotonic() - self.interruption.began, 3)
-        return True
-
-    def _is_durable(self, watcher: Watcher) -> bool:
-        if watcher.error is not None:
-            if not self._superseded():
-                self._tell(f"the last flush failed: {watcher.error}")
-            return False
-        if watcher.last is None:
-            self._tell("the time ran out before the last flush was committed")
-            return False
-        for path, reason in watcher.last.unfinished.items():
-            # What is provably not whole is no checkpoint yet: nobody finished it.
-            if isinstance(reason, CutFileError):
-                self._tell(f"{path!r} is not in the snapshot: {reason}")
-            else:
-                self._tell(f"{path!r} did not make it: {reason}")
-        return all(isinstance(reason, CutFileError) for reason in watcher.last.unfinished.values())
+        return durable
 
     def _store_outputs(self, child: Child) -> bool:
         """Off SageMaker, store what the script produced; return whether it is durable."""
@@ -297,8 +257,8 @@ class _Life:
             return True
 
         def store() -> bool:
-            if self._prepared is not None:
-                self._prepared.syncer.refuse_if_superseded()  # the outputs are the successor's business then
+            if self._guard is not None:
+                self._guard.refuse_if_superseded()  # the outputs are the successor's business then
             outputs.store_archives(
                 self._open(place),
                 self._config.base,
@@ -311,16 +271,15 @@ class _Life:
 
         try:
             return bool(self.supervisor.in_background(store, until=self._out_of_time))
-        except SupersededError as error:
-            self._taken_over = error
+        except SupersededError:
             return False
         except (HoldfastError, OSError) as error:
             self._tell(f"the outputs were not stored: {error}")
             return False
 
     def _exit_code(self, child: Child, *, stored: bool) -> int:
-        if self._superseded():
-            self._tell(f"{self._taken_over}. Run one container on a prefix; this one must not be run again")
+        if self._guard is not None and self._guard.superseded is not None:
+            self._tell(f"{self._guard.superseded}. Run one container on a prefix; this one must not be run again")
             return SupersededError.exit_code
         if self.supervisor.script_was_stopped:
             return INTERRUPTED if stored else INTERRUPTED_INCOMPLETE

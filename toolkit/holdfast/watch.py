@@ -193,12 +193,12 @@ class Watcher(threading.Thread):
         changed = self._dirty(scan)
         if all(is_log(path) for path in changed):
             self._speak(now)
+            self._tidy()
         waiting = self.settling.unsettled(changed, now)
         self._tell_stuck(waiting, now)
         if not changed:
             self._dirty_since = None
             self._hurry.clear()
-            self._tidy(lambda: self._finishing.is_set() or not self._events.empty())
             return scan_every
         self._dirty_since = self._dirty_since or now
         soonest = min(waiting.values(), default=0.0)
@@ -210,6 +210,8 @@ class Watcher(threading.Thread):
         if not self._pass(scan, waiting):
             return self._retry_at - now
         self._hurry.clear()
+        if all(is_log(path) for path in waiting):
+            self._tidy()
         self._dirty_since = now if waiting else None
         return max(_LEAST_PAUSE, min(soonest, PATIENCE)) if waiting else _LEAST_PAUSE
 
@@ -253,22 +255,27 @@ class Watcher(threading.Thread):
         self._failures = 0
         return True
 
-    def _tidy(self, should_stop: Callable[[], bool]) -> None:
-        """Bring the plain keys up to date and let old snapshots go: nothing that anybody waits for."""
+    def _tidy(self) -> None:
+        """Bring the plain keys up to date and let old snapshots go, while there is nothing that matters more."""
         try:
-            tidied = self._syncer.tidy(should_stop=should_stop)
+            tidied = self._syncer.tidy(should_stop=self._is_needed)
         except (StoreError, DamagedError, OSError) as error:
             if str(error) != self._tidy_trouble:
                 self._tell(f"what is stored cannot be tidied, it is tried again after the next snapshot: {error}")
             self._tidy_trouble = str(error)
             return
         self._tidy_trouble = ""
-        self._speak_at = time.monotonic() + SPEAK_EVERY
         if tidied.snapshots or tidied.objects or tidied.uploads:
             self._tell(
                 f"no longer kept: {', '.join(tidied.snapshots) or 'no snapshot'}; {len(tidied.objects)} objects "
                 f"and {tidied.uploads} unfinished uploads deleted"
             )
+
+    def _is_needed(self) -> bool:
+        """Say whether something matters more than tidying: a change, or the end of the time."""
+        if self._finishing.is_set():
+            return self._seconds_left() < _TIDY_SECONDS
+        return not self._events.empty()
 
     def _back_off(self) -> float:
         self._failures += 1
@@ -329,7 +336,7 @@ class Watcher(threading.Thread):
         if not synced.unfinished and not cut_off:
             self._syncer.speak(ended=True)
         self.last = synced
-        self._tidy(lambda: self._seconds_left() < _TIDY_SECONDS)
+        self._tidy()
 
     def _finishing_pause(self) -> None:
         """Wait until the next try, or until the time is up."""

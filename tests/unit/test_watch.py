@@ -1,0 +1,120 @@
+"""The thread around the engines: what it does while nothing changes, and what it says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tests.unit.job import Job
+
+from holdfast import catalog, joining, watch
+from holdfast.directory import DirectoryStore
+from holdfast.joining import Group
+from holdfast.record import Snapshot
+from holdfast.restore import restore
+from holdfast.retention import Retention
+from holdfast.sync import Syncer
+from holdfast.watch import Watcher
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Job]:
+    with ThreadPoolExecutor(4) as workers:
+        yield Job(tmp_path, workers)
+
+
+@contextmanager
+def watching(job: Job, syncer: Syncer) -> Iterator[Watcher]:
+    watcher = Watcher(syncer, job.root / "one", tell=job.said.append, on_end=lambda: None)
+    watcher.start()
+    watcher.watching.wait()
+    yield watcher
+    watcher.finish(lambda: float("inf"))
+    watcher.join()
+    assert watcher.error is None
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    give_up = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def test_a_host_of_several_says_again_and_again_that_what_is_stored_is_all_it_has(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "SPEAK_EVERY", 0.1)
+    monkeypatch.setattr(watch, "SAFETY_SCAN", 0.05)
+    claimed, found, base = joining.join(
+        job.store, Group(("a", "b"), "run"), host="a", version="0", platform="local",
+        clock=lambda: datetime.now(UTC), workers=job.workers, tell=job.said.append,
+    )  # fmt: skip
+    done = restore(
+        job.store, found, job.root / "one", workers=job.workers, tell=job.said.append, only=base, mine=claimed
+    )
+    syncer = Syncer(
+        job.store, job.root / "one", claimed, done.base, workers=job.workers, clock=lambda: datetime.now(UTC),
+        tell=job.said.append,
+    )  # fmt: skip
+
+    def newest() -> Snapshot | None:
+        loaded = [catalog.load_record(job.store, name) for name in catalog.read_catalog(job.store).snapshots[-1:]]
+        return loaded[0] if loaded and isinstance(loaded[0], Snapshot) else None
+
+    with watching(job, syncer):
+        job.write("step-1", b"1")
+        wait_until(lambda: (record := newest()) and record.files and record.since is not None)
+        said = newest()
+        assert said is not None
+        wait_until(lambda: (record := newest()) and record.created > said.created and record.since == said.since)
+    last = newest()
+    assert last is not None
+    assert last.ended
+
+
+def test_one_host_alone_says_nothing_while_nothing_changes(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "SPEAK_EVERY", 0.01)
+    monkeypatch.setattr(watch, "SAFETY_SCAN", 0.01)
+    with watching(job, job.syncer("one")):
+        job.write("a", b"1")
+        wait_until(lambda: catalog.read_catalog(job.store).snapshots)
+        time.sleep(0.3)
+    assert len(catalog.read_catalog(job.store).snapshots) == 1
+
+
+def test_a_log_that_is_appended_for_ever_keeps_nothing_from_being_tidied(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "PATIENCE", 0.1)
+    with watching(job, job.syncer("one", retention=Retention(last=1))), (job.root / "one/train.log").open("w") as log:
+        for content in (b"1", b"2", b"3"):
+            names = catalog.read_catalog(job.store).snapshots
+            job.write("last", content)
+            while catalog.read_catalog(job.store).snapshots[-1:] == names[-1:]:
+                print("step", file=log, flush=True)
+                time.sleep(0.05)
+
+        while len(catalog.read_catalog(job.store).snapshots) > 1 or (job.root / "store/last").read_bytes() != b"3":
+            print("step", file=log, flush=True)
+            time.sleep(0.05)
+
+
+def test_a_store_that_does_not_let_anything_be_deleted_is_told_and_nothing_else_suffers(job: Job) -> None:
+    class Keeps(DirectoryStore):
+        def delete(self, key: str, *, etag: str | None = None) -> None:
+            raise PermissionError("s3:DeleteObject is not allowed")
+
+    job.store = Keeps(job.root / "store")
+    with watching(job, job.syncer("one", retention=Retention(last=1))):
+        for content in (b"1", b"2"):
+            names = catalog.read_catalog(job.store).snapshots
+            job.write("last", content)
+            while catalog.read_catalog(job.store).snapshots == names:
+                time.sleep(0.02)
+        wait_until(lambda: any("cannot be tidied" in text for text in job.said))
