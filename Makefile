@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 COVERAGE_FLOOR := 93
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-container test test-quick lint format type check clean
+.PHONY: help demo demo-container test test-quick crash lint format type check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z_%\/.-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: $(VENV)/.dev ## every test, with branch coverage; Docker tests are skipped
 
 test-quick: $(VENV)/.dev ## the tests that take seconds: unit, contract and architecture
 	$(BIN)/python -m pytest -q tests/unit tests/contract tests/test_architecture.py $(ARGS)
+
+crash: $(VENV)/.dev ## kill N lives at operations chosen by SEED; nothing may be torn, nothing lost (N=10000: minutes)
+	$(BIN)/python -m tests.crash.campaign --kills $(or $(N),10000) --seed $(or $(SEED),1) $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, and hadolint for the Dockerfile
 	$(BIN)/ruff check .
