@@ -16,7 +16,10 @@ LAYERS = (
         {"holdfast"}
         | {
             f"holdfast.{name}"
-            for name in ("checksum", "deadline", "disk", "location", "names", "record", "script", "settling", "store")
+            for name in (
+                "checksum", "deadline", "disk", "keys", "location", "names", "probes", "record", "retention", "script",
+                "settling", "store",
+            )
         },
     ),
     (
@@ -24,8 +27,8 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "body", "directory", "directory_layout", "directory_uploads", "opening", "retry", "s3",
-                "s3_connections", "s3_errors", "s3_settings", "s3_signing", "s3_wire",
+                "body", "directory", "directory_copying", "directory_layout", "directory_uploads", "opening", "retry",
+                "s3", "s3_connections", "s3_errors", "s3_forms", "s3_listing", "s3_settings", "s3_signing", "s3_wire",
             )
         },
     ),
@@ -33,7 +36,10 @@ LAYERS = (
         "engines",
         {
             f"holdfast.{name}"
-            for name in ("attempt", "catalog", "parts", "restore", "staging", "sync", "transfer", "verify")
+            for name in (
+                "attempt", "base", "catalog", "copying", "keeping", "multipart", "parts", "plain", "restore", "staging", "storing", "sync",
+                "transfer", "verify",
+            )
         },
     ),
     ("threads around engines", {f"holdfast.{name}" for name in ("inotify", "metadata", "notices", "watch")}),

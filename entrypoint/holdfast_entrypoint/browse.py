@@ -18,11 +18,14 @@ from typing import Any
 from tqdm import tqdm
 
 import holdfast
-from holdfast import attempt, catalog, location, names, restore, verify
+from holdfast import attempt, catalog, location, names, plain, restore, verify
+from holdfast.base import Base
 from holdfast.catalog import Catalog
 from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
 from holdfast.opening import open_store
-from holdfast.record import FileEntry, Snapshot
+from holdfast.plain import Origin
+from holdfast.record import Fence, FileEntry, Snapshot
+from holdfast.retention import Retention
 from holdfast.store import Store
 from holdfast.sync import Syncer
 from holdfast_entrypoint import platforms
@@ -30,6 +33,7 @@ from holdfast_entrypoint.arguments import Parser
 
 _TRANSFERS = 8
 _DAMAGED = 65
+_LOOK = "`holdfast ls URI` shows which there are"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +79,31 @@ def _parser(verb: str) -> Parser:
 def _ls(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, tell: Callable[[str], None]) -> int:
     found = catalog.read_catalog(store)
     chosen = _snapshot(store, found, options.snapshot, tell)
-    snapshots = [_loaded(store, name, chosen) for name in found.snapshots]
-    others = catalog.foreign_files(store, found, chosen, workers) if options.snapshot is None else {}
-    foreign = {key: info for key, info in others.items() if names.unsafe_reason(key) is None}
+    snapshots = list(_records(store, found, workers).items())
+    others = plain.survey(store, found, chosen, workers) if options.snapshot is None else {}
+    foreign = {
+        key: there.info
+        for key, there in others.items()
+        if there.origin is Origin.FOREIGN and names.unsafe_reason(key) is None
+    }
     checkpoints = _checkpoints(chosen)
     if options.json:
         _print_json(
             {
                 "attempts": list(found.attempts),
-                "snapshots": [_summary(entry) if isinstance(entry, Snapshot) else entry for entry in snapshots],
+                "snapshots": [_summary(name, entry) for name, entry in snapshots],
                 "snapshot": chosen.name if chosen else None,
                 "checkpoints": [asdict(checkpoint) for checkpoint in checkpoints],
                 "foreign": sorted(foreign),
             }
         )
         return 0
-    if not found.snapshots and not foreign:
+    if not snapshots and not foreign:
         sys.stdout.write("no snapshots and no checkpoints here: a job that starts on this prefix starts fresh\n")
         return 0
     if snapshots:
         rows = [["SNAPSHOT", "COMMITTED", "FILES", "BYTES", "HOST"]]
-        rows += [[str(value) for value in _row(entry)] for entry in snapshots]
+        rows += [[str(value) for value in _row(name, entry)] for name, entry in snapshots]
         _print_table(rows)
     if checkpoints:
         sys.stdout.write(f"\nin snapshot {chosen.name if chosen else ''}:\n")
@@ -124,11 +132,11 @@ def _pull(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
             store, found, directory, workers=workers, tell=note, progress=progress,
             only=options.snapshot, checkpoint=options.checkpoint,
         )  # fmt: skip
-    if not done.entries:
+    if not done.base.files:
         raise NoSnapshotError("pull: nothing of that is here; `holdfast ls URI` shows what is")
     result = {
         "snapshot": done.snapshot.name if done.snapshot else None,
-        "files": len(done.entries),
+        "files": len(done.base.files),
         "bytes": done.bytes_fetched,
         "directory": str(directory),
     }
@@ -144,7 +152,12 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
         raise ConfigError(f"push: {options.path} is empty")
     found = catalog.read_catalog(store)
     before = _snapshot(store, found, None, tell)
-    base = before.files if before else {}
+    base = Base(
+        found,
+        before.files if before else {},
+        before.adopted if before else {},
+        plain.survey(store, found, before, workers),
+    )
     claimed = attempt.claim(
         store,
         found.attempts,
@@ -153,6 +166,7 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
         platform=platforms.detect(os.environ),
         started=datetime.now(UTC),
     )
+    found = attempt.fence(store, found, claimed)
     with _bar("push") as (bar, note):
 
         def sent(size: int) -> None:
@@ -162,9 +176,8 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
             store,
             path.parent,
             claimed,
-            base=base,
-            taken=found.plain,
-            adopted=before.adopted if before else None,
+            base,
+            retention=Retention(last=None),
             workers=workers,
             clock=lambda: datetime.now(UTC),
             tell=note,
@@ -176,7 +189,7 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
             raise ConfigError(f"push: there is nothing in {options.path} that can be stored")
         bar.total = sum(state.size for state in syncer.changed(scan))
         # Every other checkpoint is held, so it stays in the snapshot as it is.
-        done = syncer.sync(scan, [name for name in base if names.checkpoint_of(name) != path.name])
+        done = syncer.sync(scan, [name for name in base.files if names.checkpoint_of(name) != path.name])
     if done.unfinished:
         raise DamagedError(f"push: not stored, because it is being written: {', '.join(sorted(done.unfinished))}")
     if scan.left_out:
@@ -190,15 +203,23 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
 
 def _verify(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, tell: Callable[[str], None]) -> int:
     found = catalog.read_catalog(store)
-    newest = [options.snapshot] if options.snapshot else found.snapshots[-1:]
-    wanted = found.snapshots if options.all else newest
+    records = _records(store, found, workers)
+    if options.snapshot is not None and options.snapshot not in records:
+        raise NoSnapshotError(f"there is no snapshot {options.snapshot!r} here; {_LOOK}")
+    newest = [options.snapshot] if options.snapshot else list(records)[-1:]
+    wanted = list(records) if options.all else newest
     if not wanted:
         raise NoSnapshotError("verify: there are no snapshots here; `holdfast ls URI` shows what is")
     results: list[dict[str, Any]] = []
     with _bar("verify") as (bar, _):
         checked: dict[tuple[str, str, int], str | None] = {}
         for name in wanted:
-            problems = verify.verify(store, name, checked, workers=workers, progress=bar.update)
+            entry = records[name]
+            problems = (
+                [str(entry)]
+                if isinstance(entry, DamagedError)
+                else verify.verify(store, entry, checked, workers=workers, progress=bar.update)
+            )
             results.append({"snapshot": name, "ok": not problems, "problems": problems})
     if options.json:
         _print_json({"snapshots": results})
@@ -228,9 +249,10 @@ _HELP = {
 def _snapshot(store: Store, found: Catalog, name: str | None, tell: Callable[[str], None]) -> Snapshot | None:
     """Return the named snapshot, or the newest whose record holds."""
     if name is not None:
-        if name not in found.snapshots:
-            raise NoSnapshotError(f"there is no snapshot {name!r} here; `holdfast ls URI` shows which there are")
-        return catalog.load_snapshot(store, name)
+        loaded = catalog.load_record(store, name) if name in found.snapshots else None
+        if not isinstance(loaded, Snapshot):
+            raise NoSnapshotError(f"there is no snapshot {name!r} here; {_LOOK}")
+        return loaded
     for snapshot in catalog.newest_first(store, found):
         if isinstance(snapshot, Snapshot):
             return snapshot
@@ -238,18 +260,24 @@ def _snapshot(store: Store, found: Catalog, name: str | None, tell: Callable[[st
     return None
 
 
-def _loaded(store: Store, name: str, chosen: Snapshot | None) -> Snapshot | dict[str, Any]:
-    if chosen is not None and chosen.name == name:
-        return chosen
-    try:
-        return catalog.load_snapshot(store, name)
-    except DamagedError as error:
-        return {"name": name, "error": str(error)}
+def _records(store: Store, found: Catalog, workers: ThreadPoolExecutor) -> dict[str, Snapshot | DamagedError]:
+    """Read every record, oldest first; the fences among them are nobody's business here."""
+
+    def load(name: str) -> Snapshot | Fence | DamagedError:
+        try:
+            return catalog.load_record(store, name)
+        except DamagedError as error:
+            return error
+
+    loaded = zip(found.snapshots, workers.map(load, found.snapshots), strict=True)
+    return {name: entry for name, entry in loaded if not isinstance(entry, Fence)}
 
 
-def _summary(snapshot: Snapshot) -> dict[str, Any]:
+def _summary(name: str, snapshot: Snapshot | DamagedError) -> dict[str, Any]:
+    if isinstance(snapshot, DamagedError):
+        return {"name": name, "error": str(snapshot)}
     return {
-        "name": snapshot.name,
+        "name": name,
         "attempt": snapshot.attempt,
         "created": snapshot.created.isoformat(),
         "host": snapshot.host,
@@ -258,11 +286,11 @@ def _summary(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _row(snapshot: Snapshot | dict[str, Any]) -> tuple[object, ...]:
-    if isinstance(snapshot, dict):
-        return snapshot["name"], "DAMAGED RECORD", "", "", ""
+def _row(name: str, snapshot: Snapshot | DamagedError) -> tuple[object, ...]:
+    if isinstance(snapshot, DamagedError):
+        return name, "DAMAGED RECORD", "", "", ""
     committed = snapshot.created.strftime("%Y-%m-%d %H:%M:%SZ")
-    return snapshot.name, committed, len(snapshot.files), f"{snapshot.size:,}", _printable(snapshot.host)
+    return name, committed, len(snapshot.files), f"{snapshot.size:,}", _printable(snapshot.host)
 
 
 def _checkpoints(snapshot: Snapshot | None) -> list[_Checkpoint]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from holdfast import location
+from holdfast import location, retention
 from holdfast.errors import ConfigError
 from holdfast.location import Location
+from holdfast.retention import Retention
 from holdfast_entrypoint import platforms
 from holdfast_entrypoint.platforms import Platform
 
@@ -35,6 +36,7 @@ class Config:
         location: where checkpoints live; None means: supervise only.
         checkpoints: the checkpoint directory.
         outputs: where model and output archives go.
+        retention: which snapshots are kept.
         grace: seconds between SIGTERM and SIGKILL here.
         stop_signal: what the script gets on a notice.
         metadata_endpoint: of the instance metadata service; None where there is none to ask.
@@ -53,6 +55,7 @@ class Config:
     location: Location | None
     checkpoints: Path
     outputs: Location | None
+    retention: Retention
     grace: float
     stop_signal: signal.Signals
     metadata_endpoint: str | None
@@ -122,6 +125,7 @@ class _Reader:
             location=place,
             checkpoints=checkpoints,
             outputs=outputs,
+            retention=self._retention(),
             grace=self._grace(),
             stop_signal=self._stop_signal(),
             metadata_endpoint=self._metadata_endpoint(),
@@ -194,6 +198,13 @@ class _Reader:
                 f"CHECKPOINT_S3_URI is one prefix and resourceconfig.json names {len(hosts)} hosts: several hosts on "
                 "one prefix are not supported yet; give each host a prefix of its own"
             )
+
+    def _retention(self) -> Retention:
+        try:
+            return retention.parse(self._environ.get("CHECKPOINT_RETENTION") or "3", name="CHECKPOINT_RETENTION")
+        except ConfigError as error:
+            self.problems.extend(error.problems)
+            return Retention()
 
     def _grace(self) -> float:
         value = self._environ.get("HOLDFAST_GRACE_SECONDS")

@@ -41,7 +41,7 @@ class Interruption:
         self.deadline: Deadline | None = None
         """None while nobody has said stop."""
         self.kind: str | None = None
-        """Who said stop first: spot, host or signal."""
+        """Who said stop first: spot, host, signal, or superseded: another attempt did."""
         self.began: float | None = None
         """When that was, by the monotonic clock."""
         # Our own end takes a moment too: the exit code must be out before the SIGKILL.
@@ -85,6 +85,10 @@ class Interruption:
             seconds -= min(_MARGIN_SECONDS, seconds / 5)
         self._tell(f"{notice.detail}: stopping within {seconds:.0f} s")
         return self._set(Deadline.after(seconds, self._ticks(), flush=flush), notice.kind)
+
+    def hear_superseded(self) -> bool:
+        """Take it that another attempt has taken over; return whether the script must be told to stop now."""
+        return self._set(Deadline.after(self._grace, self._ticks(), flush=0.0), "superseded")
 
     def seconds_left(self) -> float:
         """Return the seconds until everything must be durable; infinity while nobody has said stop."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.errors import ConfigError, HoldfastError
+from holdfast.errors import ConfigError, CutFileError, HoldfastError, SupersededError
 from holdfast.location import Location
 from holdfast.metadata import MetadataClient
 from holdfast.notices import NoticeWatcher
@@ -27,7 +27,7 @@ from holdfast_entrypoint.interruption import Interruption
 from holdfast_entrypoint.platforms import Platform
 from holdfast_entrypoint.preparation import Prepared, prepare
 from holdfast_entrypoint.report import Report
-from holdfast_entrypoint.supervision import Supervisor
+from holdfast_entrypoint.supervision import Superseded, Supervisor
 
 if TYPE_CHECKING:
     from holdfast.watch import Watcher
@@ -186,7 +186,7 @@ class _Life:
         if self._prepared is not None:
             self.report.attempt = self._prepared.attempt.number
             self.report.resumed_from = self._prepared.resume.name if self._prepared.resume else None
-            self.report.files_restored = len(self._prepared.restored.entries)
+            self.report.files_restored = len(self._prepared.restored.base.files)
             self.report.bytes_restored = self._prepared.restored.bytes_fetched
 
     def _open(self, place: Location) -> Store:
@@ -220,10 +220,18 @@ class _Life:
                 self._prepared.syncer,
                 self._config.checkpoints,
                 tell=self._tell,
-                on_end=self.supervisor.inbox.wake,
+                on_end=self._watch_ended,
                 settling=self._watcher.settling if self._watcher else None,
             )
             self._watcher.start()
+
+    def _watch_ended(self) -> None:
+        if self._superseded():
+            self.supervisor.inbox.put(Superseded())
+        self.supervisor.inbox.wake()
+
+    def _superseded(self) -> bool:
+        return self._watcher is not None and isinstance(self._watcher.error, SupersededError)
 
     def _flush_soon(self) -> None:
         if self._watcher is not None:
@@ -239,6 +247,8 @@ class _Life:
         """Store what is not stored yet; return whether everything is durable."""
         if self._prepared is None or self._watcher is None:
             return True
+        if self._superseded():
+            return False
         if self._watcher.error is not None:
             self._start_watcher()  # a fresh thread: what ended the old one may have been of the moment
         watcher, syncer = self._watcher, self._prepared.syncer
@@ -246,19 +256,24 @@ class _Life:
         while watcher.is_alive() and not self._out_of_time():
             self.supervisor.handle()
         self.report.bytes_uploaded, self.report.snapshots = syncer.uploaded, syncer.snapshots
+        if not self._is_durable(watcher):
+            return False
+        if self.interruption.began is not None:
+            self.report.seconds_notice_to_durable = round(time.monotonic() - self.interruption.began, 3)
+        return True
+
+    def _is_durable(self, watcher: Watcher) -> bool:
         if watcher.error is not None:
-            self._tell(f"the last flush failed: {watcher.error}")
+            if not self._superseded():
+                self._tell(f"the last flush failed: {watcher.error}")
             return False
         if watcher.last is None:
             self._tell("the time ran out before the last flush was committed")
             return False
         for path, reason in watcher.last.unfinished.items():
             self._tell(f"{path!r} did not make it: {reason}")
-        if watcher.last.unfinished:
-            return False
-        if self.interruption.began is not None:
-            self.report.seconds_notice_to_durable = round(time.monotonic() - self.interruption.began, 3)
-        return True
+        # What is provably not whole is no checkpoint yet: nobody finished it.
+        return all(isinstance(reason, CutFileError) for reason in watcher.last.unfinished.values())
 
     def _store_outputs(self, child: Child) -> bool:
         """Off SageMaker, store what the script produced; return whether it is durable."""
@@ -289,6 +304,9 @@ class _Life:
             return False
 
     def _exit_code(self, child: Child, *, stored: bool) -> int:
+        if self._watcher is not None and isinstance(self._watcher.error, SupersededError):
+            self._tell(f"{self._watcher.error}. Run one container on a prefix; this one must not be run again")
+            return SupersededError.exit_code
         if self.supervisor.script_was_stopped:
             return INTERRUPTED if stored else INTERRUPTED_INCOMPLETE
         code = child.exit_code if child.exit_code is not None else 128 + signal.SIGKILL

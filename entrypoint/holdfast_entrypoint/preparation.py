@@ -46,7 +46,7 @@ def prepare(
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> Prepared:
-    """Restore the newest snapshot and claim the next attempt.
+    """Claim the next attempt, end those before it, and restore the newest snapshot.
 
     Raises:
         HoldfastError: the store is unreachable or denied, nothing verifies, or the disk is too small.
@@ -63,36 +63,37 @@ def prepare(
     )
     restored = restore.restore(
         store,
-        found,
+        attempt.fence(store, found, claimed),
         config.checkpoints,
         workers=workers,
         tell=tell,
         progress=progress,
         should_stop=should_stop,
     )
+    if not claimed.conditional:
+        tell("this store ignores conditional writes: of two containers on one prefix the older one may not notice")
     syncer = Syncer(
         store,
         config.checkpoints,
         claimed,
-        base=restored.entries,
-        taken=found.plain,
-        adopted=restored.adopted,
+        restored.base,
+        retention=config.retention,
         workers=workers,
         clock=lambda: datetime.now(UTC),
         tell=tell,
         room_for_prefix=len(place.prefix.encode()) + 1,
     )
-    resume = latest(directory=config.checkpoints) if restored.entries else None
+    resume = latest(directory=config.checkpoints) if restored.base.files else None
     tell(_summary(place, claimed, restored, resume))
     return Prepared(claimed, restored, syncer, resume)
 
 
 def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path | None) -> str:
-    if not restored.entries:
+    if not restored.base.files:
         return f"attempt {claimed.number} on {place}: nothing to restore, a fresh start"
     source = f"snapshot {restored.snapshot.name}" if restored.snapshot else "files that others wrote"
     also = f" and {len(restored.foreign)} files of others" if restored.snapshot and restored.foreign else ""
     return (
-        f"attempt {claimed.number} on {place}: restored {source}{also}, {len(restored.entries)} files, "
+        f"attempt {claimed.number} on {place}: restored {source}{also}, {len(restored.base.files)} files, "
         f"{restored.bytes_fetched:,} bytes fetched; newest checkpoint: {resume.name if resume else 'none'}"
     )

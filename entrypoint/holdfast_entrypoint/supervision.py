@@ -19,6 +19,11 @@ from holdfast_entrypoint.interruption import Interruption
 
 T = TypeVar("T")
 
+
+class Superseded:
+    """The event that another attempt has taken over the prefix."""
+
+
 LEFTOVER_SECONDS = 5.0
 """What processes that outlive the script get between SIGTERM and SIGKILL."""
 _TICK = 0.05
@@ -144,6 +149,8 @@ class Supervisor:
             self._stop(first=self._interruption.hear_notice(event, flush=self._flush_seconds()))
             if event.kind == "rebalance":
                 self._on_rebalance()
+        elif isinstance(event, Superseded):
+            self._stop(first=self._interruption.hear_superseded())
 
     def _stop(self, *, first: bool) -> None:
         """Tell the script to stop, unless it has been told or has ended."""

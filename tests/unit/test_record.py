@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import record
+from holdfast import keys, record
 from holdfast.errors import DamagedError
 from holdfast.record import FileEntry, Snapshot, from_json
 
@@ -23,9 +23,9 @@ def test_what_is_written_is_what_is_read() -> None:
 
 
 def test_names_sort_in_the_order_of_the_commits() -> None:
-    assert record.snapshot_name(2, 1) > record.snapshot_name(1, 999_999)
-    assert record.parse_name("000002-000007") == (2, 7)
-    assert record.parse_name("latest") is None
+    assert keys.snapshot_name(2, 1) > keys.snapshot_name(1, 999_999)
+    assert keys.parse_name("000002-000007") == (2, 7, "")
+    assert keys.parse_name("latest") is None
 
 
 def test_one_changed_letter_is_noticed() -> None:

@@ -18,6 +18,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
+from holdfast.s3_errors import NoUploadError
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_what_a_server_repeats_of_the_request_is_not_repeated_again() -> None:
         ("InternalError", TransientStoreError),
         ("SlowDown", TransientStoreError),
         ("PreconditionFailed", AlreadyExistsError),
-        ("NoSuchUpload", NotFoundError),
+        ("NoSuchUpload", NoUploadError),
         ("InvalidPart", PermanentStoreError),
     ],
 )

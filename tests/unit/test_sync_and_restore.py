@@ -12,8 +12,9 @@ import pytest
 
 from holdfast import attempt, catalog, parts
 from holdfast.directory import DirectoryStore
-from holdfast.errors import NoSnapshotError, PermanentStoreError, TransientStoreError
+from holdfast.errors import NoSnapshotError, PermanentStoreError, SupersededError, TransientStoreError
 from holdfast.restore import Restored, restore
+from holdfast.retention import Retention
 from holdfast.store import Part, Store
 from holdfast.sync import Synced, Syncer
 
@@ -47,17 +48,18 @@ class Job:
         directory = self.root / machine
         return restore(self.store, found, directory, workers=self.workers, tell=self.said.append, **options)  # type: ignore[arg-type]
 
-    def syncer(self, machine: str, store: Store | None = None) -> Syncer:
+    def syncer(self, machine: str, store: Store | None = None, retention: Retention | None = None) -> Syncer:
         found = catalog.read_catalog(self.store)
         claimed = attempt.claim(
             self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
         )
+        attempt.fence(self.store, found, claimed)
         return Syncer(
             store or self.store,
             self.root / machine,
             claimed,
-            base=self.restore(machine).entries,
-            taken=found.plain,
+            self.restore(machine).base,
+            retention=retention,
             workers=self.workers,
             clock=lambda: datetime.now(UTC),
             tell=self.said.append,
@@ -184,19 +186,22 @@ def test_objects_of_an_attempt_that_died_before_its_commit_are_not_adopted(job: 
     with pytest.raises(KeyboardInterrupt):
         sync(syncer)
     assert (job.root / "store/shard-1").exists()
-    assert job.restore("two").entries == {}
+    assert job.restore("two").base.files == {}
     (job.root / "store/theirs").write_bytes(b"adopted")
-    assert list(job.restore("three").entries) == ["theirs"]
+    assert list(job.restore("three").base.files) == ["theirs"]
 
 
-def test_two_live_attempts_damage_nothing_of_each_other(job: Job) -> None:
-    zombie, successor = job.syncer("one"), job.syncer("two")
+def test_a_zombie_commits_nothing_behind_its_successor_and_learns_of_it(job: Job) -> None:
+    zombie = job.syncer("one")
     job.write("last", b"zombie", "one")
-    job.write("last", b"successor", "two")
     sync(zombie)
-    sync(successor)
+    successor = job.syncer("two")
+    assert (job.root / "two/last").read_bytes() == b"zombie"
     job.write("last", b"zombie again", "one")
-    sync(zombie)
+    with pytest.raises(SupersededError, match="attempt 2 on h"):
+        sync(zombie)
+    job.write("last", b"successor", "two")
+    sync(successor)
     job.restore("three")
     assert (job.root / "three/last").read_bytes() == b"successor"
 
@@ -207,7 +212,7 @@ def test_an_empty_directory_does_not_replace_a_snapshot(job: Job) -> None:
     sync(syncer)
     (job.root / "one/a").unlink()
     assert sync(syncer).snapshot is None
-    assert list(job.restore("two").entries) == ["a"]
+    assert list(job.restore("two").base.files) == ["a"]
 
 
 def test_sixteen_containers_at_once_get_sixteen_attempts(job: Job) -> None:
@@ -273,7 +278,7 @@ def test_garbage_among_the_records_is_passed_over_aloud(job: Job) -> None:
     sync(syncer)
     for name in ("000009-000001.json", "000009-000002.json", "latest.json", "000001-00001x.json"):
         (job.root / "store/.holdfast/snapshots" / name).write_bytes(b"\xff{" * 10)
-    assert list(job.restore("two").entries) == ["a"]
+    assert list(job.restore("two").base.files) == ["a"]
     assert sum("passed over" in text for text in job.said) == 2
 
 
@@ -299,7 +304,7 @@ def test_times_and_modes_come_back_and_a_file_is_always_writable_by_its_owner(jo
 def test_an_adopted_file_is_not_taken_in_again_over_what_the_script_made_of_it(job: Job) -> None:
     (job.root / "store/model.pt").write_bytes(b"theirs")
     syncer = job.syncer("one")
-    syncer._adopted = dict(job.restore("one").adopted)
+    syncer._adopted = dict(job.restore("one").base.adopted)
     job.write("model.pt", b"trained further")
     sync(syncer)
     again = job.restore("two")
@@ -357,7 +362,7 @@ def test_a_record_whose_answer_was_lost_does_not_stop_the_next_commit(job: Job) 
         sync(syncer)
     job.write("b", b"2")
     assert sync(syncer).snapshot is not None
-    assert sorted(job.restore("two").entries) == ["a", "b"]
+    assert sorted(job.restore("two").base.files) == ["a", "b"]
 
 
 def test_a_file_that_went_away_and_came_back_unchanged_is_no_surprise(job: Job) -> None:

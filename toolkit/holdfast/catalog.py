@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from holdfast import names, record
+from holdfast import keys, names, record
 from holdfast.errors import DamagedError, NotFoundError
-from holdfast.record import Snapshot
+from holdfast.record import Fence, Snapshot
 from holdfast.store import ObjectInfo, Store
-
-_ATTEMPT = re.compile("[0-9]{6}")
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The names under a prefix.
+    """What a listing found under a prefix.
 
     Attributes:
         attempts: numbers of the attempts that were claimed, ascending.
-        snapshots: names of the records, oldest first.
+        snapshots: names of the records, and of the fences among them, oldest first.
         plain: objects at plain keys, by key; SageMaker's markers are left out.
+        records: the records and fences as objects, by name.
+        stored: objects at content keys and preserved keys, by key.
     """
 
     attempts: tuple[int, ...]
     snapshots: tuple[str, ...]
     plain: Mapping[str, ObjectInfo]
+    records: Mapping[str, ObjectInfo] = field(default_factory=dict)
+    stored: Mapping[str, ObjectInfo] = field(default_factory=dict)
 
 
 def read_catalog(store: Store) -> Catalog:
@@ -37,21 +37,25 @@ def read_catalog(store: Store) -> Catalog:
     Raises:
         StoreError: the prefix cannot be listed.
     """
-    attempts: list[int] = []
-    snapshots: list[str] = []
+    attempts: set[int] = set()
+    records: dict[str, ObjectInfo] = {}
+    stored: dict[str, ObjectInfo] = {}
     plain: dict[str, ObjectInfo] = {}
     for info in store.list(""):
-        if info.key.startswith(record.ATTEMPTS):
-            stem = info.key.removeprefix(record.ATTEMPTS).removesuffix(".json")
-            if _ATTEMPT.fullmatch(stem):
-                attempts.append(int(stem))
-        elif info.key.startswith(record.SNAPSHOTS):
-            stem = info.key.removeprefix(record.SNAPSHOTS).removesuffix(".json")
-            if record.parse_name(stem):
-                snapshots.append(stem)
-        elif not info.key.startswith(record.OBJECTS) and not _is_marker(info):
+        if info.key.startswith(keys.ATTEMPTS):
+            claim = keys.parse_attempt(info.key)
+            if claim is not None:
+                attempts.add(claim[0])
+        elif info.key.startswith(keys.SNAPSHOTS):
+            name = info.key.removeprefix(keys.SNAPSHOTS).removesuffix(".json")
+            if keys.parse_name(name):
+                records[name] = info
+        elif info.key.startswith((keys.OBJECTS, keys.PRESERVED)):
+            stored[info.key] = info
+        elif not _is_marker(info):
             plain[info.key] = info
-    return Catalog(tuple(sorted(attempts)), tuple(sorted(snapshots)), plain)
+    snapshots = sorted(records, key=lambda name: keys.parse_name(name) or (0, 0, ""))
+    return Catalog(tuple(sorted(attempts)), tuple(snapshots), plain, records, stored)
 
 
 def _is_marker(info: ObjectInfo) -> bool:
@@ -59,8 +63,8 @@ def _is_marker(info: ObjectInfo) -> bool:
     return (info.key.endswith("/") and info.size == 0) or names.is_bookkeeping(PurePosixPath(info.key))
 
 
-def load_snapshot(store: Store, name: str) -> Snapshot:
-    """Read one record.
+def load_record(store: Store, name: str) -> Snapshot | Fence:
+    """Read what lies at a record's key.
 
     Raises:
         DamagedError: there is no such record any more, or it does not hold.
@@ -68,7 +72,7 @@ def load_snapshot(store: Store, name: str) -> Snapshot:
     """
     pieces: list[bytes] = []
     try:
-        store.read(record.snapshot_key(name), sink=lambda piece: pieces.append(bytes(piece)))
+        store.read(keys.snapshot_key(name), sink=lambda piece: pieces.append(bytes(piece)))
     except NotFoundError as error:
         raise DamagedError(f"snapshot {name}: there is no such record") from error
     return record.from_json(b"".join(pieces), name=name)
@@ -78,27 +82,18 @@ def newest_first(store: Store, catalog: Catalog) -> Iterator[Snapshot | DamagedE
     """Yield the snapshots, newest first; for a record that does not hold, the error instead of it."""
     for name in reversed(catalog.snapshots):
         try:
-            yield load_snapshot(store, name)
+            found = load_record(store, name)
         except DamagedError as error:
             yield error
+        else:
+            if isinstance(found, Snapshot):
+                yield found
 
 
-def foreign_files(
-    store: Store, catalog: Catalog, snapshot: Snapshot | None, workers: Executor
-) -> dict[str, ObjectInfo]:
-    """Return the plain objects that holdfast did not write, by key.
-
-    What the snapshot names with the same ETag is ours, or was adopted before; anything else is asked for its metadata,
-    one HEAD each.
-    """
-    named = {entry.key: entry.etag for entry in snapshot.files.values()} if snapshot else {}
-    named |= snapshot.adopted if snapshot else {}
-    unknown = [info for key, info in catalog.plain.items() if named.get(key) != info.etag]
-
-    def is_foreign(info: ObjectInfo) -> bool:
-        try:
-            return record.OWNER not in (store.head(info.key).metadata or {})
-        except NotFoundError:
-            return False
-
-    return {info.key: info for info, foreign in zip(unknown, workers.map(is_foreign, unknown), strict=True) if foreign}
+def exists(store: Store, key: str) -> bool:
+    """Say whether there is an object at a key."""
+    try:
+        store.head(key)
+    except NotFoundError:
+        return False
+    return True

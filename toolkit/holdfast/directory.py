@@ -7,8 +7,12 @@ An object is a file at its key; symbolic links are none. What S3 does and a file
     metadata/       user metadata, one JSON file for each object that has some
     uploads/<id>/   multipart uploads that have begun
 
-A process that is killed leaves its files in tmp/ and uploads/. Nobody uses them again; they may be deleted when no
-container is running. Directories that become empty stay.
+A process that is killed leaves its files in tmp/ and uploads/. Nobody uses them again; `unfinished_uploads` yields the
+ones of both places, and `abort_upload` takes them away. Directories that become empty stay.
+
+Of several writers with `only_if_absent` exactly one wins, on every host: the file is linked to its key. A file system
+has no such step for `replaces` and for the `etag` of a deletion. They are looked at directly before the key is renamed
+to or unlinked, so what somebody else writes in that moment is lost.
 """
 
 from __future__ import annotations
@@ -21,10 +25,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from holdfast.body import PIECE, os_error, os_errors, write_part
+from holdfast.directory_copying import copy_range
 from holdfast.directory_layout import RESERVED, Layout, etag_of
 from holdfast.directory_uploads import Uploads
-from holdfast.errors import DamagedError, NoBucketError, NotFoundError, TransientStoreError
-from holdfast.store import ObjectInfo, Part, Sink, StoredPart, Upload
+from holdfast.errors import (
+    AlreadyExistsError,
+    DamagedError,
+    NoBucketError,
+    NotFoundError,
+    PermanentStoreError,
+    TransientStoreError,
+)
+from holdfast.store import ObjectInfo, Part, Sink, StoredPart, UnfinishedUpload, Upload
 
 # There is nothing at the path, or only a symbolic link, or a file where a directory should be.
 _NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
@@ -139,35 +151,70 @@ class DirectoryStore:
         self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
     ) -> str:
         """As `Store.put`; durable when it returns."""
-        self._layout.path(key)  # a key that cannot be is refused before anything is written
-        temporary = self._layout.new_temporary()
-        try:
-            with os_errors(temporary, "write"):
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-                try:
-                    write_part(part, descriptor, temporary, 0)
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-            return self._layout.publish(temporary, key, metadata, only_if_absent=only_if_absent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with self._layout.new_file(key) as new:
+            write_part(part, new.descriptor, new.path, 0)
+            return self._layout.publish(new.synced(), key, metadata, only_if_absent=only_if_absent)
+
+    def copy(
+        self,
+        source: str,
+        key: str,
+        *,
+        etag: str,
+        size: int,
+        crc64nvme: int,
+        metadata: Mapping[str, str] | None = None,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        """As `Store.copy`; durable when it returns. The copy has blocks of its own only where they cannot be shared."""
+        if source == key:
+            raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
+        with self._layout.new_file(key) as new:
+            with self._pinned(source, etag) as origin:
+                copied = copy_range(origin, new.descriptor, new.path, offset=0, size=size, to=0)
+            _compare(source, copied, crc64nvme)
+            return self._layout.publish(new.synced(), key, metadata, only_if_absent=only_if_absent, replaces=replaces)
+
+    @contextmanager
+    def _pinned(self, key: str, etag: str) -> Iterator[int]:
+        """Give a descriptor of the file of a key, which is that content before and after."""
+        with self._opened(key) as descriptor:
+            self._expect(key, descriptor, etag)
+            yield descriptor
+            self._expect(key, descriptor, etag)
 
     def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
         """As `Store.begin_upload`."""
-        self._layout.path(key)
-        return Upload(key, self._uploads.begin(), dict(metadata or {}))
+        return Upload(key, self._uploads.begin(key), dict(metadata or {}))
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         """As `Store.put_part`."""
         return self._uploads.write(upload, number, part)
 
+    def put_part_copy(
+        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
+    ) -> StoredPart:
+        """As `Store.put_part_copy`."""
+        with self._pinned(source, etag) as origin:
+            part = self._uploads.copy(upload, number, origin, offset=offset, size=size)
+        _compare(source, part.crc64nvme, crc64nvme)
+        return part
+
     def complete_upload(
-        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, only_if_absent: bool = False
+        self,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        *,
+        crc64nvme: int,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
     ) -> str:
         """As `Store.complete_upload`; durable when it returns."""
         whole = self._uploads.finish(upload, parts, crc64nvme)
-        etag = self._layout.publish(whole, upload.key, upload.metadata, only_if_absent=only_if_absent)
+        etag = self._layout.publish(
+            whole, upload.key, upload.metadata, only_if_absent=only_if_absent, replaces=replaces
+        )
         self._uploads.drop(upload)
         return etag
 
@@ -175,14 +222,26 @@ class DirectoryStore:
         """As `Store.abort_upload`."""
         self._uploads.drop(upload)
 
-    def delete(self, key: str) -> None:
+    def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
+        """As `Store.unfinished_uploads`: also the files on their way, whose keys nobody wrote down."""
+        self.check()
+        yield from self._uploads.unfinished()
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
         """As `Store.delete`."""
         path = self._layout.path(key)
         try:
-            etag = etag_of(path.lstat())
+            there = etag_of(path.lstat())
+            if etag not in (None, there):
+                raise AlreadyExistsError(f"{key!r} is not deleted: it is no longer the content that was to go")
             path.unlink()
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise os_error(error, path, "delete") from error
         else:
-            self._layout.forget(key, etag)
+            self._layout.forget(key, there)
+
+
+def _compare(source: str, copied: int | None, wanted: int | None) -> None:
+    if wanted not in (None, copied):
+        raise DamagedError(f"what was copied of {source!r} is not what was recorded: its CRC64NVME is another one")

@@ -8,8 +8,9 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.body import os_error, os_errors
@@ -23,6 +24,25 @@ RESERVED = (f"{OWN}tmp/", f"{OWN}metadata/", f"{OWN}uploads/")
 def etag_of(state: os.stat_result) -> str:
     """Return the name of a file's content: another file at the path, or another write to it, has another one."""
     return f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"'
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file on its way.
+
+    Attributes:
+        path: where it is.
+        descriptor: open to be read and written.
+    """
+
+    path: Path
+    descriptor: int
+
+    def synced(self) -> Path:
+        """Return the path, once the content is durable."""
+        with os_errors(self.path, "sync"):
+            os.fsync(self.descriptor)
+        return self.path
 
 
 class Layout:
@@ -51,11 +71,24 @@ class Layout:
             raise PermanentStoreError(f"{key!r} leads out of {self.root} by a symbolic link")
         return path
 
-    def new_temporary(self) -> Path:
-        """Return a path for a file on its way, in a directory that exists."""
+    @contextmanager
+    def new_file(self, key: str) -> Iterator[NewFile]:
+        """Give an empty file on its way to a key. Afterwards it is gone, unless it was renamed to become the object.
+
+        Raises:
+            PermanentStoreError: the key cannot be the name of a file; nothing was written.
+        """
+        self.path(key)
         directory = self.root / OWN / "tmp"
         self.make_directories(directory)
-        return directory / secrets.token_hex(8)
+        path = directory / secrets.token_hex(8)
+        with os_errors(path, "create"):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            yield NewFile(path, descriptor)
+        finally:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
 
     def make_directories(self, directory: Path) -> None:
         """Make a directory below the root, and the root itself where only its last component is missing.
@@ -74,11 +107,19 @@ class Layout:
                 path.mkdir(exist_ok=True)
                 _sync_directory(path.parent)
 
-    def publish(self, file: Path, key: str, metadata: Mapping[str, str] | None, *, only_if_absent: bool) -> str:
+    def publish(
+        self,
+        file: Path,
+        key: str,
+        metadata: Mapping[str, str] | None,
+        *,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
         """Make a synced file the object of a key, in one step, and return its ETag. The file's own name may stay.
 
         Raises:
-            AlreadyExistsError: `only_if_absent` and the key is taken.
+            AlreadyExistsError: `only_if_absent` and the key is taken, or not taken by what `replaces` names.
         """
         target = self.path(key)
         self.make_directories(target.parent)
@@ -92,6 +133,8 @@ class Layout:
             else:
                 with suppress(OSError):
                     before = etag_of(target.lstat())
+                if replaces not in (None, before):
+                    raise AlreadyExistsError(f"at {key!r} lies something else than was to be replaced, or nothing")
                 with os_errors(target, "write"):
                     file.replace(target)
         except BaseException:

@@ -6,11 +6,13 @@ HoldfastError
   + DamagedError               one object, file or record is not what its record says
   + DiskFullError          64  the checkpoint directory's disk cannot hold what must be restored
   + FileChangedError           a file changed while it was read; it is taken again when it is quiet
+  + CutFileError               a file's format proves that it is not whole; it is taken again when it has changed
+  + SupersededError        69  another attempt has taken over the prefix; this one must stop
   + StoreError             69  the store did not do what it was asked
       + TransientStoreError    the same request may succeed in a moment: retried by holdfast.retry
       + PermanentStoreError    it will fail again until somebody changes something
           + NotFoundError      no such object
-          + AlreadyExistsError a conditional write found the key taken
+          + AlreadyExistsError a conditional write or deletion found something else at the key
           + AccessDeniedError  the credentials do not allow it, or there are none
           + NoBucketError      the bucket (or directory) does not exist
 
@@ -63,6 +65,16 @@ class FileChangedError(HoldfastError):
     """A file changed while it was being read. Not a failure: it is taken again when it is quiet."""
 
 
+class CutFileError(HoldfastError):
+    """A file whose format proves that it is not whole. It is no checkpoint yet, so nothing is lost without it."""
+
+
+class SupersededError(HoldfastError):
+    """Another attempt has taken over the prefix. What this one stored before stays; it must stop, and stay stopped."""
+
+    exit_code = 69
+
+
 class StoreError(HoldfastError):
     """The store did not do what it was asked."""
 
@@ -82,7 +94,7 @@ class NotFoundError(PermanentStoreError):
 
 
 class AlreadyExistsError(PermanentStoreError):
-    """A conditional write found the key taken."""
+    """A conditional write or deletion found at the key what its condition does not allow."""
 
 
 class AccessDeniedError(PermanentStoreError):

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from holdfast import checksum, names
+from holdfast import checksum, keys, names
 from holdfast.errors import DamagedError
 
 FORMAT = 1
-ATTEMPTS = f"{names.OWN_DIRECTORY}/attempts/"
-SNAPSHOTS = f"{names.OWN_DIRECTORY}/snapshots/"
-OBJECTS = f"{names.OWN_DIRECTORY}/objects/"
-OWNER = "holdfast-attempt"
-"""The user metadata that every object of ours at a plain key carries."""
-
-_NAME = re.compile("([0-9]{6})-([0-9]{6})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +25,9 @@ class FileEntry:
         mtime_ns: modification time, nanoseconds since the epoch.
         mode: permission bits.
         crc64nvme: checksum of the content.
-        key: where the content lies, relative to the prefix.
+        key: where the content lies, relative to the prefix. Content at a plain key may have moved to its preserved key.
         etag: the store's name for that content.
+        sha256: of the content, 64 hex digits, where it was asked for.
     """
 
     path: str
@@ -44,6 +37,32 @@ class FileEntry:
     crc64nvme: int
     key: str
     etag: str
+    sha256: str | None = None
+
+    @property
+    def preserved(self) -> str | None:
+        """Where the content is kept once its plain key is overwritten; None when it does not lie at a plain key."""
+        if self.key.startswith(f"{names.OWN_DIRECTORY}/"):
+            return None
+        return keys.preserved_key(self.key, self.size, self.crc64nvme)
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What stands where the next record of an ended attempt would go: nothing can be committed behind it.
+
+    Attributes:
+        attempt: the attempt that has taken over.
+        host: on which host.
+    """
+
+    attempt: int
+    host: str
+
+    def to_json(self) -> bytes:
+        """Return the fence as it is stored."""
+        body = {"format": FORMAT, "fence": {"attempt": self.attempt, "host": self.host}}
+        return json.dumps({**body, "checksum": _seal(body)}, indent=1).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +78,10 @@ class Snapshot:
         files: by path.
         adopted: foreign objects that were taken in by this snapshot or one before it, key → ETag: what the script has
             made of them since is in `files`, so they are not taken in again.
+        hosts: the names of all hosts that commit under the prefix side by side; none where there is one.
+        since: when this host first committed these files, where that was before `created`: it has said again that they
+            are all it has.
+        ended: whether the host's script had ended, so that nothing follows in this attempt.
     """
 
     attempt: int
@@ -68,11 +91,14 @@ class Snapshot:
     version: str
     files: Mapping[str, FileEntry]
     adopted: Mapping[str, str] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+    since: datetime | None = None
+    ended: bool = False
 
     @property
     def name(self) -> str:
         """The name in the order of the commits, such as `000002-000007`."""
-        return snapshot_name(self.attempt, self.sequence)
+        return keys.snapshot_name(self.attempt, self.sequence, self.host if self.hosts else "")
 
     @property
     def size(self) -> int:
@@ -85,44 +111,20 @@ class Snapshot:
             "format": FORMAT,
             "attempt": self.attempt,
             "sequence": self.sequence,
-            "created": self.created.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "created": _to_text(self.created),
+            "since": _to_text(self.since) if self.since else None,
             "host": self.host,
+            "hosts": list(self.hosts),
+            "ended": self.ended,
             "holdfast": self.version,
-            "files": [
-                {
-                    "path": entry.path,
-                    "size": entry.size,
-                    "mtime_ns": entry.mtime_ns,
-                    "mode": entry.mode,
-                    "crc64nvme": checksum.to_hex(entry.crc64nvme),
-                    "key": entry.key,
-                    "etag": entry.etag,
-                }
-                for _, entry in sorted(self.files.items())
-            ],
+            "files": [_to_value(entry) for _, entry in sorted(self.files.items())],
             "adopted": dict(sorted(self.adopted.items())),
         }
         return json.dumps({**body, "checksum": _seal(body)}, indent=1).encode()
 
 
-def snapshot_name(attempt: int, sequence: int) -> str:
-    """Return `000002-000007` for attempt 2, sequence 7."""
-    return f"{attempt:06d}-{sequence:06d}"
-
-
-def parse_name(name: str) -> tuple[int, int] | None:
-    """Return (attempt, sequence) of a snapshot's name, or None when it is none."""
-    match = _NAME.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def snapshot_key(name: str) -> str:
-    """Return the key of a record."""
-    return f"{SNAPSHOTS}{name}.json"
-
-
-def from_json(text: bytes, *, name: str) -> Snapshot:
-    """Parse and check a record.
+def from_json(text: bytes, *, name: str) -> Snapshot | Fence:
+    """Parse and check what lies at a record's key.
 
     Raises:
         DamagedError: it does not parse, its checksum is wrong, it belongs to another name, or a path in it is not
@@ -136,21 +138,54 @@ def from_json(text: bytes, *, name: str) -> Snapshot:
             )
         if body.pop("checksum") != _seal(body):
             raise DamagedError(f"snapshot {name}: the record's checksum is wrong")
-        snapshot = Snapshot(
-            attempt=_whole(body["attempt"]),
-            sequence=_whole(body["sequence"]),
-            created=datetime.fromisoformat(body["created"]),
-            host=str(body["host"]),
-            version=str(body["holdfast"]),
-            files={entry.path: entry for entry in map(_entry, body["files"])},
-            adopted={str(key): str(etag) for key, etag in body["adopted"].items()},
-        )
+        if "fence" in body:
+            return Fence(_whole(body["fence"]["attempt"]), str(body["fence"]["host"]))
+        snapshot = _snapshot(body)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DamagedError(f"snapshot {name}: the record does not parse: {type(error).__name__}: {error}") from error
     if snapshot.name != name:
         raise DamagedError(f"snapshot {name}: the record says that it is {snapshot.name}")
     _refuse_unsafe(name, snapshot.files)
     return snapshot
+
+
+def _snapshot(body: dict[str, Any]) -> Snapshot:
+    return Snapshot(
+        attempt=_whole(body["attempt"]),
+        sequence=_whole(body["sequence"]),
+        created=_from_text(body["created"]),
+        host=str(body["host"]),
+        version=str(body["holdfast"]),
+        files={entry.path: entry for entry in map(_entry, body["files"])},
+        adopted={str(key): str(etag) for key, etag in body["adopted"].items()},
+        hosts=tuple(map(str, body["hosts"])),
+        since=_from_text(body["since"]) if body["since"] is not None else None,
+        ended=bool(body["ended"]),
+    )
+
+
+def _to_text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _from_text(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} names no time zone")
+    return moment
+
+
+def _to_value(entry: FileEntry) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "path": entry.path,
+        "size": entry.size,
+        "mtime_ns": entry.mtime_ns,
+        "mode": entry.mode,
+        "crc64nvme": checksum.to_hex(entry.crc64nvme),
+        "key": entry.key,
+        "etag": entry.etag,
+    }
+    return value if entry.sha256 is None else {**value, "sha256": entry.sha256}
 
 
 def _entry(value: dict[str, Any]) -> FileEntry:
@@ -162,6 +197,7 @@ def _entry(value: dict[str, Any]) -> FileEntry:
         crc64nvme=checksum.from_hex(value["crc64nvme"]),
         key=str(value["key"]),
         etag=str(value["etag"]),
+        sha256=str(value["sha256"]) if "sha256" in value else None,
     )
 
 

@@ -5,15 +5,17 @@ Nothing in the checkpoint directory changes before every byte of the snapshot ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from holdfast import names
-from holdfast.catalog import Catalog, foreign_files, newest_first
+from holdfast.base import Base
+from holdfast.catalog import Catalog, load_record
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
-from holdfast.record import FileEntry, Snapshot
+from holdfast.plain import Origin, PlainObject, survey
+from holdfast.record import Fence, FileEntry, Snapshot
 from holdfast.staging import Staging, Wanted
 from holdfast.store import ObjectInfo, Store
 
@@ -24,17 +26,15 @@ class Restored:
 
     Attributes:
         snapshot: the snapshot that was restored; None when the prefix had none.
-        entries: every file that came from the store, by path: the base that the next snapshot is compared with.
+        base: what the next snapshot goes on from; its files are those that were restored.
         foreign: paths that were adopted because somebody else wrote them.
-        adopted: every foreign object that has been taken in so far, key → ETag.
         bytes_fetched: bytes that travelled.
         displaced: local files that were in the way, now below `.holdfast/displaced/`.
     """
 
     snapshot: Snapshot | None
-    entries: Mapping[str, FileEntry]
+    base: Base
     foreign: frozenset[str]
-    adopted: Mapping[str, str]
     bytes_fetched: int
     displaced: tuple[str, ...]
 
@@ -70,31 +70,32 @@ def restore(
         StoreError: the store cannot be read.
     """
     if only is not None:
-        catalog = Catalog(catalog.attempts, tuple(name for name in catalog.snapshots if name == only), {})
+        snapshots = tuple(name for name in catalog.snapshots if name == only)
+        catalog = replace(catalog, snapshots=snapshots, plain={})
     directory.mkdir(parents=True, exist_ok=True)
-    staging = Staging(store, directory, workers, progress, should_stop)
-    failures = 0
-    for snapshot in newest_first(store, catalog):
+    restoring = _Restoring(catalog, Staging(store, directory, workers, progress, should_stop), checkpoint, tell)
+    passed_over: list[str] = []
+    for name in reversed(catalog.snapshots):
         try:
-            if isinstance(snapshot, DamagedError):
-                raise snapshot
-            adopted = _adoptable(foreign_files(store, catalog, snapshot, workers), snapshot.files, tell)
-            wanted = {path: _from_entry(entry) for path, entry in snapshot.files.items()} | adopted
-            return _finish(staging, snapshot, wanted, checkpoint, tell)
+            snapshot = load_record(store, name)
+            if isinstance(snapshot, Fence):
+                continue
+            return restoring.finish(snapshot, survey(store, catalog, snapshot, workers), passed_over)
         except (DamagedError, NotFoundError) as error:
-            failures += 1
-            tell(f"snapshot passed over, the one before it is tried: {error}")
-    if failures or only is not None:
+            passed_over.append(name)
+            tell(f"snapshot {name} passed over, the one before it is tried: {error}")
+    if passed_over or only is not None:
         raise NoSnapshotError(
-            f"no snapshot under the prefix verifies ({failures} tried); the checkpoint directory is untouched. "
+            f"no snapshot under the prefix verifies ({len(passed_over)} tried); the checkpoint directory is untouched. "
             "Look with `holdfast verify URI`; to start from scratch on purpose, use another prefix"
         )
-    adopted = _adoptable(foreign_files(store, catalog, None, workers), {}, tell)
-    return _finish(staging, None, adopted, checkpoint, tell)
+    return restoring.finish(None, survey(store, catalog, None, workers), passed_over)
 
 
 def _from_entry(entry: FileEntry) -> Wanted:
-    return Wanted(entry.path, entry.size, entry.mtime_ns, entry.mode, entry.crc64nvme, entry.key, entry.etag)
+    return Wanted(
+        entry.path, entry.size, entry.mtime_ns, entry.mode, entry.crc64nvme, entry.key, entry.etag, entry.preserved
+    )
 
 
 def _adoptable(
@@ -119,20 +120,36 @@ def _adoptable(
     return adopted
 
 
-def _finish(
-    staging: Staging,
-    snapshot: Snapshot | None,
-    wanted: Mapping[str, Wanted],
-    checkpoint: str | None,
-    tell: Callable[[str], None],
-) -> Restored:
-    if checkpoint is not None:
-        wanted = {path: file for path, file in wanted.items() if names.checkpoint_of(path) == checkpoint}
-    foreign = frozenset(path for path, file in wanted.items() if file.crc64nvme is None)
-    entries = staging.fetch(wanted)
-    displaced = staging.place(entries) if wanted else ()
-    for path in displaced:
-        tell(f"local file {path!r} differs from the snapshot: moved to {names.OWN_DIRECTORY}/displaced/")
-    known = snapshot.adopted if snapshot else {}
-    adopted = {**known, **{entries[path].key: entries[path].etag for path in foreign}}
-    return Restored(snapshot, entries, foreign, adopted, staging.bytes_fetched, tuple(displaced))
+@dataclass(frozen=True, slots=True)
+class _Restoring:
+    """What the candidates of one restore share."""
+
+    catalog: Catalog
+    staging: Staging
+    checkpoint: str | None
+    tell: Callable[[str], None]
+
+    def finish(
+        self, snapshot: Snapshot | None, plain: Mapping[str, PlainObject], passed_over: Sequence[str]
+    ) -> Restored:
+        """Fetch a snapshot and what others put beside it, then put it all in place."""
+        recorded = snapshot.files if snapshot else {}
+        foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN}
+        wanted = {path: _from_entry(entry) for path, entry in recorded.items()}
+        wanted |= _adoptable(foreign, recorded, self.tell)
+        if self.checkpoint is not None:
+            wanted = {path: file for path, file in wanted.items() if names.checkpoint_of(path) == self.checkpoint}
+        taken_in = frozenset(path for path, file in wanted.items() if file.crc64nvme is None)
+        entries = self.staging.fetch(wanted)
+        displaced = self.staging.place(entries) if wanted else ()
+        for path in displaced:
+            self.tell(f"local file {path!r} differs from the snapshot: moved to {names.OWN_DIRECTORY}/displaced/")
+        adopted = {entries[path].key: entries[path].etag for path in taken_in}
+        base = Base(
+            self.catalog,
+            entries,
+            {**(snapshot.adopted if snapshot else {}), **adopted},
+            {key: replace(there, origin=Origin.ADOPTED) if key in adopted else there for key, there in plain.items()},
+            tuple(passed_over),
+        )
+        return Restored(snapshot, base, taken_in, self.staging.bytes_fetched, tuple(displaced))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from holdfast.checksum import crc64nvme as checksum_of
-from holdfast.errors import AlreadyExistsError, NotFoundError, StoreError, TransientStoreError
-from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, Upload
+from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, StoreError, TransientStoreError
+from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, UnfinishedUpload, Upload
 
 T = TypeVar("T")
 
@@ -159,6 +159,27 @@ class RetryingStore:
             lambda: self._own(key, part.size, part.crc64nvme, metadata),
         )
 
+    def copy(
+        self,
+        source: str,
+        key: str,
+        *,
+        etag: str,
+        size: int,
+        crc64nvme: int,
+        metadata: Mapping[str, str] | None = None,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        """As `Store.copy`. A repeated copy that finds its own object is a success, also when the source has gone."""
+        return self._repeat_write(
+            lambda: self._store.copy(
+                source, key, etag=etag, size=size, crc64nvme=crc64nvme, metadata=metadata,
+                only_if_absent=only_if_absent, replaces=replaces,
+            ),
+            lambda: self._own(key, size, crc64nvme, metadata),
+        )  # fmt: skip
+
     def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
         """As `Store.begin_upload`. A lost answer may leave an upload behind that nobody completes."""
         return self._repeat(lambda: self._store.begin_upload(key, metadata=metadata))
@@ -167,12 +188,30 @@ class RetryingStore:
         """As `Store.put_part`."""
         return self._repeat(lambda: self._store.put_part(upload, number, part))
 
+    def put_part_copy(
+        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
+    ) -> StoredPart:
+        """As `Store.put_part_copy`."""
+        return self._repeat(
+            lambda: self._store.put_part_copy(
+                upload, number, source, etag=etag, offset=offset, size=size, crc64nvme=crc64nvme
+            )
+        )
+
     def complete_upload(
-        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, only_if_absent: bool = False
+        self,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        *,
+        crc64nvme: int,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
     ) -> str:
         """As `Store.complete_upload`. A repetition that finds the upload gone and its own object there is a success."""
         return self._repeat_write(
-            lambda: self._store.complete_upload(upload, parts, crc64nvme=crc64nvme, only_if_absent=only_if_absent),
+            lambda: self._store.complete_upload(
+                upload, parts, crc64nvme=crc64nvme, only_if_absent=only_if_absent, replaces=replaces
+            ),
             lambda: self._own(upload.key, sum(part.size for part in parts), crc64nvme, upload.metadata),
         )
 
@@ -180,9 +219,26 @@ class RetryingStore:
         """As `Store.abort_upload`."""
         self._repeat(lambda: self._store.abort_upload(upload))
 
-    def delete(self, key: str) -> None:
-        """As `Store.delete`."""
-        self._repeat(lambda: self._store.delete(key))
+    def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
+        """As `Store.unfinished_uploads`. What was yielded before a failure is passed over, as in `list`."""
+        tries = _Tries(self)
+        seen: set[tuple[str, str]] = set()
+        while True:
+            try:
+                for found in self._store.unfinished_uploads():
+                    name = (found.upload.key, found.upload.id)
+                    if name not in seen:
+                        seen.add(name)
+                        tries.start_again()
+                        yield found
+            except TransientStoreError as error:
+                tries.after(error)
+            else:
+                return
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        """As `Store.delete`. A repetition that finds nothing is a success, as any deletion."""
+        self._repeat(lambda: self._store.delete(key, etag=etag))
 
     def _repeat_write(self, request: Callable[[], str], own: Callable[[], str | None]) -> str:
         """Repeat a write whose answer may have been lost after it had happened."""
@@ -192,7 +248,7 @@ class RetryingStore:
                 return request()
             except TransientStoreError as error:
                 tries.after(error)
-            except (AlreadyExistsError, NotFoundError):
+            except (AlreadyExistsError, NotFoundError, DamagedError):
                 etag = own() if tries.failed else None
                 if etag is None:
                     raise
@@ -201,7 +257,8 @@ class RetryingStore:
     def _own(self, key: str, size: int, crc: int, metadata: Mapping[str, str] | None) -> str | None:
         """Return the ETag of the object at `key` if it is exactly what was to be written there, else None.
 
-        The content is read back: size and metadata also fit an earlier version of the same file by the same attempt.
+        Size and metadata also fit an earlier version of the same file by the same attempt: the checksum decides. Where
+        the store keeps none, the content is read back.
         """
         found = 0
 
@@ -213,6 +270,8 @@ class RetryingStore:
             info = self.head(key)
             if info.size != size or dict(info.metadata or {}) != dict(metadata or {}):
                 return None
+            if info.crc64nvme is not None:
+                return info.etag if info.crc64nvme == crc else None
             self.read(key, size=info.size, etag=info.etag, sink=add)
         except NotFoundError:
             return None

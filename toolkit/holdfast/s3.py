@@ -6,11 +6,8 @@ supported: they list in no order.
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import unquote_plus
 
 import urllib3
 
@@ -20,13 +17,19 @@ from holdfast.checksum import crc64nvme as checksum_of
 from holdfast.checksum import to_base64
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, PermanentStoreError, TransientStoreError
 from holdfast.location import Location
+from holdfast.s3_forms import (
+    CHECKSUM,
+    compare,
+    completion,
+    conditions,
+    crc_of,
+    metadata_headers,
+    metadata_in,
+)
+from holdfast.s3_listing import Listing
 from holdfast.s3_settings import S3Settings
 from holdfast.s3_wire import Request, Wire
-from holdfast.store import ObjectInfo, Part, Sink, StoredPart, Upload
-
-_METADATA = "x-amz-meta-"
-_CHECKSUM = "x-amz-checksum-crc64nvme"
-_ONLY_IF_ABSENT = {"If-None-Match": "*"}
+from holdfast.store import ObjectInfo, Part, Sink, StoredPart, UnfinishedUpload, Upload
 
 
 class S3Store:
@@ -40,80 +43,29 @@ class S3Store:
     def __init__(self, location: Location, settings: S3Settings) -> None:
         self._wire = Wire(settings, location.bucket)
         self._prefix = f"{location.prefix}/" if location.prefix else ""
-        self._bucket = location.bucket
+        self._listing = Listing(self._wire, self._prefix)
 
     def check(self) -> None:
         """As `Store.check`: lists at most one key."""
-        self._page("", None, most=1)
+        self._listing.touch()
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """As `Store.list`. One request for each 1,000 keys, made as they are asked for.
-
-        The console's marker of the folder that the store's prefix is has no name below it, and is passed over.
-        """
-        token: str | None = None
-        last = ""
-        while True:
-            root = self._page(prefix, token, most=1000)
-            decode = s3_errors.text_of(root, "EncodingType") == "url"
-            for entry in root.iterfind("Contents"):
-                key = s3_errors.text_of(entry, "Key")
-                whole = unquote_plus(key, errors="surrogateescape") if decode else key
-                if whole < last or not whole.startswith(self._prefix):
-                    raise PermanentStoreError(
-                        f"bucket {self._bucket!r} does not list its keys in order, or lists others than were asked "
-                        "for: holdfast needs a general purpose bucket"
-                    )
-                last = whole
-                if whole != self._prefix:
-                    yield self._listed(whole.removeprefix(self._prefix), entry)
-            token = s3_errors.text_of(root, "NextContinuationToken")
-            if s3_errors.text_of(root, "IsTruncated") != "true":
-                return
-            if not token:
-                raise TransientStoreError(
-                    f"listing bucket {self._bucket!r} broke off: more was announced and not named"
-                )
-
-    def _listed(self, key: str, entry: ET.Element) -> ObjectInfo:
-        try:
-            size = int(s3_errors.text_of(entry, "Size"))
-            modified = datetime.fromisoformat(s3_errors.text_of(entry, "LastModified")).timestamp()
-        except ValueError as error:
-            raise TransientStoreError(f"the listing of {key!r} is not what S3 sends ({error})") from error
-        return ObjectInfo(key, size, s3_errors.text_of(entry, "ETag"), modified)
-
-    def _page(self, prefix: str, token: str | None, *, most: int) -> ET.Element:
-        query = [
-            ("encoding-type", "url"),
-            ("list-type", "2"),
-            ("max-keys", str(most)),
-            ("prefix", self._prefix + prefix),
-        ]
-        if token:
-            query.append(("continuation-token", token))
-        where = f"s3://{self._bucket}/{self._prefix}{prefix}"
-        root = self._answer(Request("GET", f"listing {where!r}", "s3:ListBucket", query=query))
-        if root.tag != "ListBucketResult":
-            raise TransientStoreError(f"the answer to listing {where!r} is not what S3 sends (<{root.tag}>)")
-        return root
+        """As `Store.list`."""
+        yield from self._listing.objects(prefix)
 
     def head(self, key: str) -> ObjectInfo:
         """As `Store.head`."""
         permission = "s3:GetObject (and s3:ListBucket, without which S3 does not say that an object is missing)"
-        with self._wire.send(self._request("HEAD", "looking at", key, permission)) as response:
+        request = self._request("HEAD", "looking at", key, permission, headers={"x-amz-checksum-mode": "ENABLED"})
+        with self._wire.send(request) as response:
             headers = response.headers
         try:
             size = int(headers["content-length"])
             modified = parsedate_to_datetime(headers["last-modified"]).timestamp()
         except (KeyError, ValueError) as error:
             raise TransientStoreError(f"the description of {key!r} is not what S3 sends ({error})") from error
-        metadata = {
-            name.lower().removeprefix(_METADATA): value
-            for name, value in headers.items()
-            if name.lower().startswith(_METADATA)
-        }
-        return ObjectInfo(key, size, headers.get("etag", ""), modified, metadata)
+        crc = crc_of(headers.get(CHECKSUM))
+        return ObjectInfo(key, size, headers.get("etag", ""), modified, metadata_in(headers), crc)
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
         """As `Store.read`, with If-Match and Range."""
@@ -156,28 +108,69 @@ class S3Store:
         self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
     ) -> str:
         """As `Store.put`."""
-        headers = {_CHECKSUM: to_base64(part.crc64nvme), **_metadata_headers(metadata)}
-        if only_if_absent:
-            headers |= _ONLY_IF_ABSENT
+        headers = {
+            CHECKSUM: to_base64(part.crc64nvme),
+            **metadata_headers(metadata),
+            **conditions(only_if_absent=only_if_absent),
+        }
         request = self._request("PUT", "storing", key, "s3:PutObject", headers=headers, body=part)
         with self._wire.send(request) as response:
             return self._stored(key, part, response)
 
     def _stored(self, key: str, part: Part, response: urllib3.BaseHTTPResponse) -> str:
         """Return the ETag of what was stored, unless the server says that it got something else."""
-        if response.headers.get(_CHECKSUM, to_base64(part.crc64nvme)) != to_base64(part.crc64nvme):
+        if response.headers.get(CHECKSUM, to_base64(part.crc64nvme)) != to_base64(part.crc64nvme):
             raise TransientStoreError(f"storing {key!r} failed: the server got other bytes than were sent")
         return response.headers.get("etag", "")
+
+    def copy(
+        self,
+        source: str,
+        key: str,
+        *,
+        etag: str,
+        size: int,
+        crc64nvme: int,
+        metadata: Mapping[str, str] | None = None,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        """As `Store.copy`: CopyObject."""
+        if source == key:
+            raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
+        only_if = conditions(replaces=replaces, only_if_absent=only_if_absent)
+        headers = {
+            **self._source(source, etag),
+            **metadata_headers(metadata),
+            **only_if,
+            "x-amz-metadata-directive": "REPLACE",
+            # Tags are not copied: that would take permissions that nothing else needs.
+            "x-amz-tagging-directive": "REPLACE",
+            "x-amz-checksum-algorithm": "CRC64NVME",
+        }
+        permission = "s3:GetObject and s3:PutObject"
+        try:
+            root = self._wire.answer(self._request("PUT", f"copying {source!r} to", key, permission, headers=headers))
+        except (AlreadyExistsError, NotFoundError) as error:
+            # S3 does not say which condition failed, nor which of the two keys is not there.
+            if self.head(source).etag != etag or not only_if:
+                raise self._replaced(source) from error
+            raise AlreadyExistsError(f"copying {source!r} failed: at {key!r} lies something else: {error}") from error
+        compare(root, source, crc64nvme)
+        return s3_errors.text_of(root, "ETag") or self.head(key).etag
+
+    def _source(self, key: str, etag: str) -> dict[str, str]:
+        return {"x-amz-copy-source": self._wire.target(self._prefix + key), "x-amz-copy-source-if-match": etag}
 
     def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
         """As `Store.begin_upload`."""
         headers = {
             "x-amz-checksum-algorithm": "CRC64NVME",
             "x-amz-checksum-type": "FULL_OBJECT",
-            **_metadata_headers(metadata),
+            **metadata_headers(metadata),
         }
         request = self._request("POST", "beginning to store", key, "s3:PutObject", [("uploads", "")], headers)
-        identity = s3_errors.text_of(self._answer(request), "UploadId")
+        identity = s3_errors.text_of(self._wire.answer(request), "UploadId")
         if not identity:
             raise TransientStoreError(f"beginning to store {key!r} failed: the server named no upload")
         return Upload(key, identity, dict(metadata or {}))
@@ -185,27 +178,55 @@ class S3Store:
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         """As `Store.put_part`."""
         query = [("partNumber", str(number)), ("uploadId", upload.id)]
-        headers = {_CHECKSUM: to_base64(part.crc64nvme)}
+        headers = {CHECKSUM: to_base64(part.crc64nvme)}
         doing = f"storing part {number} of"
         with self._wire.send(self._request("PUT", doing, upload.key, "s3:PutObject", query, headers, part)) as response:
             return StoredPart(number, self._stored(upload.key, part, response), part.size, part.crc64nvme)
 
+    def put_part_copy(
+        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
+    ) -> StoredPart:
+        """As `Store.put_part_copy`: UploadPartCopy."""
+        query = [("partNumber", str(number)), ("uploadId", upload.id)]
+        headers = {**self._source(source, etag), "x-amz-copy-source-range": f"bytes={offset}-{offset + size - 1}"}
+        doing, permission = f"copying {source!r} to part {number} of", "s3:GetObject and s3:PutObject"
+        try:
+            root = self._wire.answer(self._request("PUT", doing, upload.key, permission, query, headers))
+        except AlreadyExistsError as error:
+            raise self._replaced(source) from error
+        except s3_errors.BeyondEndError as error:
+            raise PermanentStoreError(str(error)) from error  # the ETag is right: the object will not grow
+        told = compare(root, source, crc64nvme)
+        return StoredPart(number, s3_errors.text_of(root, "ETag"), size, told if crc64nvme is None else crc64nvme)
+
     def complete_upload(
-        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, only_if_absent: bool = False
+        self,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        *,
+        crc64nvme: int,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
     ) -> str:
         """As `Store.complete_upload`."""
         headers = {
             "Content-Type": "application/xml",
-            _CHECKSUM: to_base64(crc64nvme),
+            CHECKSUM: to_base64(crc64nvme),
             "x-amz-checksum-type": "FULL_OBJECT",
             "x-amz-mp-object-size": str(sum(part.size for part in parts)),
+            **conditions(replaces=replaces, only_if_absent=only_if_absent),
         }
-        if only_if_absent:
-            headers |= _ONLY_IF_ABSENT
-        text = _completion(parts)
+        text = completion(parts)
         body = Part(text, 0, len(text), checksum_of(text))
         query = [("uploadId", upload.id)]
-        root = self._answer(self._request("POST", "completing", upload.key, "s3:PutObject", query, headers, body))
+        try:
+            root = self._wire.answer(
+                self._request("POST", "completing", upload.key, "s3:PutObject", query, headers, body)
+            )
+        except NotFoundError as error:
+            if replaces is None or isinstance(error, s3_errors.NoUploadError):
+                raise
+            raise AlreadyExistsError(f"there is nothing to replace at {upload.key!r}: {error}") from error
         # Some servers (radosgw 16) leave the name of what they made empty.
         return s3_errors.text_of(root, "ETag") or self.head(upload.key).etag
 
@@ -220,10 +241,15 @@ class S3Store:
         except NotFoundError:
             pass
 
-    def delete(self, key: str) -> None:
-        """As `Store.delete`."""
+    def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
+        """As `Store.unfinished_uploads`."""
+        yield from self._listing.uploads()
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        """As `Store.delete`, with If-Match."""
+        headers = conditions(replaces=etag)
         try:
-            with self._wire.send(self._request("DELETE", "deleting", key, "s3:DeleteObject")):
+            with self._wire.send(self._request("DELETE", "deleting", key, "s3:DeleteObject", headers=headers)):
                 pass
         except NotFoundError:
             pass
@@ -239,26 +265,3 @@ class S3Store:
         body: Part | None = None,
     ) -> Request:
         return Request(method, f"{doing} {key!r}", permission, self._prefix + key, query, headers or {}, body)
-
-    def _answer(self, request: Request) -> ET.Element:
-        """Make a request that is answered with XML. S3 may put an error into the body of a success."""
-        with self._wire.send(request) as response:
-            root = s3_errors.parse_xml(response.read())
-        problem = s3_errors.problem_in_success(root)
-        if problem is not None:
-            raise problem.as_error(self._wire.purpose(request))
-        return root
-
-
-def _metadata_headers(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    return {f"{_METADATA}{name}": value for name, value in (metadata or {}).items()}
-
-
-def _completion(parts: Sequence[StoredPart]) -> bytes:
-    root = ET.Element("CompleteMultipartUpload", xmlns="http://s3.amazonaws.com/doc/2006-03-01/")
-    for part in sorted(parts, key=lambda part: part.number):
-        entry = ET.SubElement(root, "Part")
-        ET.SubElement(entry, "PartNumber").text = str(part.number)
-        ET.SubElement(entry, "ETag").text = part.etag
-        ET.SubElement(entry, "ChecksumCRC64NVME").text = to_base64(part.crc64nvme)
-    return ET.tostring(root)

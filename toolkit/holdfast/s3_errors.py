@@ -41,6 +41,10 @@ class BeyondEndError(TransientStoreError):
     """The object has no bytes where the range begins (HTTP 416)."""
 
 
+class NoUploadError(NotFoundError):
+    """There is no such multipart upload: it was completed or aborted."""
+
+
 _ADVICE = {
     **dict.fromkeys(_CLOCK, "; this machine's clock is wrong: set it (NTP), then run again"),
     **dict.fromkeys(_EXPIRED, "; the session token has expired: provide credentials that are valid"),
@@ -103,6 +107,8 @@ class Problem:
     def _kind(self) -> type[StoreError]:
         if self.code == "NoSuchBucket":
             return NoBucketError
+        if self.code == "NoSuchUpload":
+            return NoUploadError
         if self.code in _DENIED | _EXPIRED | _CLOCK:
             return AccessDeniedError
         if self.code in _TRANSIENT:
@@ -150,7 +156,7 @@ def problem_in_success(root: ET.Element) -> Problem | None:
     if root.tag != "Error":
         return None
     code = text_of(root, "Code")
-    status = {"PreconditionFailed": 412, "NoSuchUpload": 404, "AccessDenied": 403}.get(code, 400)
+    status = {"PreconditionFailed": 412, "NoSuchKey": 404, "NoSuchUpload": 404, "AccessDenied": 403}.get(code, 400)
     return Problem(500 if code == "InternalError" else status, code, text_of(root, "Message"), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,15 +91,27 @@ class Wire:
             else:
                 raise problem.as_error(purpose)
 
-    def purpose(self, request: Request) -> s3_errors.Purpose:
-        """Return the words for an error that is found in the body of an answer to `request`."""
+    def answer(self, request: Request) -> ET.Element:
+        """Make a request that is answered with XML. S3 may put an error into the body of a success."""
+        with self.send(request) as response:
+            root = s3_errors.parse_xml(response.read())
+        problem = s3_errors.problem_in_success(root)
+        if problem is not None:
+            raise problem.as_error(self._purpose(request))
+        return root
+
+    def target(self, key: str) -> str:
+        """Return the bucket and a whole key in the form in which a header names an object."""
+        return f"/{self.bucket}/{_quoted(key)}"
+
+    def _purpose(self, request: Request) -> s3_errors.Purpose:
         origin = s3_settings.address(self._settings, self.bucket, self._region or "").origin
         return s3_errors.Purpose(request.doing, request.permission, self.bucket, origin)
 
     def _exchange(self, request: Request, address: Address, region: str) -> urllib3.BaseHTTPResponse:
         target = address.path
         if request.key is not None:
-            target += "/" + quote(request.key.encode("utf-8", "surrogateescape"), safe="/~")
+            target += "/" + _quoted(request.key)
         target = target or "/"
         if request.query:
             target += "?" + "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in request.query)
@@ -122,3 +135,7 @@ class Wire:
             preload_content=False,
             decode_content=False,
         )
+
+
+def _quoted(key: str) -> str:
+    return quote(key.encode("utf-8", "surrogateescape"), safe="/~")

@@ -10,17 +10,21 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from holdfast import disk, names, transfer
-from holdfast.errors import DiskFullError
+from holdfast.errors import DamagedError, DiskFullError, NotFoundError
 from holdfast.record import FileEntry
 from holdfast.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file to fetch, as FileEntry; the checksum of a foreign one is not known before."""
+    """A file to fetch, as FileEntry; the checksum of a foreign one is not known before.
+
+    Where `preserved` names a key, the content lies there when it is no longer at `key`.
+    """
 
     path: str
     size: int
@@ -29,6 +33,7 @@ class Wanted:
     crc64nvme: int | None
     key: str
     etag: str
+    preserved: str | None = None
 
 
 class Staging:
@@ -153,17 +158,25 @@ class Staging:
         staged = self._staging / file.path
         staged.parent.mkdir(parents=True, exist_ok=True)
         staged.unlink(missing_ok=True)
-        crc = transfer.download_file(
+        fetch = partial(
+            transfer.download_file,
             self._store,
-            file.key,
-            staged,
+            destination=staged,
             size=file.size,
-            etag=file.etag,
             expected_crc=file.crc64nvme,
             workers=parts,
             progress=count,
             should_stop=self._should_stop,
         )
+        try:
+            crc = fetch(file.key, etag=file.etag)
+        except (DamagedError, NotFoundError) as error:
+            if file.preserved is None:
+                raise
+            try:
+                crc = fetch(file.preserved, etag=None)
+            except NotFoundError:
+                raise error from None
         staged.chmod(file.mode | 0o600)  # a script must be able to overwrite its own checkpoint
         os.utime(staged, ns=(file.mtime_ns, file.mtime_ns))
         return crc

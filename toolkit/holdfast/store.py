@@ -2,8 +2,11 @@
 
 Keys are relative to the prefix of the store's location. Every method is one request (or one system call's worth of
 work), so that `holdfast.retry` can repeat any of them; what needs many requests, a large upload for one, is built
-from these
-in `holdfast.transfer`. Implementations are safe to use from several threads.
+from these in `holdfast.transfer`. Implementations are safe to use from several threads.
+
+Conditions (`only_if_absent`, `replaces`, `etag`) are the store's to keep, in the same step as the deed: AWS does. Which
+other servers ignore which of them, docs/reliability.md says; a directory looks and acts in two steps for `replaces` and
+for the `etag` of a deletion.
 
 All methods raise `TransientStoreError` where a repetition may help and a `PermanentStoreError` where it will not.
 """
@@ -28,6 +31,7 @@ class ObjectInfo:
         etag: the store's name for this content; compare for equality only.
         modified: seconds since the epoch, by the store's clock.
         metadata: user metadata, names in lower case; None where it was not asked for (`list`).
+        crc64nvme: checksum of the content as `head` gets it; None where the store keeps none.
     """
 
     key: str
@@ -35,6 +39,7 @@ class ObjectInfo:
     etag: str
     modified: float
     metadata: Mapping[str, str] | None = None
+    crc64nvme: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:
-    """A part of a multipart upload that the store has."""
+    """A part of a multipart upload that the store has.
+
+    Attributes:
+        number: 1 to 10,000.
+        etag: the store's name for its content.
+        size: bytes.
+        crc64nvme: checksum; None for a copied range that neither the caller nor the store has summed up.
+    """
 
     number: int
     etag: str
     size: int
-    crc64nvme: int
+    crc64nvme: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,20 @@ class Upload:
     key: str
     id: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """Something that was begun, has become no object, and takes room until it is dropped.
+
+    Attributes:
+        upload: what `abort_upload` takes. The metadata is not known, nor is the key (empty) of a file that a killed
+            process left in a directory.
+        began: seconds since the epoch, by the store's clock. It may be under way still: only age tells.
+    """
+
+    upload: Upload
+    began: float
 
 
 class Store(Protocol):
@@ -118,6 +144,40 @@ class Store(Protocol):
         """
         ...
 
+    def copy(
+        self,
+        source: str,
+        key: str,
+        *,
+        etag: str,
+        size: int,
+        crc64nvme: int,
+        metadata: Mapping[str, str] | None = None,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        """Copy an object to another key inside the store, in one request (up to 5 GB on S3), and return its ETag.
+
+        Visible whole or not at all.
+
+        Args:
+            source: the object to copy.
+            key: where to; never the source itself (PermanentStoreError).
+            etag: the content of the source that is wanted.
+            size: its bytes.
+            crc64nvme: its checksum. What the store sums up of the copy, where it says so, is held against it.
+            metadata: of the copy; that of the source is not copied.
+            only_if_absent: leave an object that is there already alone.
+            replaces: the ETag of the object that must lie at `key`.
+
+        Raises:
+            NotFoundError: there is no source.
+            DamagedError: the source is no longer this content, or the copy has another checksum: then the copy lies at
+                `key` on S3, and in a directory it does not.
+            AlreadyExistsError: at `key` lies what the conditions do not allow; with `replaces` also: nothing.
+        """
+        ...
+
     def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
         """Begin a multipart upload; nothing becomes visible before `complete_upload`."""
         ...
@@ -129,16 +189,55 @@ class Store(Protocol):
         """
         ...
 
+    def put_part_copy(
+        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
+    ) -> StoredPart:
+        """Make a range of an object in the store a part of an upload; sizes and numbers as `put_part`.
+
+        S3 takes ranges only of objects that are larger than 5 MiB.
+
+        Args:
+            upload: where the part goes. Its key may be the source's.
+            number: of the part.
+            source: the object that has the bytes.
+            etag: the content of the source that is wanted.
+            offset: first byte of the range.
+            size: bytes in the range, at least 1.
+            crc64nvme: checksum of the range, None when it is not known. What the store sums up is held against it.
+
+        Raises:
+            NotFoundError: there is no source, or the upload has ended.
+            DamagedError: the source is no longer this content, or the range has another checksum.
+        """
+        ...
+
     def complete_upload(
-        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, only_if_absent: bool = False
+        self,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        *,
+        crc64nvme: int,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
     ) -> str:
-        """Make the upload visible as one object, checked against the checksum of the whole, and return its ETag."""
+        """Make the upload visible as one object, checked against the checksum of the whole, and return its ETag.
+
+        The conditions, and AlreadyExistsError when they do not hold, are those of `copy`. Raises NotFoundError when the
+        upload has ended.
+        """
         ...
 
     def abort_upload(self, upload: Upload) -> None:
         """Drop a multipart upload and its parts. One that is gone already is no error."""
         ...
 
-    def delete(self, key: str) -> None:
-        """Delete an object. One that is gone already is no error."""
+    def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
+        """Yield every upload below the prefix that has begun and was neither completed nor dropped, in any order."""
+        ...
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        """Delete an object. One that is gone already is no error.
+
+        With `etag` only that content is deleted: when there is another one it stays, and AlreadyExistsError says so.
+        """
         ...

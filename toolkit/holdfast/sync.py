@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from holdfast import checksum, disk, record, transfer
+from holdfast import catalog, checksum, disk, keys, probes, transfer
 from holdfast.attempt import Attempt
+from holdfast.base import Base
 from holdfast.disk import FileState, Scan
 from holdfast.errors import (
     AccessDeniedError,
     AlreadyExistsError,
+    CutFileError,
+    DamagedError,
     FileChangedError,
     HoldfastError,
     NoBucketError,
+    NotFoundError,
     PermanentStoreError,
+    SupersededError,
 )
+from holdfast.keeping import Keeper, Tidied
 from holdfast.names import checkpoint_of, is_log
-from holdfast.record import FileEntry, Snapshot
+from holdfast.plain import PlainKeys
+from holdfast.record import Fence, FileEntry, Snapshot
+from holdfast.retention import Retention
 from holdfast.store import Part, Store
+from holdfast.storing import Storer
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +56,8 @@ class Syncer:
         store: where the prefix is.
         directory: the checkpoint directory.
         attempt: whose snapshots these are.
-        base: the entries that the directory was restored from, by path.
-        taken: plain keys that exist already.
-        adopted: foreign objects that have been taken in already, key → ETag.
+        base: what the directory was restored from.
+        retention: which snapshots are kept.
         workers: runs the transfers.
         clock: the time now, UTC.
         tell: gets a sentence about what the operator should know.
@@ -64,10 +71,9 @@ class Syncer:
         store: Store,
         directory: Path,
         attempt: Attempt,
+        base: Base,
         *,
-        base: Mapping[str, FileEntry],
-        taken: Iterable[str],
-        adopted: Mapping[str, str] | None = None,
+        retention: Retention | None = None,
         workers: Executor,
         clock: Callable[[], datetime],
         tell: Callable[[str], None],
@@ -75,33 +81,46 @@ class Syncer:
         only: str | None = None,
         progress: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self.uploaded = 0
-        """Bytes of content that travelled in this attempt."""
         self.snapshots = 0
         """Snapshots committed in this attempt."""
         self._store = store
         self._directory = directory
         self._attempt = attempt
-        self._entries = dict(base)
-        self._taken = set(taken)
         self._workers = workers
         self._clock = clock
         self._tell = tell
-        # Content keys, the record and 14 characters of numbers must fit too.
-        self._room = room_for_prefix + len(record.OBJECTS) + len(record.snapshot_name(1, 1)) + 1
-        self._content = {(entry.size, entry.crc64nvme): (entry.key, entry.etag) for entry in base.values()}
-        self._left_out: dict[str, str] = {}
-        self._pass = 0
-        self._sequence = 0
-        self._adopted = dict(adopted or {})
+        self._room = room_for_prefix + keys.room(attempt.slot)
         self._only = only
-        self._progress = progress
+        self._adopted = dict(base.adopted)
+        self._plain = PlainKeys(store, attempt.owner, base.plain, workers)
+        self._entries = {path: self._plain.as_published(entry) or entry for path, entry in base.files.items()}
+        self._storer = Storer(
+            store, directory, attempt, plain=self._plain, known=self._entries.values(), progress=progress
+        )
+        self._keeper = Keeper(
+            store,
+            retention or Retention(),
+            attempt.number,
+            base.found,
+            passed_over=base.passed_over,
+            plain=self._plain,
+            workers=workers,
+            clock=lambda: clock().timestamp(),
+        )
+        self._left_out: dict[str, str] = {}
+        self._sequence = 0
+        self._untidy = False
         files = self.scan().files
         self._states = {
             path: files[path]
-            for path, entry in base.items()
+            for path, entry in base.files.items()
             if path in files and (files[path].size, files[path].mtime_ns) == (entry.size, entry.mtime_ns)
         }
+
+    @property
+    def uploaded(self) -> int:
+        """Bytes of content that travelled in this attempt."""
+        return self._storer.uploaded
 
     def scan(self) -> Scan:
         """Look at the checkpoint directory."""
@@ -173,13 +192,15 @@ class Syncer:
         Raises:
             StoreError: the store did not take something; nothing was committed, and what was stored is not sent again.
         """
-        self._pass += 1
+        self._storer.number += 1
         self._name_left_out(scan)
+        cut = self._cut_sets(scan)
         skipped = {path for path in held if is_log(path)}
-        waiting = {checkpoint_of(path) for path in held if path not in skipped}
+        waiting = {checkpoint_of(path) for path in held if path not in skipped} | {checkpoint_of(path) for path in cut}
         todo = [s for s in self.changed(scan) if s.checkpoint not in waiting and s.path not in skipped]
         before = self.uploaded
         stored, unfinished = self._store_all(todo, should_stop, should_leave)
+        unfinished |= cut
         skipped |= {path for path in unfinished if is_log(path)}
         waiting |= {checkpoint_of(path) for path in unfinished if path not in skipped}
         entries = {path: entry for path, entry in self._entries.items() if checkpoint_of(path) in waiting}
@@ -190,6 +211,18 @@ class Syncer:
         for path in entries.keys() & stored.keys():
             self._states[path] = scan.files[path]
         return Synced(snapshot, self.uploaded - before, unfinished)
+
+    def _cut_sets(self, scan: Scan) -> dict[str, HoldfastError]:
+        """Return what changed and is provably not whole because files that belong to it are missing or too short."""
+        changed = {_unit(state.path) for state in self.changed(scan)}
+        groups: dict[str, list[str]] = {}
+        for path in scan.files:
+            groups.setdefault(_unit(path), []).append(path)
+        return {
+            path: CutFileError(f"it is not whole: {reason}")
+            for unit in sorted(changed)
+            for path, reason in probes.probe_checkpoint(self._directory, groups[unit]).items()
+        }
 
     def _name_left_out(self, scan: Scan) -> None:
         for path, reason in scan.left_out.items():
@@ -205,75 +238,24 @@ class Syncer:
         unfinished: dict[str, HoldfastError] = {}
         steps: list[tuple[FileState, Callable[[], FileEntry]]] = []
         for state in todo:
+            store_file = partial(self._storer.store_file, state, should_stop=should_stop, should_leave=should_leave)
             if state.size < transfer.SINGLE_PUT:
-                future = self._workers.submit(self._store_one, state, None, should_stop, should_leave)
-                steps.append((state, future.result))
+                steps.append((state, self._workers.submit(store_file, None).result))
             else:
-                steps.append((state, partial(self._store_one, state, self._workers, should_stop, should_leave)))
+                steps.append((state, partial(store_file, self._workers)))
         failure: Exception | None = None
         for state, step in steps:
             try:
                 stored[state.path] = step()
             except (AccessDeniedError, NoBucketError) as error:
                 failure = failure or error  # not of this file, but of the whole store
-            except (FileChangedError, PermanentStoreError, transfer.StoppedError) as error:
+            except (FileChangedError, CutFileError, PermanentStoreError, transfer.StoppedError) as error:
                 unfinished[state.path] = error
             except Exception as error:  # noqa: BLE001  every future is waited for; the first failure is raised below
                 failure = failure or error
         if failure is not None:
             raise failure
         return stored, unfinished
-
-    def _store_one(
-        self,
-        state: FileState,
-        parts: Executor | None,
-        should_stop: Callable[[], bool],
-        should_leave: Callable[[], bool],
-    ) -> FileEntry:
-        if should_stop() or should_leave():
-            raise transfer.StoppedError(f"{state.path}: no time was left to send it")
-        path = self._directory / state.path
-        sums = transfer.checksum_file(path, size=state.size)
-        self._refuse_if_changed(state)
-        place = self._content.get((state.size, sums.whole))
-        if place is None:
-            place = self._upload(state, sums, parts, should_stop)
-            self._refuse_if_changed(state)
-            self._content[(state.size, sums.whole)] = place
-        key, etag = place
-        return FileEntry(state.path, state.size, state.mtime_ns, state.mode, sums.whole, key, etag)
-
-    def _refuse_if_changed(self, state: FileState) -> None:
-        if disk.look(self._directory, state.path) != state:
-            raise FileChangedError(f"{state.path} changed while it was read")
-
-    def _upload(
-        self, state: FileState, sums: transfer.Checksums, parts: Executor | None, should_stop: Callable[[], bool]
-    ) -> tuple[str, str]:
-        """Send a file to its plain key, or to a content key when that is taken: nothing is ever overwritten."""
-        send = partial(
-            transfer.upload_file,
-            self._store,
-            path=self._directory / state.path,
-            size=state.size,
-            checksums=sums,
-            metadata={record.OWNER: str(self._attempt.number)},
-            only_if_absent=True,
-            workers=parts,
-            progress=self._progress,
-            should_stop=should_stop,
-        )
-        etag, key = None, state.path
-        if key not in self._taken:
-            self._taken.add(key)  # also when it fails: what lies there then is not known
-            with contextlib.suppress(AlreadyExistsError):
-                etag = send(key)
-        if etag is None:
-            key = f"{record.OBJECTS}{record.snapshot_name(self._attempt.number, self._pass)}/{state.path}"
-            etag = send(key)
-        self.uploaded += state.size
-        return key, etag
 
     def _worth_a_commit(self, entries: Mapping[str, FileEntry]) -> bool:
         if entries == self._entries:
@@ -284,27 +266,109 @@ class Syncer:
         return True
 
     def _commit(self, entries: dict[str, FileEntry]) -> Snapshot:
-        self._sequence += 1  # also when it fails: the record may be there although its answer was lost
-        snapshot = Snapshot(
-            attempt=self._attempt.number,
-            sequence=self._sequence,
-            created=self._clock(),
-            host=self._attempt.host,
-            version=self._attempt.version,
-            files=entries,
-            adopted=self._adopted,
-        )
-        text = snapshot.to_json()
-        self._store.put(
-            record.snapshot_key(snapshot.name),
-            Part(text, 0, len(text), checksum.crc64nvme(text)),
-            metadata={record.OWNER: str(self._attempt.number)},
-            only_if_absent=True,
-        )
-        self.snapshots += 1
-        self._entries = entries
+        """Put the record of a snapshot.
+
+        Raises:
+            SupersededError: another attempt has ended this one.
+        """
+        while True:
+            snapshot = Snapshot(
+                attempt=self._attempt.number,
+                sequence=self._sequence + 1,
+                created=self._clock(),
+                host=self._attempt.host,
+                version=self._attempt.version,
+                files=entries,
+                adopted=self._adopted,
+            )
+            if self._put(snapshot):
+                break
+        self._committed(snapshot)
         self._states = {path: state for path, state in self._states.items() if path in entries}
         return snapshot
+
+    def _put(self, snapshot: Snapshot) -> bool:
+        """Put a record; return False when an earlier record of ours is there: its answer was lost."""
+        key, text = keys.snapshot_key(snapshot.name), snapshot.to_json()
+        try:
+            if not self._attempt.conditional and catalog.exists(self._store, key):
+                raise AlreadyExistsError(snapshot.name)
+            self._store.put(
+                key,
+                Part(text, 0, len(text), checksum.crc64nvme(text)),
+                metadata={keys.OWNER: self._attempt.owner},
+                only_if_absent=True,
+            )
+        except AlreadyExistsError:
+            there = catalog.load_record(self._store, snapshot.name)
+            if isinstance(there, Fence):
+                raise SupersededError(
+                    f"attempt {there.attempt} on {there.host} goes on from where this attempt, "
+                    f"{self._attempt.number}, was: nothing more is stored from here"
+                ) from None
+            self._committed(there)
+            return False
+        return True
+
+    def _committed(self, snapshot: Snapshot) -> None:
+        self._sequence = snapshot.sequence
+        self._entries = dict(snapshot.files)
+        self._keeper.add(snapshot)
+        self.snapshots += 1
+        self._untidy = True
+
+    def tidy(self, *, should_stop: Callable[[], bool] = lambda: False) -> Tidied:
+        """After a commit: bring the plain keys up to date and delete what is no longer kept.
+
+        Args:
+            should_stop: asked between requests; the next call goes on.
+
+        Raises:
+            StoreError: the store did not do something; the next call tries it again.
+        """
+        if not self._untidy:
+            return Tidied()
+        self._keeper.read()
+        try:
+            self._publish_all(should_stop)
+        except transfer.StoppedError:
+            return Tidied()
+        tidied = self._keeper.tidy(should_stop=should_stop)
+        self._storer.gone(tidied.objects)
+        self._untidy = should_stop()
+        return tidied
+
+    def _publish_all(self, should_stop: Callable[[], bool]) -> None:
+        """Give every plain key the content that the newest snapshot has for it."""
+        named = {entry.key: path for path, entry in self._entries.items()}
+        for path, entry in list(self._entries.items()):
+            if not self._plain.is_outdated(entry):
+                continue
+            if should_stop():
+                raise transfer.StoppedError("no time was left to bring the plain keys up to date")
+            self._make_room(path, named, should_stop)
+            self._plain.publish(entry, should_stop=should_stop)
+            published = self._plain.as_published(entry)
+            if published is not None:
+                self._entries[path] = published
+                self._storer.moved(published)
+
+    def _make_room(self, key: str, named: Mapping[str, str], should_stop: Callable[[], bool]) -> None:
+        """Preserve what lies at a plain key if a kept snapshot needs it; it is about to be overwritten."""
+        needed = self._keeper.needed_at(key)
+        self._storer.gone([key])
+        if needed is None or not self._plain.holds(needed):
+            return
+        try:
+            preserved = self._plain.preserve(needed, should_stop=should_stop)
+        except (DamagedError, NotFoundError) as error:
+            self._tell(f"somebody has overwritten what older snapshots need, they cannot be restored any more: {error}")
+            return
+        self._keeper.preserved(preserved)
+        self._storer.moved(preserved)
+        if key in named:  # a renamed file: its content lies at the plain key of its old name
+            path = named[key]
+            self._entries[path] = replace(self._entries[path], key=preserved.key, etag=preserved.etag)
 
 
 def _unit(path: str) -> str:

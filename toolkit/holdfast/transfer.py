@@ -6,39 +6,37 @@ that is given an executor must not itself run in that executor, because it waits
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from holdfast.body import os_error
 from holdfast.checksum import combine, crc64nvme, to_hex
-from holdfast.errors import (
-    AlreadyExistsError,
-    DamagedError,
-    DiskFullError,
-    FileChangedError,
-    HoldfastError,
-    NotFoundError,
-    StoreError,
-)
+from holdfast.copying import SINGLE_COPY, copy_object
+from holdfast.errors import DamagedError, DiskFullError, FileChangedError, HoldfastError
+from holdfast.multipart import dropped_on_failure, refuse_early, side_by_side
 from holdfast.parts import PART_SIZE, Checksums, StoppedError, StopQuestion, checksum_file, ranges, refuse_if_stopped
 from holdfast.store import Part, Store, StoredPart
 
-__all__ = ["PART_SIZE", "SINGLE_PUT", "Checksums", "StoppedError", "checksum_file", "download_file", "upload_file"]
+__all__ = [
+    "PART_SIZE",
+    "SINGLE_COPY",
+    "SINGLE_PUT",
+    "Checksums",
+    "StoppedError",
+    "checksum_file",
+    "copy_object",
+    "download_file",
+    "upload_file",
+]
 
-T = TypeVar("T")
 Progress = Callable[[int], None]
 
 SINGLE_PUT = 64 << 20
 """A file smaller than this many bytes is one request up: atomic, and nothing to abort."""
-IN_FLIGHT = 8
-"""Parts of one file that are handed to the executor at a time: what bounds the loss when one of them fails."""
 
 
 def upload_file(
@@ -82,33 +80,19 @@ def upload_file(
         etag = store.put(key, Part(path, 0, size, checksums.whole), metadata=metadata, only_if_absent=only_if_absent)
         count(size)
         return etag
-    if only_if_absent:
-        _refuse_if_taken(store, key)
+    refuse_early(store, key, only_if_absent=only_if_absent)
     upload = store.begin_upload(key, metadata=metadata)
-    try:
+    with dropped_on_failure(store, upload):
         jobs = (
             partial(store.put_part, upload, number, Part(path, start, length, crc))
             for number, ((start, length), crc) in enumerate(zip(ranges(size), checksums.parts, strict=True), start=1)
         )
         stored: list[StoredPart] = []
-        for done in _run(jobs, workers, should_stop, f"storing {path}"):
+        for done in side_by_side(jobs, workers, should_stop, f"storing {path}"):
             stored.append(done)
             count(done.size)
         stored.sort(key=lambda part: part.number)
         return store.complete_upload(upload, stored, crc64nvme=checksums.whole, only_if_absent=only_if_absent)
-    except BaseException as error:
-        try:
-            store.abort_upload(upload)
-        except StoreError as another:
-            error.add_note(f"and the parts already sent could not be dropped: {another}")
-        raise
-
-
-def _refuse_if_taken(store: Store, key: str) -> None:
-    """Look before many bytes travel for nothing; what counts is the condition on the completion."""
-    with contextlib.suppress(NotFoundError):
-        store.head(key)
-        raise AlreadyExistsError(f"there is an object at {key!r} already")
 
 
 def download_file(
@@ -156,7 +140,7 @@ def download_file(
             # Also an empty object is asked for: it may be gone, or another one.
             jobs = (partial(fetch, start, length) for start, length in (ranges(size) if size else [(0, 0)]))
             found = {}
-            for start, length, crc in _run(jobs, workers, should_stop, doing):
+            for start, length, crc in side_by_side(jobs, workers, should_stop, doing):
                 found[start] = (crc, length)
                 count(length)
         finally:
@@ -209,32 +193,6 @@ def _write_error(error: OSError, path: Path, needed: int) -> HoldfastError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(f"{path.parent} has no room for {needed:,} bytes of {path.name}: give it a larger volume")
     return os_error(error, path, "write")
-
-
-def _run(
-    jobs: Iterable[Callable[[], T]], workers: Executor | None, should_stop: StopQuestion | None, doing: str
-) -> Iterator[T]:
-    """Run jobs, a few at a time, and yield their results as they come. When one fails, none is left running."""
-    if workers is None:
-        for job in jobs:
-            refuse_if_stopped(should_stop, doing)
-            yield job()
-        return
-    queue = iter(jobs)
-    running: set[Future[T]] = set()
-    try:
-        while True:
-            refuse_if_stopped(should_stop, doing)
-            running.update(workers.submit(job) for job in islice(queue, IN_FLIGHT - len(running)))
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    finally:
-        for future in running:
-            future.cancel()
-        wait(running)
 
 
 def _ignore(_: int) -> None:

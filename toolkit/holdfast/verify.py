@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from holdfast import catalog, checksum
+from holdfast import checksum
 from holdfast.errors import DamagedError, NotFoundError
-from holdfast.record import FileEntry
+from holdfast.record import FileEntry, Snapshot
 from holdfast.store import Store
 
 _Checked = dict[tuple[str, str, int], str | None]
 
 
 def verify(
-    store: Store, name: str, checked: _Checked, *, workers: Executor, progress: Callable[[int], object]
+    store: Store, snapshot: Snapshot, checked: _Checked, *, workers: Executor, progress: Callable[[int], object]
 ) -> list[str]:
     """Return one sentence for each thing that is wrong with a snapshot; none when it is whole.
 
     Args:
         store: where the prefix is.
-        name: of the snapshot.
+        snapshot: whose files are read.
         checked: what was found already about objects, so that one that several snapshots name is read once; added to.
         workers: reads several objects side by side.
         progress: gets the bytes of each piece that was read.
@@ -28,10 +28,6 @@ def verify(
     Raises:
         StoreError: the store cannot be read, which says nothing about the snapshot.
     """
-    try:
-        snapshot = catalog.load_snapshot(store, name)
-    except DamagedError as error:
-        return [str(error)]
     todo = {_identity(entry): entry for entry in snapshot.files.values() if _identity(entry) not in checked}
     results = workers.map(lambda entry: _problem(store, entry, progress), todo.values())
     checked.update(zip(todo, results, strict=True))
@@ -44,6 +40,21 @@ def _identity(entry: FileEntry) -> tuple[str, str, int]:
 
 
 def _problem(store: Store, entry: FileEntry, progress: Callable[[int], object]) -> str | None:
+    try:
+        return _difference(store, entry, entry.key, entry.etag, progress)
+    except (DamagedError, NotFoundError) as error:
+        if entry.preserved is None:
+            return str(error)
+        try:
+            return _difference(store, entry, entry.preserved, None, progress)
+        except (DamagedError, NotFoundError):
+            return str(error)
+
+
+def _difference(
+    store: Store, entry: FileEntry, key: str, etag: str | None, progress: Callable[[int], object]
+) -> str | None:
+    """Read an object and say how it differs from what the record says."""
     crc, size = 0, 0
 
     def take(piece: memoryview) -> None:
@@ -52,10 +63,7 @@ def _problem(store: Store, entry: FileEntry, progress: Callable[[int], object]) 
         size += len(piece)
         progress(len(piece))
 
-    try:
-        store.read(entry.key, etag=entry.etag, sink=take)
-    except (DamagedError, NotFoundError) as error:
-        return str(error)
+    store.read(key, etag=etag, sink=take)
     if size != entry.size:
         return f"{size:,} bytes instead of {entry.size:,}"
     if crc != entry.crc64nvme:

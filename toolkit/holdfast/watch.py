@@ -13,7 +13,7 @@ from pathlib import Path
 from watchdog.events import FileClosedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from holdfast.disk import Scan
-from holdfast.errors import PermanentStoreError, StoreError, TransientStoreError
+from holdfast.errors import CutFileError, PermanentStoreError, StoreError, SupersededError, TransientStoreError
 from holdfast.inotify import Events, observe
 from holdfast.names import checkpoint_of, is_log
 from holdfast.settling import Killed, Settling
@@ -34,6 +34,7 @@ _LEAST_PAUSE = 0.1
 _PAUSE_PER_SCAN = 20.0  # a look at 10,000 files takes 50 ms: then at most one a second
 _LONGEST_BACKOFF = 60.0
 _COMMIT_SECONDS = 1.0
+_TIDY_SECONDS = 10.0  # what must be left before the container is killed, so that nobody waits for the tidying
 _FINAL_TRIES = 3
 _EVENT_DELAY = 0.6  # watchdog holds events for half a second, to find the two halves of a rename
 
@@ -84,6 +85,7 @@ class Watcher(threading.Thread):
         self._told: dict[str, str] = {}
         self._waiting_since: dict[str, float] = {}
         self._stuck: set[str] = set()
+        self._tidy_trouble = ""
 
     def flush_soon(self) -> None:
         """Take what is settled at the next opportunity: a rebalance recommendation came."""
@@ -123,7 +125,7 @@ class Watcher(threading.Thread):
             self._finish()
         except BaseException as error:  # noqa: BLE001  the lifecycle reads it and decides the exit code
             self.error = error
-            if not self._finishing.is_set():
+            if not self._finishing.is_set() and not isinstance(error, SupersededError):
                 self._tell(f"the watch of the checkpoint directory has failed, all is stored at the end: {error!r}")
         self._on_end()
 
@@ -171,6 +173,7 @@ class Watcher(threading.Thread):
         if not changed:
             self._dirty_since = None
             self._hurry.clear()
+            self._tidy(lambda: self._finishing.is_set() or not self._events.empty())
             return scan_every
         self._dirty_since = self._dirty_since or now
         soonest = min(waiting.values(), default=0.0)
@@ -215,6 +218,22 @@ class Watcher(threading.Thread):
         self._failures = 0
         return True
 
+    def _tidy(self, should_stop: Callable[[], bool]) -> None:
+        """Bring the plain keys up to date and let old snapshots go: nothing that anybody waits for."""
+        try:
+            tidied = self._syncer.tidy(should_stop=should_stop)
+        except (StoreError, OSError) as error:
+            if str(error) != self._tidy_trouble:
+                self._tell(f"what is stored cannot be tidied, it is tried again after the next snapshot: {error}")
+            self._tidy_trouble = str(error)
+            return
+        self._tidy_trouble = ""
+        if tidied.snapshots or tidied.objects or tidied.uploads:
+            self._tell(
+                f"no longer kept: {', '.join(tidied.snapshots) or 'no snapshot'}; {len(tidied.objects)} objects "
+                f"and {tidied.uploads} unfinished uploads deleted"
+            )
+
     def _back_off(self) -> float:
         self._failures += 1
         pause = min(_LONGEST_BACKOFF, 2.0**self._failures)
@@ -222,13 +241,17 @@ class Watcher(threading.Thread):
         return pause
 
     def _tell_refused(self, synced: Synced) -> bool:
-        """Say once what the store refuses of single files, and why; return whether there is any."""
-        refused = {path: str(e) for path, e in synced.unfinished.items() if isinstance(e, PermanentStoreError)}
-        for path, reason in refused.items():
-            if self._told.get(path) != reason:
-                self._tell(f"{path!r} is not in the snapshot: {reason}")
-        self._told = refused
-        return bool(refused)
+        """Say once of single files why they are not taken; return whether the store is the reason for any."""
+        refused = {
+            path: error
+            for path, error in synced.unfinished.items()
+            if isinstance(error, PermanentStoreError | CutFileError)
+        }
+        for path, error in refused.items():
+            if self._told.get(path) != str(error):
+                self._tell(f"{path!r} is not in the snapshot: {error}")
+        self._told = {path: str(error) for path, error in refused.items()}
+        return any(isinstance(error, PermanentStoreError) for error in refused.values())
 
     def _timed(self, work: Callable[[], Synced]) -> Synced:
         start = time.monotonic()
@@ -268,6 +291,7 @@ class Watcher(threading.Thread):
                 break
             time.sleep(_LEAST_PAUSE)
         self.last = synced
+        self._tidy(lambda: self._seconds_left() < _TIDY_SECONDS)
 
     def _finishing_pause(self) -> None:
         """Wait until the next try, or until the time is up."""

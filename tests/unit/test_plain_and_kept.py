@@ -1,0 +1,154 @@
+"""Plain keys follow the newest snapshot, and what no kept snapshot needs is deleted; never anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from holdfast import catalog
+from holdfast.errors import PermanentStoreError
+from holdfast.retention import Retention
+from tests.unit.test_sync_and_restore import Breaks, Job, sync
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Job]:
+    with ThreadPoolExecutor(4) as workers:
+        yield Job(tmp_path, workers)
+
+
+def stored(job: Job, below: str = "") -> dict[str, bytes]:
+    """Return every object of the store that is content."""
+    root = job.root / "store"
+    own = (".holdfast/attempts/", ".holdfast/snapshots/", ".holdfast/metadata/", ".holdfast/tmp/", ".holdfast/uploads/")
+    found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    return {key: path.read_bytes() for key, path in found.items() if not key.startswith(own) and key.startswith(below)}
+
+
+def test_an_overwritten_file_reaches_its_plain_key_and_the_older_snapshot_stays_whole(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("last.ckpt", b"first")
+    first = sync(syncer).snapshot
+    syncer.tidy()
+    job.write("last.ckpt", b"second")
+    sync(syncer)
+    assert stored(job)["last.ckpt"] == b"first"
+    syncer.tidy()
+    assert stored(job)["last.ckpt"] == b"second"
+    assert first is not None
+    job.restore("old", only=first.name)
+    assert (job.root / "old/last.ckpt").read_bytes() == b"first"
+    job.restore("new")
+    assert (job.root / "new/last.ckpt").read_bytes() == b"second"
+
+
+def test_only_the_last_snapshots_are_kept_with_all_they_need_and_nothing_else(job: Job) -> None:
+    syncer = job.syncer("one", retention=Retention(last=2))
+    job.write("fixed", b"always the same")
+    for number in range(8):
+        job.write("last.ckpt", b"%d" % number * 10)
+        job.write(f"step-{number}", b"step %d" % number)
+        if number >= 2:
+            (job.root / f"one/step-{number - 2}").unlink()
+        sync(syncer)
+        syncer.tidy()
+    names = catalog.read_catalog(job.store).snapshots
+    assert names == ("000001-000007", "000001-000008")
+    for name, number in zip(names, (6, 7), strict=True):
+        machine = f"from {name}"
+        job.restore(machine, only=name)
+        held = {path.name: path.read_bytes() for path in (job.root / machine).iterdir() if path.is_file()}
+        assert held == {
+            "fixed": b"always the same",
+            "last.ckpt": b"%d" % number * 10,
+            f"step-{number}": b"step %d" % number,
+            f"step-{number - 1}": b"step %d" % (number - 1),
+        }
+    assert {key for key in stored(job) if not key.startswith(".holdfast")} == {
+        "fixed", "last.ckpt", "step-5", "step-6", "step-7",
+    }  # fmt: skip
+    assert len(stored(job, ".holdfast")) <= 2, "the versions of last.ckpt that two snapshots need, and no more"
+
+
+def test_a_file_that_stays_as_it_was_copied_is_stored_once_in_the_end(job: Job) -> None:
+    syncer = job.syncer("one", retention=Retention(last=1))
+    job.write("model", b"first")
+    sync(syncer)
+    job.write("model", b"second")
+    sync(syncer)
+    syncer.tidy()
+    job.write("other", b"x")
+    sync(syncer)
+    syncer.tidy()
+    assert stored(job) == {"model": b"second", "other": b"x"}
+    job.restore("two")
+    assert (job.root / "two/model").read_bytes() == b"second"
+
+
+def test_a_renamed_file_keeps_its_content_when_its_old_name_is_used_again(job: Job) -> None:
+    syncer = job.syncer("one", retention=Retention(last=1))
+    job.write("last", b"epoch 1")
+    sync(syncer)
+    (job.root / "one/last").rename(job.root / "one/best")
+    job.write("last", b"epoch 2")
+    sync(syncer)
+    syncer.tidy()
+    for content in (b"epoch 3", b"epoch 4"):
+        job.write("last", content)
+        sync(syncer)
+        syncer.tidy()
+    job.restore("two")
+    assert (job.root / "two/best").read_bytes() == b"epoch 1"
+    assert (job.root / "two/last").read_bytes() == b"epoch 4"
+    plain = {key: content for key, content in stored(job).items() if not key.startswith(".holdfast")}
+    assert plain == {"best": b"epoch 1", "last": b"epoch 4"}
+
+
+def test_what_others_wrote_is_preserved_while_needed_and_never_deleted(job: Job) -> None:
+    (job.root / "store/theirs").write_bytes(b"theirs")
+    (job.root / "store/unused").write_bytes(b"nobody touches this")
+    syncer = job.syncer("one", retention=Retention(last=1))
+    (job.root / "one/unused").unlink()
+    job.write("theirs", b"ours now")
+    sync(syncer)
+    syncer.tidy()
+    assert stored(job)["theirs"] == b"ours now", "the script has overwritten it, as it would on SageMaker"
+    assert stored(job)["unused"] == b"nobody touches this"
+
+
+def test_mirror_deletes_what_the_script_deleted_whoever_wrote_it(job: Job) -> None:
+    (job.root / "store/theirs").write_bytes(b"theirs")
+    syncer = job.syncer("one", retention=Retention(last=1, mirror=True))
+    job.write("ours", b"ours")
+    job.write("kept", b"kept")
+    sync(syncer)
+    syncer.tidy()
+    (job.root / "one/ours").unlink()
+    (job.root / "one/theirs").unlink()
+    sync(syncer)
+    syncer.tidy()
+    assert stored(job) == {"kept": b"kept"}
+
+
+def test_orphans_of_a_dead_attempt_are_swept_by_the_next_one_after_its_first_commit(job: Job) -> None:
+    def fail_at_the_second_record(key: str) -> None:
+        if key.endswith("snapshots/000001-000002.json"):
+            raise PermanentStoreError("the machine is gone")
+
+    first = job.syncer("one", Breaks(job.root / "store", fail_at_the_second_record))
+    job.write("model", b"first")
+    sync(first)
+    job.write("model", b"orphan")
+    with pytest.raises(PermanentStoreError):
+        sync(first)
+    second = job.syncer("two")
+    second.tidy()
+    assert b"orphan" in stored(job).values(), "before its first commit an attempt deletes nothing"
+    job.write("model", b"second", "two")
+    sync(second)
+    second.tidy()
+    assert b"orphan" not in stored(job).values()
+    assert stored(job)["model"] == b"second"

@@ -1,0 +1,69 @@
+"""What all transfers in parts do: parts side by side, nothing left by a failure, a look before many bytes travel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+from holdfast.errors import AlreadyExistsError, NotFoundError, StoreError
+from holdfast.parts import StopQuestion, refuse_if_stopped
+from holdfast.store import Store, Upload
+
+T = TypeVar("T")
+
+IN_FLIGHT = 8
+"""Parts of one file that are handed to the executor at a time: what bounds the loss when one of them fails."""
+
+
+def side_by_side(
+    jobs: Iterable[Callable[[], T]], workers: Executor | None, should_stop: StopQuestion | None, doing: str
+) -> Iterator[T]:
+    """Run jobs, a few at a time, and yield their results as they come. When one fails, none is left running."""
+    if workers is None:
+        for job in jobs:
+            refuse_if_stopped(should_stop, doing)
+            yield job()
+        return
+    queue = iter(jobs)
+    running: set[Future[T]] = set()
+    try:
+        while True:
+            refuse_if_stopped(should_stop, doing)
+            running.update(workers.submit(job) for job in islice(queue, IN_FLIGHT - len(running)))
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        for future in running:
+            future.cancel()
+        wait(running)
+
+
+@contextmanager
+def dropped_on_failure(store: Store, upload: Upload) -> Iterator[None]:
+    """Drop the upload when what is done with it fails."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            store.abort_upload(upload)
+        except StoreError as another:
+            error.add_note(f"and the parts already sent could not be dropped: {another}")
+        raise
+
+
+def refuse_early(store: Store, key: str, *, only_if_absent: bool, replaces: str | None = None) -> None:
+    """Look before many bytes travel for nothing; what counts is the condition on the completion."""
+    if not only_if_absent and replaces is None:
+        return
+    try:
+        there = store.head(key).etag
+    except NotFoundError:
+        there = None
+    if (only_if_absent and there is not None) or replaces not in (None, there):
+        raise AlreadyExistsError(f"there is {'nothing' if there is None else 'an object of other content'} at {key!r}")

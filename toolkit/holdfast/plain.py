@@ -1,0 +1,211 @@
+"""Plain keys: what lies where SageMaker would lay it, who wrote it, and how it becomes what the newest snapshot has."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from holdfast import keys, transfer
+from holdfast.catalog import Catalog
+from holdfast.errors import AlreadyExistsError, NotFoundError
+from holdfast.record import FileEntry, Snapshot
+from holdfast.store import ObjectInfo, Store
+
+_NO_ETAG = '"holdfast"'
+"""No object is called so: a condition on it fails on every store that looks at conditions."""
+
+
+class Origin(Enum):
+    """Who wrote an object at a plain key, and so what may happen to it."""
+
+    OURS = auto()  # this host's holdfast: overwritten and deleted when nothing needs it
+    OTHER_HOST = auto()  # holdfast on another host of the same prefix: that host's business
+    ADOPTED = auto()  # somebody else, and a snapshot has taken it in: overwritten, never deleted
+    FOREIGN = auto()  # somebody else: never touched
+
+
+@dataclass(frozen=True, slots=True)
+class PlainObject:
+    """An object at a plain key.
+
+    Attributes:
+        info: as the listing has it.
+        origin: who wrote it.
+        content: `keys.content_name` of what was copied there; None when the content came there first.
+    """
+
+    info: ObjectInfo
+    origin: Origin
+    content: str | None = None
+
+
+def survey(
+    store: Store, catalog: Catalog, snapshot: Snapshot | None, workers: Executor, *, host: str = ""
+) -> dict[str, PlainObject]:
+    """Find out who wrote the objects at plain keys.
+
+    What the snapshot names with the same ETag is ours, or was adopted before; anything else is asked for its metadata,
+    one HEAD each.
+    """
+    named = {entry.key: entry.etag for entry in snapshot.files.values()} if snapshot else {}
+    adopted = snapshot.adopted if snapshot else {}
+
+    def look(info: ObjectInfo) -> PlainObject | None:
+        if adopted.get(info.key) == info.etag:
+            return PlainObject(info, Origin.ADOPTED)
+        if named.get(info.key) == info.etag and not host:
+            return PlainObject(info, Origin.OURS)
+        try:
+            return _described(store.head(info.key), host)
+        except NotFoundError:
+            return None
+
+    found = zip(catalog.plain, workers.map(look, catalog.plain.values()), strict=True)
+    return {key: there for key, there in found if there is not None}
+
+
+def _described(info: ObjectInfo, host: str) -> PlainObject:
+    metadata = info.metadata or {}
+    owner = metadata.get(keys.OWNER)
+    if owner is None:
+        return PlainObject(info, Origin.FOREIGN)
+    origin = Origin.OURS if owner.partition("@")[2] == host else Origin.OTHER_HOST
+    return PlainObject(info, origin, metadata.get(keys.CONTENT))
+
+
+class PlainKeys:
+    """The plain keys of a prefix, as one attempt knows them. Not safe for several threads.
+
+    Args:
+        store: where the prefix is.
+        owner: what our objects carry as `keys.OWNER`.
+        objects: what `survey` found.
+        workers: runs the parts of large copies.
+    """
+
+    def __init__(self, store: Store, owner: str, objects: Mapping[str, PlainObject], workers: Executor) -> None:
+        self.conditional: bool | None = None
+        """Whether the store looks at the conditions of a copy; None until one was made."""
+        self._store = store
+        self._owner = owner
+        self._objects = dict(objects)
+        self._workers = workers
+
+    def is_free(self, key: str) -> bool:
+        """Say whether, as far as is known, nothing lies at a key."""
+        return key not in self._objects
+
+    def origin(self, key: str) -> Origin | None:
+        """Return who wrote what lies at a key; None when nothing does."""
+        there = self._objects.get(key)
+        return there.origin if there else None
+
+    def holds(self, entry: FileEntry) -> bool:
+        """Say whether the content of an entry still lies at its plain key."""
+        there = self._objects.get(entry.key)
+        return there is not None and there.info.etag == entry.etag
+
+    def note(self, key: str, size: int, etag: str | None) -> None:
+        """Note that we have put an object there; without an ETag: that something lies there that is not known."""
+        info = ObjectInfo(key, size, etag or "", 0.0)
+        self._objects[key] = PlainObject(info, Origin.FOREIGN if etag is None else Origin.OURS)
+
+    def ours(self) -> list[str]:
+        """Return the keys of all objects that are ours."""
+        return [key for key, there in self._objects.items() if there.origin is Origin.OURS]
+
+    def delete(self, key: str) -> None:
+        """Delete what lies at a key, unless it is no longer what we know."""
+        there = self._objects.pop(key)
+        with contextlib.suppress(AlreadyExistsError):  # somebody has put something else there: it is his
+            self._store.delete(key, etag=there.info.etag)
+
+    def as_published(self, entry: FileEntry) -> FileEntry | None:
+        """Return the entry as a record may name it at its plain key, when its content has been copied there."""
+        there = self._objects.get(entry.path)
+        if there is None or self.conditional is False:  # a zombie's late copy might replace it
+            return None
+        if there.content != keys.content_name(entry.size, entry.crc64nvme):
+            return None
+        return replace(entry, key=entry.path, etag=there.info.etag)
+
+    def is_outdated(self, entry: FileEntry) -> bool:
+        """Say whether the plain key of an entry should get the entry's content, and may."""
+        if entry.key == entry.path:
+            return False
+        there = self._objects.get(entry.path)
+        if there is None:
+            return True
+        return there.origin in (Origin.OURS, Origin.ADOPTED) and there.content != keys.content_name(
+            entry.size, entry.crc64nvme
+        )
+
+    def preserve(self, entry: FileEntry, *, should_stop: Callable[[], bool]) -> FileEntry:
+        """Copy what a kept snapshot needs from its plain key to its preserved key; return the entry as it lies there.
+
+        Raises:
+            DamagedError, NotFoundError: the plain key holds something else: there is nothing left to preserve.
+            StoppedError, StoreError: as `publish`.
+        """
+        if entry.preserved is None:
+            return entry
+        try:
+            etag = self._copy(entry, entry.preserved, {keys.OWNER: self._owner}, None, should_stop)
+        except AlreadyExistsError:
+            etag = self._store.head(entry.preserved).etag
+        return replace(entry, key=entry.preserved, etag=etag)
+
+    def publish(self, entry: FileEntry, *, should_stop: Callable[[], bool]) -> None:
+        """Copy an entry's content to its plain key, server-side, unless somebody else has put something there.
+
+        Args:
+            entry: a file of the newest snapshot for which `is_outdated` says yes.
+            should_stop: asked between the parts of a large copy.
+
+        Raises:
+            StoppedError: `should_stop` said yes. The plain key is as it was.
+            StoreError: the store did not copy it.
+        """
+        there = self._objects.get(entry.path)
+        metadata = {keys.OWNER: self._owner, keys.CONTENT: keys.content_name(entry.size, entry.crc64nvme)}
+        if there is not None and self.conditional is None:
+            self.conditional = not self._copied(entry, metadata, _NO_ETAG, should_stop)
+        if not self._copied(entry, metadata, there.info.etag if there else None, should_stop):
+            self.note(entry.path, 0, None)
+
+    def _copied(
+        self, entry: FileEntry, metadata: Mapping[str, str], replaces: str | None, should_stop: Callable[[], bool]
+    ) -> bool:
+        """Copy to the plain key; return False when something else lies there than is to be replaced."""
+        try:
+            etag = self._copy(entry, entry.path, metadata, replaces, should_stop)
+        except AlreadyExistsError:
+            return False
+        info = ObjectInfo(entry.path, entry.size, etag, 0.0)
+        self._objects[entry.path] = PlainObject(info, Origin.OURS, metadata[keys.CONTENT])
+        return True
+
+    def _copy(
+        self,
+        entry: FileEntry,
+        key: str,
+        metadata: Mapping[str, str],
+        replaces: str | None,
+        should_stop: Callable[[], bool],
+    ) -> str:
+        return transfer.copy_object(
+            self._store,
+            entry.key,
+            key,
+            etag=entry.etag,
+            size=entry.size,
+            crc64nvme=entry.crc64nvme,
+            metadata=metadata,
+            only_if_absent=replaces is None,
+            replaces=replaces,
+            workers=self._workers,
+            should_stop=should_stop,
+        )

@@ -1,0 +1,120 @@
+"""What an S3 bucket says it has below a prefix: objects, and uploads that nobody finished."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from datetime import datetime
+from urllib.parse import unquote_plus
+
+from holdfast import s3_errors
+from holdfast.errors import PermanentStoreError, TransientStoreError
+from holdfast.s3_wire import Request, Wire
+from holdfast.store import ObjectInfo, UnfinishedUpload, Upload
+
+
+class Listing:
+    """Asks for lists, page by page.
+
+    Args:
+        wire: of the bucket.
+        prefix: of the store; empty, or with a slash at its end.
+    """
+
+    def __init__(self, wire: Wire, prefix: str) -> None:
+        self._wire = wire
+        self._prefix = prefix
+
+    def touch(self) -> None:
+        """Ask for one key at most: the bucket is there and may be listed."""
+        self._page("", None, most=1)
+
+    def objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects whose keys start with `prefix`. One request for each 1,000, made as they are asked for.
+
+        The console's marker of the folder that the store's prefix is has no name below it, and is passed over.
+        """
+        token: str | None = None
+        last = ""
+        while True:
+            root = self._page(prefix, token, most=1000)
+            for entry in root.iterfind("Contents"):
+                whole = _key(root, entry)
+                if whole < last or not whole.startswith(self._prefix):
+                    raise PermanentStoreError(
+                        f"bucket {self._wire.bucket!r} does not list its keys in order, or lists others than were "
+                        "asked for: holdfast needs a general purpose bucket"
+                    )
+                last = whole
+                if whole != self._prefix:
+                    yield self._listed(whole.removeprefix(self._prefix), entry)
+            token = s3_errors.text_of(root, "NextContinuationToken")
+            if s3_errors.text_of(root, "IsTruncated") != "true":
+                return
+            if not token:
+                raise self._broken_off()
+
+    def uploads(self) -> Iterator[UnfinishedUpload]:
+        """Yield the multipart uploads below the prefix that are neither completed nor aborted."""
+        markers: list[tuple[str, str]] = []
+        while True:
+            query = [("encoding-type", "url"), ("max-uploads", "1000"), ("prefix", self._prefix), ("uploads", "")]
+            root = self._ask("the unfinished uploads of ", "", "s3:ListBucketMultipartUploads", [*query, *markers])
+            for entry in root.iterfind("Upload"):
+                key = _key(root, entry)
+                if key.startswith(self._prefix):
+                    upload = Upload(key.removeprefix(self._prefix), s3_errors.text_of(entry, "UploadId"))
+                    yield UnfinishedUpload(upload, _time(entry, "Initiated", key))
+            if s3_errors.text_of(root, "IsTruncated") != "true":
+                return
+            following = [
+                ("key-marker", _key(root, root, "NextKeyMarker")),
+                ("upload-id-marker", s3_errors.text_of(root, "NextUploadIdMarker")),
+            ]
+            if following == markers or not following[0][1]:
+                raise self._broken_off()
+            markers = following
+
+    def _listed(self, key: str, entry: ET.Element) -> ObjectInfo:
+        try:
+            size = int(s3_errors.text_of(entry, "Size"))
+        except ValueError as error:
+            raise TransientStoreError(f"the listing of {key!r} is not what S3 sends ({error})") from error
+        modified = _time(entry, "LastModified", key)
+        return ObjectInfo(key, size, s3_errors.text_of(entry, "ETag"), modified)
+
+    def _page(self, prefix: str, token: str | None, *, most: int) -> ET.Element:
+        query = [
+            ("encoding-type", "url"),
+            ("list-type", "2"),
+            ("max-keys", str(most)),
+            ("prefix", self._prefix + prefix),
+        ]
+        if token:
+            query.append(("continuation-token", token))
+        return self._ask("", prefix, "s3:ListBucket", query)
+
+    def _ask(self, what: str, prefix: str, permission: str, query: list[tuple[str, str]]) -> ET.Element:
+        doing = f"listing {what}'s3://{self._wire.bucket}/{self._prefix}{prefix}'"
+        root = self._wire.answer(Request("GET", doing, permission, query=query))
+        if root.tag not in ("ListBucketResult", "ListMultipartUploadsResult"):
+            raise TransientStoreError(f"the answer to {doing} is not what S3 sends (<{root.tag}>)")
+        return root
+
+    def _broken_off(self) -> TransientStoreError:
+        return TransientStoreError(f"listing bucket {self._wire.bucket!r} broke off: more was announced and not named")
+
+
+def _key(root: ET.Element, entry: ET.Element, name: str = "Key") -> str:
+    """Return a key of a listing; whether keys are percent-encoded, the listing says at its root."""
+    key = s3_errors.text_of(entry, name)
+    if s3_errors.text_of(root, "EncodingType") == "url":
+        return unquote_plus(key, errors="surrogateescape")
+    return key
+
+
+def _time(entry: ET.Element, name: str, key: str) -> float:
+    try:
+        return datetime.fromisoformat(s3_errors.text_of(entry, name)).timestamp()
+    except ValueError as error:
+        raise TransientStoreError(f"the listing of {key!r} is not what S3 sends ({error})") from error
