@@ -56,6 +56,21 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class TookOver:
+    """An attempt goes on from a commit: no attempt before it can commit anything behind that.
+
+    Attributes:
+        number: the attempt.
+        base: the name of the commit; empty: there is none.
+        keeps: how many of the newest commits it keeps; None: all.
+    """
+
+    number: int
+    base: str
+    keeps: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Durable:
     """The answer to the put of a record has come."""
 
@@ -92,7 +107,7 @@ class Violation:
     text: str
 
 
-Note = Commit | Claimed | Durable | Died | Owes | Paid | Violation
+Note = Commit | Claimed | TookOver | Durable | Died | Owes | Paid | Violation
 
 
 @dataclass
@@ -101,13 +116,18 @@ class Journal:
 
     Args:
         path: of the file.
+
+    Attributes:
+        kept: how many of the newest commits are kept at least, by the retention of those who have lived.
     """
 
     path: Path
     commits: dict[str, Commit] = field(default_factory=dict)
     claims: list[int] = field(default_factory=list)
+    successions: list[TookOver] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     deaths: list[Died] = field(default_factory=list)
+    kept: int = 1_000_000
     owed: dict[Path, frozenset[bytes]] = field(default_factory=dict)
     _offset: int = 0
 
@@ -129,12 +149,8 @@ class Journal:
 
     def _apply(self, note: Note) -> None:
         match note:
-            case Commit():
-                if note.name in self.commits:
-                    self.violations.append(f"record {note.name} was put twice")
-                self.commits[note.name] = note
-            case Durable():
-                self.commits[note.name] = replace(self.commits[note.name], durable=True)
+            case Commit() | Durable() | TookOver():
+                self._apply_commit(note)
             case Claimed():
                 if note.number in self.claims:
                     self.violations.append(f"attempt {note.number} was claimed twice")
@@ -147,6 +163,25 @@ class Journal:
                 self.owed[note.machine] = self.owed.get(note.machine, frozenset()) | note.contents
             case Paid():
                 self.owed.pop(note.machine, None)
+
+    def _apply_commit(self, note: Commit | Durable | TookOver) -> None:
+        match note:
+            case Commit():
+                if note.name in self.commits:
+                    self.violations.append(f"record {note.name} was put twice")
+                self.commits[note.name] = note
+            case Durable():
+                self._refuse_late(note.name)
+                self.commits[note.name] = replace(self.commits[note.name], durable=True)
+            case TookOver():
+                self.successions.append(note)
+                self.kept = min(self.kept, note.keeps or self.kept)
+
+    def _refuse_late(self, name: str) -> None:
+        """A commit that was answered must not lie behind the one from which a later attempt has gone on."""
+        for succession in self.successions:
+            if succession.base < name and int(name.partition("-")[0]) < succession.number:
+                self.violations.append(f"LOST: {name} was committed after attempt {succession.number} had taken over")
 
     @property
     def newest_durable(self) -> str:

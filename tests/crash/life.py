@@ -9,20 +9,23 @@ import json
 import random
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 from tests.crash.fuse import Fuse
-from tests.crash.journal import Claimed, Commit, Durable, File, Tree, Violation, read_tree
+from tests.crash.journal import Claimed, Commit, Durable, File, TookOver, Tree, Violation, read_tree
 from tests.crash.operations import CountedStore, Disk
 from tests.crash.script import Move, Script
 from tests.crash.world import World
 
 from holdfast import attempt, catalog, restore
 from holdfast.checksum import crc64nvme, from_hex
+from holdfast.errors import NoSnapshotError, SupersededError
 from holdfast.names import checkpoint_of, is_log
+from holdfast.retention import Retention
 from holdfast.retry import RetryingStore
 from holdfast.settling import Killed, Settling
 from holdfast.sync import Synced, Syncer
@@ -49,6 +52,7 @@ class Plan:
         machine: its checkpoint directory.
         moves: how many moves its script makes.
         ending: and what then.
+        retention: which snapshots are kept.
         large: how often a file travels in parts.
     """
 
@@ -56,6 +60,7 @@ class Plan:
     machine: Path
     moves: int
     ending: Ending
+    retention: Retention = field(default_factory=Retention)
     large: float = 0.0
 
 
@@ -102,14 +107,15 @@ class Life:
         self._syncer: Syncer
 
     def live(self) -> None:
-        """Live to the end; a crash comes out as it is."""
+        """Live to the end; a crash comes out as it is. Who has been superseded has nothing more to do."""
         with self._disk.used_by(None):  # what the script does is not counted
-            with self._disk.used_by(self._fuse):
-                self._begin()
-            for _ in range(self._plan.moves):
-                self._make_move()
-                self._pass_time(self._dice.choice((0.0, 0.1, 1.0, 6.0, 60.0)))
-            self._end()
+            with suppress(SupersededError):
+                with self._disk.used_by(self._fuse):
+                    self._begin()
+                for _ in range(self._plan.moves):
+                    self._make_move()
+                    self._pass_time(self._dice.choice((0.0, 0.1, 1.0, 6.0, 60.0)))
+                self._end()
 
     def close(self) -> None:
         """Close what the script has open, as the kernel does."""
@@ -143,23 +149,31 @@ class Life:
         )
         with self._disk.used_by(None):
             world.journal.note(Claimed(claimed.number))
+        self._fuse.stage = "fence"
+        found = attempt.fence(self._store, found, claimed)
         self._fuse.stage = "restore"
-        done = restore.restore(self._store, found, machine, workers=self._workers, tell=lambda _: None)
+        try:
+            done = restore.restore(self._store, found, machine, workers=self._workers, tell=lambda _: None)
+        except NoSnapshotError as error:
+            # Who slept since it looked may find that others have gone on, and let go of what it has seen.
+            if max(world.journal.claims) > claimed.number:
+                raise SupersededError(str(error)) from error
+            raise
         with self._disk.used_by(None):
             tree = read_tree(machine)
             name = done.snapshot.name if done.snapshot else None
             world.check_restored(name, tree, before=before, not_before=not_before)
             world.check_owed(machine)
-            self._base = {path: tree[path] for path in done.entries}
+            world.journal.note(TookOver(claimed.number, name or "", self._plan.retention.last))
+            self._base = {path: tree[path] for path in done.base.files}
             commit = world.journal.commits[name] if name else None
             self._adopted = foreign | (commit.adopted if commit else frozenset())
         self._syncer = Syncer(
             self._store,
             machine,
             claimed,
-            base=done.entries,
-            taken=found.plain,
-            adopted=done.adopted,
+            done.base,
+            retention=self._plan.retention,
             workers=self._workers,
             clock=lambda: datetime.now(UTC),
             tell=lambda _: None,
@@ -179,6 +193,7 @@ class Life:
             waiting = self._settling.unsettled(dirty, self._now)
             if not dirty:
                 self._dirty_since = None
+                self._tidy(patience=self._dice.choice((3, 30, 1000)))
                 return
             self._dirty_since = self._now if self._dirty_since is None else self._dirty_since
             others_coming = any(not is_log(path) for path in waiting) and self._now < self._dirty_since + PATIENCE
@@ -203,8 +218,15 @@ class Life:
             dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
             held = self._settling.cut_off(dirty, killed) if killed else []
             synced = self._syncer.flush(scan, held, should_stop=lambda: False)
+            self._tidy(patience=1000)
         if killed is None:
             self._check_all_is_stored(synced)
+
+    def _tidy(self, *, patience: int) -> None:
+        """Tidy, until the watch has been asked so many times whether there is something better to do."""
+        self._fuse.stage = "tidy"
+        asked = iter(range(patience))
+        self._syncer.tidy(should_stop=lambda: next(asked, None) is None)
 
     def _kill_script(self, *, seen: bool) -> Killed:
         """Begin a move and kill the script in it."""
@@ -223,6 +245,8 @@ class Life:
         tree = read_tree(self._plan.machine)
         if tree and (synced.unfinished or dict(self._base) != tree):
             self._world.journal.note(Violation(f"LOST: the flush of {self._plan.seed} left {dict(synced.unfinished)}"))
+        if self._syncer.snapshots and not self._world.crowded:
+            self._world.check_published(self._base)
 
     def _look(self) -> None:
         """Remember what there is when a pass begins: what it commits is this, or what was committed before."""

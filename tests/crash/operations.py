@@ -16,8 +16,8 @@ from typing import IO, Any, TypeVar
 
 from tests.crash.fuse import Crash, Fuse
 
-from holdfast import record
-from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, Upload
+from holdfast import keys
+from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, UnfinishedUpload, Upload
 
 T = TypeVar("T")
 
@@ -51,6 +51,7 @@ class Disk:
         replaced: list[tuple[Any, str, Callable[..., Any]]] = [
             *((os, name, self._counted(name, getattr(os, name))) for name in _ATOMIC),
             (os, "pwrite", self._pwrite(os.pwrite)),
+            (os, "copy_file_range", self._copy_file_range(os.copy_file_range)),
             (os, "open", self._os_open(os.open)),
             (io, "open", self._io_open(io.open)),
             (http.client.HTTPConnection, "send", self._send(http.client.HTTPConnection.send)),
@@ -76,6 +77,18 @@ class Disk:
             part = memoryview(data)[: len(data) // 2]
             return self.fuse.run(
                 "write", lambda: real(descriptor, data, offset), lambda: real(descriptor, part, offset)
+            )
+
+        return call
+
+    def _copy_file_range(self, real: Callable[..., int]) -> Callable[..., int]:
+        def call(source: int, target: int, count: int, *offsets: int) -> int:
+            if self.fuse is None:
+                return real(source, target, count, *offsets)
+            return self.fuse.run(
+                "write",
+                lambda: real(source, target, count, *offsets),
+                lambda: real(source, target, count // 2, *offsets),
             )
 
         return call
@@ -174,12 +187,13 @@ class CountedStore:
     def put(
         self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
     ) -> str:
-        kind = _kind(key)
-        name = key.removeprefix(record.SNAPSHOTS).removesuffix(".json")
+        kind, name = _kind(key), key.removeprefix(keys.SNAPSHOTS).removesuffix(".json")
+        assert kind != "record" or isinstance(part.source, bytes)
+        if kind == "record" and b'"fence"' in part.source:  # type: ignore[operator]
+            kind = "fence"
 
         def act() -> str:
-            if kind == "record":
-                assert isinstance(part.source, bytes)
+            if kind == "record" and isinstance(part.source, bytes):
                 self._committing(name, part.source)
             return self._store.put(key, part, metadata=metadata, only_if_absent=only_if_absent)
 
@@ -188,29 +202,75 @@ class CountedStore:
             self._committed(name)
         return etag
 
+    def copy(
+        self,
+        source: str,
+        key: str,
+        *,
+        etag: str,
+        size: int,
+        crc64nvme: int,
+        metadata: Mapping[str, str] | None = None,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        return self._fuse.run(
+            f"copy to {_kind(key)}",
+            lambda: self._store.copy(
+                source, key, etag=etag, size=size, crc64nvme=crc64nvme, metadata=metadata,
+                only_if_absent=only_if_absent, replaces=replaces,
+            ),
+        )  # fmt: skip
+
     def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
         return self._fuse.run("begin upload", lambda: self._store.begin_upload(key, metadata=metadata))
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         return self._fuse.run("put part", lambda: self._store.put_part(upload, number, part))
 
+    def put_part_copy(
+        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
+    ) -> StoredPart:
+        return self._fuse.run(
+            "copy part",
+            lambda: self._store.put_part_copy(
+                upload, number, source, etag=etag, offset=offset, size=size, crc64nvme=crc64nvme
+            ),
+        )
+
     def complete_upload(
-        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, only_if_absent: bool = False
+        self,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        *,
+        crc64nvme: int,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
     ) -> str:
         return self._fuse.run(
             "complete upload",
-            lambda: self._store.complete_upload(upload, parts, crc64nvme=crc64nvme, only_if_absent=only_if_absent),
+            lambda: self._store.complete_upload(
+                upload, parts, crc64nvme=crc64nvme, only_if_absent=only_if_absent, replaces=replaces
+            ),
         )
 
     def abort_upload(self, upload: Upload) -> None:
         self._fuse.run("abort upload", lambda: self._store.abort_upload(upload))
 
-    def delete(self, key: str) -> None:
-        self._fuse.run(f"delete {_kind(key)}", lambda: self._store.delete(key))
+    def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
+        yield from self._fuse.run("list uploads", lambda: [*self._store.unfinished_uploads()])
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        self._fuse.run(f"delete {_kind(key)}", lambda: self._store.delete(key, etag=etag))
 
 
 def _kind(key: str) -> str:
-    for prefix, kind in ((record.SNAPSHOTS, "record"), (record.ATTEMPTS, "claim"), (record.OBJECTS, "content")):
+    for prefix, kind in (
+        (keys.SNAPSHOTS, "record"),
+        (keys.ATTEMPTS, "claim"),
+        (keys.OBJECTS, "content"),
+        (keys.PRESERVED, "preserved"),
+    ):
         if key.startswith(prefix):
             return kind
     return "plain"

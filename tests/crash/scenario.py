@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from tests.crash.life import Ending, Life, Plan
 from tests.crash.operations import Disk
 from tests.crash.world import Backend, Broken, InOrder, World
 
-from holdfast import parts, transfer
+from holdfast import copying, parts, transfer
 from holdfast.checksum import crc64nvme
 from holdfast.directory import DirectoryStore
 from holdfast.location import Location
+from holdfast.retention import Retention
 from holdfast.s3 import S3Store
 from holdfast.s3_settings import S3Settings, from_environ
 from holdfast.store import Part, Store
@@ -67,12 +68,17 @@ class OnS3:
 @contextmanager
 def small_parts() -> Iterator[None]:
     """Let files of 2 MiB travel in parts of 1 MiB, instead of 64 and 16: what is tested does not depend on it."""
-    before = transfer.SINGLE_PUT, transfer.PART_SIZE, parts.PART_SIZE
-    transfer.SINGLE_PUT, transfer.PART_SIZE, parts.PART_SIZE = 2 * MIB, MIB, MIB
-    try:
+    settings = (
+        (transfer, "SINGLE_PUT", 2 * MIB),
+        (copying, "SINGLE_COPY", 2 * MIB),
+        (transfer, "PART_SIZE", MIB),
+        (parts, "PART_SIZE", MIB),
+    )
+    with ExitStack() as stack:
+        for module, name, size in settings:
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, size)
         yield
-    finally:
-        transfer.SINGLE_PUT, transfer.PART_SIZE, parts.PART_SIZE = before
 
 
 @contextmanager
@@ -250,7 +256,8 @@ class Case:
 
     def _plan(self, dice: random.Random, name: str, machine: Path, large: float) -> Plan:
         moves = min(self.moves, dice.randint(1, 6))
-        return Plan(name, machine, moves, dice.choice([*Ending, Ending.DONE]), large)
+        retention = dice.choice((Retention(), Retention(last=1), Retention(last=None), Retention(last=2)))
+        return Plan(name, machine, moves, dice.choice([*Ending, Ending.DONE]), retention, large)
 
     def _live(self, stage: Stage, dice: random.Random, plan: Plan, tally: Tally) -> None:
         hazard = dice.choice((0.0, 0.5, 1.0, 2.0))
@@ -262,6 +269,7 @@ class Case:
 
             def meet(_: Struck) -> None:
                 tally.meetings += 1
+                stage.world.crowded = True
                 successor = self._plan(other, f"{plan.seed}.successor", stage.world.machine(), plan.large)
                 self._live(stage, other, successor, tally)
 

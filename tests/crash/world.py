@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.crash.journal import Commit, File, Journal, Owes, Paid, read_tree
+from tests.crash.journal import Commit, File, Journal, Owes, Paid, Tree, Violation, read_tree
 
-from holdfast import catalog, restore
+from holdfast import catalog, keys, restore
+from holdfast.catalog import Catalog
 from holdfast.errors import HoldfastError
+from holdfast.record import Snapshot
 from holdfast.store import Store
 
 
@@ -60,13 +62,15 @@ class World:
 
     Attributes:
         foreign: what others wrote below the prefix, by key.
+        crowded: two attempts have been alive at the same time.
     """
 
     root: Path
     backend: Backend
     journal: Journal = field(init=False)
     foreign: dict[str, bytes] = field(default_factory=dict)
-    _proven: set[tuple[str, str]] = field(default_factory=set)
+    crowded: bool = False
+    _proven: set[tuple[str, str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         path = self.root / "journal"
@@ -122,7 +126,7 @@ class World:
             raise Broken(self.journal.violations[0])
         store = self.backend.open()
         found = catalog.read_catalog(store)
-        self._check_records(store, found.snapshots)
+        snapshots = self._check_records(store, found)
         empty = self.root / "empty"
         said: list[str] = []
         try:
@@ -132,29 +136,50 @@ class World:
         if said:
             raise Broken(f"TORN: a restore into an empty directory has something to tell: {said}")
         name = done.snapshot.name if done.snapshot else None
-        newest = max(found.snapshots, default=None)
-        if name != newest:
-            raise Broken(f"LOST: restored {name}, and {newest} is there")
+        if name != max(snapshots, default=None):
+            raise Broken(f"LOST: restored {name}, and {max(snapshots)} is there")
         self.check_restored(name, read_tree(empty), before={}, not_before=self.journal.newest_durable)
         shutil.rmtree(empty)
 
-    def _check_records(self, store: Store, names: tuple[str, ...]) -> None:
-        """Every record that is there was committed, and all it names is there as it was; every durable one is there."""
-        for name, commit in self.journal.commits.items():
-            if commit.durable and name not in names:
-                raise Broken(f"LOST: the record {name} is gone")
-        etags = {info.key: info.etag for info in store.list("")}
-        for name in names:
-            if name not in self.journal.commits:
-                raise Broken(f"TORN: nobody committed {name}")
-            tree = self.journal.commits[name].tree
-            for path, entry in catalog.load_snapshot(store, name).files.items():
-                if etags.get(entry.key) != entry.etag:
-                    raise Broken(f"TORN: {name} names {entry.key}, which is gone or another")
-                if (entry.key, entry.etag) not in self._proven:
-                    if _content(store, entry.key) != tree[path].content:
-                        raise Broken(f"TORN: {name} names {entry.key}, which does not hold {path}")
-                    self._proven.add((entry.key, entry.etag))
+    def _check_records(self, store: Store, found: Catalog) -> list[str]:
+        """Every record that is there was committed, and all it names is there as it was; those kept are there."""
+        snapshots = []
+        for name in found.snapshots:
+            loaded = catalog.load_record(store, name)
+            if isinstance(loaded, Snapshot):
+                snapshots.append(name)
+                self._check_record(store, found, loaded)
+        committed = sorted({*snapshots, *(name for name, commit in self.journal.commits.items() if commit.durable)})
+        gone = set(committed[-self.journal.kept :]) - set(snapshots)
+        if gone:
+            raise Broken(
+                f"LOST: the records {sorted(gone)} are gone, and the newest {self.journal.kept} were to be kept"
+            )
+        return snapshots
+
+    def _check_record(self, store: Store, found: Catalog, snapshot: Snapshot) -> None:
+        if snapshot.name not in self.journal.commits:
+            raise Broken(f"TORN: nobody committed {snapshot.name}")
+        tree = self.journal.commits[snapshot.name].tree
+        objects = {**found.plain, **found.stored}
+        for path, entry in snapshot.files.items():
+            there = objects.get(entry.key)
+            if there is None or there.etag != entry.etag:
+                there = objects.get(entry.preserved or "")
+            if there is None:
+                raise Broken(f"TORN: {snapshot.name} names {entry.key}, which is gone or another, and not preserved")
+            if (there.key, there.etag, entry.crc64nvme) not in self._proven:
+                if content_of(store, there.key) != tree[path].content:
+                    raise Broken(f"TORN: {snapshot.name} names {there.key}, which does not hold {path}")
+                self._proven.add((there.key, there.etag, entry.crc64nvme))
+
+    def check_published(self, tree: Tree) -> None:
+        """Every plain key holds what the newest snapshot has for it, unless somebody else's object lies there."""
+        store = self.backend.open()
+        for path, file in tree.items():
+            info = store.head(path)
+            if keys.OWNER in (info.metadata or {}) and content_of(store, path) != file.content:
+                self.journal.note(Violation(f"STALE: the plain key {path} is not what the newest snapshot has"))
 
     def owe(self, machine: Path) -> None:
         """Remember what a machine holds before a restore touches it."""
@@ -170,7 +195,7 @@ class World:
         self.journal.note(Paid(machine))
 
 
-def _content(store: Store, key: str) -> bytes:
+def content_of(store: Store, key: str) -> bytes:
     pieces: list[bytes] = []
     store.read(key, sink=lambda piece: pieces.append(bytes(piece)))
     return b"".join(pieces)
