@@ -34,8 +34,8 @@ test: $(VENV)/.dev ## every test, with branch coverage; Docker tests are skipped
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE_FLOOR)
 
-test-quick: $(VENV)/.dev ## the tests that take seconds: unit, contract and architecture
-	$(BIN)/python -m pytest -q tests/unit tests/contract tests/test_architecture.py $(ARGS)
+test-quick: $(VENV)/.dev ## the tests that take seconds: unit, contract, pages and architecture
+	$(BIN)/python -m pytest -q tests/unit tests/contract tests/docs tests/test_architecture.py $(ARGS)
 
 crash: $(VENV)/.dev ## kill N lives at operations chosen by SEED; nothing may be torn, nothing lost (N=10000: minutes)
 	$(BIN)/python -m tests.crash.campaign --kills $(or $(N),10000) --seed $(or $(SEED),1) $(ARGS)

@@ -7,6 +7,9 @@ BASE_IMAGE ?=
 CA_BUNDLE ?= /etc/ssl/certs/ca-certificates.crt
 BUILD_NETWORK ?= host
 UV ?= uv
+# Where `make push/NAME` pushes to, and the tag that never moves.
+REGISTRY ?=
+VERSION ?= $(shell git describe --tags --always --dirty)
 # What `make base-image` calls its result, and where the packages come from (apt's own sources if empty).
 LOCAL_BASE ?= holdfast-base:bookworm
 DEBIAN_MIRROR ?=
@@ -14,7 +17,7 @@ DEBIAN_MIRROR ?=
 images_environment = DOCKER="$(DOCKER)" TAG_PREFIX="$(TAG_PREFIX)" TAG="$(TAG)" BASE_IMAGE="$(BASE_IMAGE)" \
 	CA_BUNDLE="$(CA_BUNDLE)" BUILD_NETWORK="$(BUILD_NETWORK)"
 
-.PHONY: images base-image demo-container lock FORCE
+.PHONY: images registry-login base-image demo-container lock FORCE
 
 image/%: FORCE ## build one image, say image/pytorch-cpu (images/matrix.toml has the names)
 	$(images_environment) $(PYTHON) -m images.build $*
@@ -25,8 +28,16 @@ images: ## build the whole family
 test-image/%: image/% $(VENV)/.dev ## build one image and run the image tests on it
 	HOLDFAST_REQUIRE_DOCKER=1 HOLDFAST_TEST_IMAGE="$(TAG_PREFIX)$*:$(TAG)" $(BIN)/python -m pytest tests/images $(ARGS)
 
-push/%: FORCE ## push one image that is built (TAG_PREFIX names the registry)
-	$(DOCKER) push "$(TAG_PREFIX)$*:$(TAG)"
+push/%: FORCE ## push one image that is built to REGISTRY: as VERSION, which never moves, then as TAG, which does
+	@test -n "$(REGISTRY)" || { echo "set REGISTRY, say 123456789012.dkr.ecr.eu-west-1.amazonaws.com" >&2; exit 64; }
+	for tag in "$(VERSION)" "$(TAG)"; do \
+		$(DOCKER) tag "$(TAG_PREFIX)$*:$(TAG)" "$(REGISTRY)/holdfast/$*:$$tag" && \
+		$(DOCKER) push "$(REGISTRY)/holdfast/$*:$$tag" || exit 1; \
+	done
+
+registry-login: ## let Docker push to REGISTRY, an ECR of the account that the AWS CLI is logged in to
+	aws ecr get-login-password --region "$(word 4,$(subst ., ,$(REGISTRY)))" \
+		| $(DOCKER) login --username AWS --password-stdin "$(REGISTRY)"
 
 base-image: ## where no registry is in reach: make BASE_IMAGE=holdfast-base:bookworm from Debian packages (root, mmdebstrap)
 	mkdir -p dist

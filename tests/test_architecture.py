@@ -17,8 +17,17 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "checksum", "deadline", "disk", "keys", "location", "names", "probes", "record", "retention", "script",
-                "settling", "store",
+                "checksum", "deadline", "disk", "keys", "location", "names", "record", "retention", "script", "settling",
+                "store",
+            )
+        }
+        | {"holdfast.probes"}
+        | {
+            f"holdfast.probes.{name}"
+            for name in (
+                "archive", "binary_json", "checkpoint", "crc32c", "dcp", "dtype", "gguf", "hdf5", "inert", "json_text",
+                "lightgbm", "listing", "npy", "ocdbt", "one_file", "opcodes", "orbax", "packed", "pickled",
+                "safetensors", "sharded", "sstable", "tarball", "tensorflow", "verdict", "view",
             )
         },
     ),
@@ -37,7 +46,8 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "attempt", "base", "catalog", "copying", "keeping", "multipart", "parts", "plain", "restore", "staging", "storing", "sync",
+                "attempt", "base", "catalog", "copying", "keeping", "multipart", "parts", "plain", "restore", "staging",
+                "storing", "sync",
                 "transfer", "verify",
             )
         },
@@ -50,7 +60,7 @@ LAYERS = (
             f"holdfast_entrypoint.{name}"
             for name in (
                 "arguments", "child", "commands", "config", "environment", "inbox", "interruption", "log",
-                "notice_file", "outputs", "platforms", "preparation", "report", "signals", "supervision",
+                "notice_file", "outputs", "platforms", "preparation", "printing", "report", "signals", "supervision",
                 "writers",
             )
         },
@@ -61,7 +71,7 @@ LAYERS = (
 ONLY_IN = {
     "awscrt": {"holdfast.checksum"},
     "botocore": {"holdfast.s3_settings", "holdfast.s3_signing"},
-    "tqdm": {"holdfast_entrypoint.browse"},
+    "tqdm": {"holdfast_entrypoint.printing"},
     "urllib3": {"holdfast.s3", "holdfast.s3_connections", "holdfast.s3_errors", "holdfast.s3_wire"},
     "watchdog": {"holdfast.inotify", "holdfast.watch"},
 }

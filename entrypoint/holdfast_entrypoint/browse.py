@@ -1,34 +1,32 @@
-"""ls, pull, push, verify: look at a prefix and move checkpoints by hand."""
+"""ls, pull, push, verify, gc: look at a prefix, move checkpoints by hand, and tidy."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 import holdfast
-from holdfast import attempt, catalog, location, names, plain, restore, verify
+from holdfast import attempt, catalog, keys, location, names, plain, restore, retention, verify
 from holdfast.base import Base
 from holdfast.catalog import Catalog
 from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
+from holdfast.keeping import Keeper
 from holdfast.opening import open_store
-from holdfast.plain import Origin
+from holdfast.plain import Origin, PlainKeys
 from holdfast.record import Fence, FileEntry, Snapshot
 from holdfast.retention import Retention
 from holdfast.store import Store
 from holdfast.sync import Syncer
-from holdfast_entrypoint import platforms
+from holdfast_entrypoint import platforms, printing
 from holdfast_entrypoint.arguments import Parser
 
 _TRANSFERS = 8
@@ -47,7 +45,7 @@ class _Checkpoint:
 
 
 def main(verb: str, arguments: Sequence[str], tell: Callable[[str], None]) -> int:
-    """Run one of the four verbs and return the exit code.
+    """Run one of the verbs and return the exit code.
 
     Raises:
         HoldfastError: what was asked for cannot be done.
@@ -68,7 +66,11 @@ def _parser(verb: str) -> Parser:
     if verb == "pull":
         parser.add_argument("directory", type=Path, help="where to; must be empty or missing")
         parser.add_argument("--checkpoint", help="fetch this checkpoint only (a name that ls shows)")
-    if verb != "push":
+    if verb == "gc":
+        parser.add_argument("--keep", metavar="POLICY", help=_POLICY)
+        parser.add_argument("--dry-run", action="store_true", help="delete nothing, say what would be deleted")
+        parser.add_argument("--ended", action="store_true", help=_ENDED)
+    if verb in ("ls", "pull", "verify"):
         parser.add_argument("--snapshot", help="such as 000002-000007 (default: the newest)")
     if verb == "verify":
         parser.add_argument("--all", action="store_true", help="verify every snapshot, not only the newest")
@@ -88,7 +90,7 @@ def _ls(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, 
     }
     checkpoints = _checkpoints(chosen)
     if options.json:
-        _print_json(
+        printing.as_json(
             {
                 "attempts": list(found.attempts),
                 "snapshots": [_summary(name, entry) for name, entry in snapshots],
@@ -104,15 +106,15 @@ def _ls(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, 
     if snapshots:
         rows = [["SNAPSHOT", "COMMITTED", "FILES", "BYTES", "HOST"]]
         rows += [[str(value) for value in _row(name, entry)] for name, entry in snapshots]
-        _print_table(rows)
+        printing.table(rows)
     if checkpoints:
         sys.stdout.write(f"\nin snapshot {chosen.name if chosen else ''}:\n")
         rows = [["CHECKPOINT", "MODIFIED", "FILES", "BYTES"]]
         rows += [[entry.name, entry.modified, str(entry.files), f"{entry.size:,}"] for entry in checkpoints]
-        _print_table(rows)
+        printing.table(rows)
     if foreign:
         sys.stdout.write("\nwritten by others, adopted at the next restore:\n")
-        _print_table([[_printable(key), f"{info.size:,}"] for key, info in sorted(foreign.items())])
+        printing.table([[printing.printable(key), f"{info.size:,}"] for key, info in sorted(foreign.items())])
     return 0
 
 
@@ -122,7 +124,7 @@ def _pull(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
     if directory.exists() and (not directory.is_dir() or _others_in(directory)):
         raise ConfigError(f"pull: {directory} is not empty: name a new directory, nothing is ever overwritten")
     found = catalog.read_catalog(store)
-    with _bar("pull") as (bar, note):
+    with printing.bar("pull") as (bar, note):
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -167,7 +169,7 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
         started=datetime.now(UTC),
     )
     found = attempt.fence(store, found, claimed)
-    with _bar("push") as (bar, note):
+    with printing.bar("push") as (bar, note):
 
         def sent(size: int) -> None:
             bar.update(size)
@@ -190,6 +192,8 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
         bar.total = sum(state.size for state in syncer.changed(scan))
         # Every other checkpoint is held, so it stays in the snapshot as it is.
         done = syncer.sync(scan, [name for name in base.files if names.checkpoint_of(name) != path.name])
+    if not done.unfinished:
+        syncer.tidy()
     if done.unfinished:
         raise DamagedError(f"push: not stored, because it is being written: {', '.join(sorted(done.unfinished))}")
     if scan.left_out:
@@ -211,7 +215,7 @@ def _verify(options: argparse.Namespace, store: Store, workers: ThreadPoolExecut
     if not wanted:
         raise NoSnapshotError("verify: there are no snapshots here; `holdfast ls URI` shows what is")
     results: list[dict[str, Any]] = []
-    with _bar("verify") as (bar, _):
+    with printing.bar("verify") as (bar, _):
         checked: dict[tuple[str, str, int], str | None] = {}
         for name in wanted:
             entry = records[name]
@@ -222,7 +226,7 @@ def _verify(options: argparse.Namespace, store: Store, workers: ThreadPoolExecut
             )
             results.append({"snapshot": name, "ok": not problems, "problems": problems})
     if options.json:
-        _print_json({"snapshots": results})
+        printing.as_json({"snapshots": results})
     else:
         for result in results:
             sys.stdout.write(f"{result['snapshot']}  {'ok' if result['ok'] else 'DAMAGED'}\n")
@@ -230,19 +234,67 @@ def _verify(options: argparse.Namespace, store: Store, workers: ThreadPoolExecut
     return 0 if all(result["ok"] for result in results) else _DAMAGED
 
 
+def _gc(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, tell: Callable[[str], None]) -> int:
+    policy = retention.parse(options.keep or os.environ.get("CHECKPOINT_RETENTION") or "3", name="--keep")
+    found = catalog.read_catalog(store)
+    newest = max(found.attempts, default=0)
+    keeper = Keeper(
+        store,
+        policy,
+        newest + options.ended,
+        found,
+        # What the newest attempt has, and what it started from, it may be about to name once more.
+        protected=() if options.ended else _of_the_newest(found, newest),
+        plain=PlainKeys(store, "", plain.survey(store, found, _snapshot(store, found, None, tell), workers), workers),
+        workers=workers,
+        clock=time.time,
+    )
+    tidied = keeper.tidy(dry_run=options.dry_run)
+    every = {**found.plain, **found.stored}
+    size = sum(every[key].size for key in tidied.objects if key in every)
+    result = {
+        "dry_run": options.dry_run,
+        "snapshots": list(tidied.snapshots),
+        "objects": sorted(tidied.objects),
+        "bytes": size,
+        "uploads": tidied.uploads,
+    }
+    if options.dry_run and not options.json:
+        sys.stdout.writelines(f"would delete snapshot {name}\n" for name in tidied.snapshots)
+        sys.stdout.writelines(f"would delete object {printing.printable(key)}\n" for key in sorted(tidied.objects))
+    done = "would be deleted" if options.dry_run else "deleted"
+    text = f"{len(tidied.snapshots)} snapshots, {len(tidied.objects)} objects ({size:,} bytes) and {tidied.uploads} "
+    _say(options, result, f"{text}unfinished uploads {done}")
+    return 0
+
+
+def _of_the_newest(found: Catalog, newest: int) -> list[str]:
+    """Return the records of the newest attempt and the one before them."""
+    first = keys.snapshot_name(newest, 0)
+    return [*[name for name in found.snapshots if name < first][-2:], *[n for n in found.snapshots if n >= first]]
+
+
 _VERBS: dict[str, Callable[[argparse.Namespace, Store, ThreadPoolExecutor, Callable[[str], None]], int]] = {
     "ls": _ls,
     "pull": _pull,
     "push": _push,
     "verify": _verify,
+    "gc": _gc,
 }
+_POLICY = (
+    "3: the last three snapshots; 3+6h: and one for every six hours; all; mirror (default: CHECKPOINT_RETENTION, or 3)"
+)
+_ENDED = "nobody trains here any more: without it, all that the newest attempt may still need stays"
 _HELP = {
     "ls": "List the snapshots under a prefix and the checkpoints in the newest one. "
     "To run the command ls in a container: run -- ls",
     "pull": "Fetch the newest snapshot that verifies (with what others wrote beside it), or a named one.",
-    "push": "Store a file or directory as one checkpoint; the other checkpoints of the newest snapshot stay.",
+    "push": "Store a file or directory as one checkpoint; the other checkpoints of the newest snapshot stay. "
+    "This takes the prefix over: a job that still runs there is stopped at its next commit.",
     "verify": "Read the files of a snapshot back and compare size and checksum; "
     "exit code 65 when something is damaged.",
+    "gc": "Delete the snapshots that the retention policy does not keep and everything that only they needed, what "
+    "dead attempts left, and abandoned uploads. A running job does this by itself. What somebody else wrote stays.",
 }
 
 
@@ -290,7 +342,7 @@ def _row(name: str, snapshot: Snapshot | DamagedError) -> tuple[object, ...]:
     if isinstance(snapshot, DamagedError):
         return name, "DAMAGED RECORD", "", "", ""
     committed = snapshot.created.strftime("%Y-%m-%d %H:%M:%SZ")
-    return name, committed, len(snapshot.files), f"{snapshot.size:,}", _printable(snapshot.host)
+    return name, committed, len(snapshot.files), f"{snapshot.size:,}", printing.printable(snapshot.host)
 
 
 def _checkpoints(snapshot: Snapshot | None) -> list[_Checkpoint]:
@@ -300,7 +352,7 @@ def _checkpoints(snapshot: Snapshot | None) -> list[_Checkpoint]:
     newest = {name: max(entry.mtime_ns for entry in entries) for name, entries in groups.items()}
     return [
         _Checkpoint(
-            _printable(name),
+            printing.printable(name),
             len(groups[name]),
             sum(entry.size for entry in groups[name]),
             datetime.fromtimestamp(newest[name] / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
@@ -313,31 +365,8 @@ def _others_in(directory: Path) -> bool:
     return any(entry.name != names.OWN_DIRECTORY for entry in directory.iterdir())
 
 
-def _printable(text: str) -> str:
-    """Return a name that cannot move the cursor or colour the terminal."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-
-
-@contextmanager
-def _bar(label: str) -> Iterator[tuple[tqdm[Any], Callable[[str], None]]]:
-    """Show progress on a terminal; a pipe or a log gets none."""
-    with tqdm(desc=label, unit="B", unit_scale=True, unit_divisor=1024, disable=None, leave=False) as bar:
-        yield bar, lambda text: tqdm.write(f"holdfast: {text}", file=sys.stderr)
-
-
 def _say(options: argparse.Namespace, result: dict[str, Any], text: str) -> None:
     if options.json:
-        _print_json(result)
+        printing.as_json(result)
     else:
         sys.stdout.write(text + "\n")
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write(line.rstrip() + "\n")

@@ -22,6 +22,7 @@ checkpoints while it runs, hear the interruption, flush in time.
   holdfast pull URI DIRECTORY    fetch a snapshot, or one checkpoint of it
   holdfast push PATH URI         store a file or directory as one checkpoint
   holdfast verify URI            read everything back and compare checksums
+  holdfast gc URI                delete what the retention policy no longer keeps
 
 URI is s3://BUCKET/PREFIX or file:///DIRECTORY.
 """
@@ -30,6 +31,8 @@ ENVIRONMENT = """\
 environment:
   CHECKPOINT_S3_URI          where checkpoints live (s3://... or file:///...); none: supervise only
   CHECKPOINT_LOCAL_PATH      where the script reads and writes them (/opt/ml/checkpoints)
+  CHECKPOINT_RETENTION       which snapshots are kept: 3 (the last three), 3+6h (and one for every 6 hours),
+                             all, or mirror (what the script deletes is deleted there too)
   OUTPUT_S3_URI              where model.tar.gz and output.tar.gz go
   AWS_ENDPOINT_URL_S3, S3_ENDPOINT_URL
                              an S3-compatible server instead of AWS
@@ -45,7 +48,8 @@ exit codes:
   143                        interrupted, everything is stored: run it again
   75                         interrupted, not everything was stored in time: run it again, raise the grace
   74                         the script ended well, its last files could not be stored
-  64 / 65 / 69 / 70          bad configuration / no snapshot verifies / store unreachable or denied / our bug
+  64 / 65 / 69 / 70          bad configuration / no snapshot verifies / store unreachable, denied, or taken
+                             over by another container / our bug
 """
 
 
@@ -96,7 +100,7 @@ def _dispatch(arguments: list[str], tell: Callable[[str], None]) -> int:
         return 0
     if verb == "serve":
         raise ConfigError("serve: this is a training image; deploy the model from model.tar.gz with a serving image")
-    if verb in ("ls", "pull", "push", "verify"):
+    if verb in ("ls", "pull", "push", "verify", "gc"):
         signals.heard_by_default()
         from holdfast_entrypoint import browse  # noqa: PLC0415  the data plane is loaded only for those who use it
 

@@ -106,6 +106,7 @@ class _Life:
         self._notice_path = private / "notice.json"
         self._prepared: Prepared | None = None
         self._watcher: Watcher | None = None
+        self._taken_over: SupersededError | None = None
 
     def stages(self) -> int:
         """Go through one life: restore → environment → child → watch → flush → outputs → exit code."""
@@ -231,7 +232,9 @@ class _Life:
         self.supervisor.inbox.wake()
 
     def _superseded(self) -> bool:
-        return self._watcher is not None and isinstance(self._watcher.error, SupersededError)
+        if self._watcher is not None and isinstance(self._watcher.error, SupersededError):
+            self._taken_over = self._watcher.error
+        return self._taken_over is not None
 
     def _flush_soon(self) -> None:
         if self._watcher is not None:
@@ -288,6 +291,8 @@ class _Life:
             return True
 
         def store() -> bool:
+            if self._prepared is not None:
+                self._prepared.syncer.refuse_if_superseded()  # the outputs are the successor's business then
             outputs.store_archives(
                 self._open(place),
                 self._config.base,
@@ -299,13 +304,16 @@ class _Life:
 
         try:
             return bool(self.supervisor.in_background(store, until=self._out_of_time))
+        except SupersededError as error:
+            self._taken_over = error
+            return False
         except (HoldfastError, OSError) as error:
             self._tell(f"the outputs were not stored: {error}")
             return False
 
     def _exit_code(self, child: Child, *, stored: bool) -> int:
-        if self._watcher is not None and isinstance(self._watcher.error, SupersededError):
-            self._tell(f"{self._watcher.error}. Run one container on a prefix; this one must not be run again")
+        if self._superseded():
+            self._tell(f"{self._taken_over}. Run one container on a prefix; this one must not be run again")
             return SupersededError.exit_code
         if self.supervisor.script_was_stopped:
             return INTERRUPTED if stored else INTERRUPTED_INCOMPLETE

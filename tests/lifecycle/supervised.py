@@ -148,10 +148,11 @@ class Supervised:
 
     def stored(self) -> dict[str, bytes]:
         """Return the files of the newest snapshot, by path, read straight from the store."""
-        records = sorted((self.store / ".holdfast/snapshots").glob("*.json"))
+        names = sorted((self.store / ".holdfast/snapshots").glob("*.json"))
+        records = [body for body in (json.loads(name.read_text()) for name in names) if "fence" not in body]
         if not records:
             return {}
-        body = json.loads(records[-1].read_text())
+        body = records[-1]
         return {entry["path"]: (self.store / entry["key"]).read_bytes() for entry in body["files"]}
 
     def vanish(self) -> None:

@@ -60,21 +60,23 @@ def test_an_interrupted_job_resumes_on_another_machine(start: Start, s3_server: 
     assert head["Metadata"] == {"holdfast-attempt": "1"}
 
 
-def test_an_object_that_a_record_may_name_is_never_overwritten(
+def test_every_kept_snapshot_stays_whole_while_plain_keys_follow_the_newest(
     start: Start, s3_server: ObjectServer, prefix: str
 ) -> None:
     seen: dict[str, str] = {}
-    for attempt in range(3):
-        assert (
-            start(
-                sys.executable, "-c", WRITES, "2", environ=environ(s3_server, prefix), machine=str(attempt)
-            ).exit_code()
-            == 0
-        )
+    settings = {**environ(s3_server, prefix), "CHECKPOINT_RETENTION": "all"}
+    for attempt, steps in enumerate(("2", "3", "4")):
+        life = start(sys.executable, "-c", WRITES, steps, environ=settings, machine=str(attempt))
+        assert life.exit_code() == 0, life.log
         now = keys(s3_server, prefix)
-        assert seen.items() <= now.items()
+        own = {key: etag for key, etag in seen.items() if key.startswith(".holdfast/")}
+        assert own.items() <= now.items(), "nothing of ours is overwritten or deleted"
+        body = s3_server.client.get_object(Bucket=s3_server.bucket, Key=f"{prefix}/last.txt")["Body"].read()
+        assert body == steps.encode(), "the plain key is what the script wrote last"
         seen = now
-    assert any(key.startswith(".holdfast/objects/") and key.endswith("/last.txt") for key in seen)
+    uri = f"s3://{s3_server.bucket}/{prefix}"
+    checked = start(uri, "--all", verb=("verify",), environ=environ(s3_server, prefix), machine="verify")
+    assert checked.exit_code() == 0, checked.stdout
 
 
 def test_what_others_put_into_the_bucket_is_adopted_or_refused_by_name(

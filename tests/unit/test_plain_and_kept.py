@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.unit.job import Breaks, Job, sync
 
 from holdfast import catalog
 from holdfast.errors import PermanentStoreError
 from holdfast.retention import Retention
-from tests.unit.test_sync_and_restore import Breaks, Job, sync
 
 
 @pytest.fixture

@@ -3,83 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.unit.job import Breaks, Job, sync
 
 from holdfast import attempt, catalog, parts
 from holdfast.directory import DirectoryStore
 from holdfast.errors import NoSnapshotError, PermanentStoreError, SupersededError, TransientStoreError
-from holdfast.restore import Restored, restore
-from holdfast.retention import Retention
-from holdfast.store import Part, Store
-from holdfast.sync import Synced, Syncer
-
-
-class Breaks(DirectoryStore):
-    """A store on a real directory that does something else at some puts."""
-
-    def __init__(self, root: Path, instead: Callable[[str], None]) -> None:
-        super().__init__(root)
-        self._instead = instead
-
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
-        self._instead(key)
-        return super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
-
-
-class Job:
-    """A prefix, and machines that come and go."""
-
-    def __init__(self, root: Path, workers: ThreadPoolExecutor) -> None:
-        self.root = root
-        self.workers = workers
-        self.said: list[str] = []
-        (root / "store").mkdir()
-        self.store: Store = DirectoryStore(root / "store")
-
-    def restore(self, machine: str, **options: object) -> Restored:
-        found = catalog.read_catalog(self.store)
-        directory = self.root / machine
-        return restore(self.store, found, directory, workers=self.workers, tell=self.said.append, **options)  # type: ignore[arg-type]
-
-    def syncer(self, machine: str, store: Store | None = None, retention: Retention | None = None) -> Syncer:
-        found = catalog.read_catalog(self.store)
-        claimed = attempt.claim(
-            self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
-        )
-        attempt.fence(self.store, found, claimed)
-        return Syncer(
-            store or self.store,
-            self.root / machine,
-            claimed,
-            self.restore(machine).base,
-            retention=retention,
-            workers=self.workers,
-            clock=lambda: datetime.now(UTC),
-            tell=self.said.append,
-        )
-
-    def write(self, path: str, content: bytes, machine: str = "one") -> Path:
-        target = self.root / machine / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        return target
+from holdfast.store import Part
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Iterator[Job]:
     with ThreadPoolExecutor(4) as workers:
         yield Job(tmp_path, workers)
-
-
-def sync(syncer: Syncer, held: tuple[str, ...] = (), *, should_stop: Callable[[], bool] = lambda: False) -> Synced:
-    return syncer.sync(syncer.scan(), held, should_stop=should_stop)
 
 
 def test_only_what_changed_is_sent_and_nothing_twice(job: Job) -> None:

@@ -49,6 +49,7 @@ class Keeper:
         attempt: the number of the attempt that tidies; what earlier ones stored and no snapshot names are orphans.
         found: what was found under the prefix.
         passed_over: snapshots that could not be restored: they do not count as kept ones.
+        protected: snapshots that stay whatever the policy says.
         plain: what lies at the plain keys.
         workers: runs the requests.
         clock: seconds since the epoch.
@@ -62,6 +63,7 @@ class Keeper:
         found: Catalog,
         *,
         passed_over: Collection[str] = (),
+        protected: Collection[str] = (),
         plain: PlainKeys,
         workers: Executor,
         clock: Callable[[], float],
@@ -71,6 +73,7 @@ class Keeper:
         self._attempt = attempt
         self._found: Catalog | None = found
         self._passed_over = frozenset(passed_over)
+        self._protected = frozenset(protected)
         self._plain = plain
         self._workers = workers
         self._clock = clock
@@ -78,10 +81,10 @@ class Keeper:
         self._spent: list[str] = []  # records that restore nothing: they go when they are older than what is kept
         self._own: dict[str, Snapshot] = {}
         self._needs: Counter[str] = Counter()
-        self._at_plain_key: dict[str, FileEntry] = {}
+        self._at_plain_key: dict[tuple[str, str], FileEntry] = {}
         self._stored = set(found.stored)
         # What this attempt stores from now on may be named by its next snapshot, and is none of these.
-        self._doomed = set(plain.ours())
+        self._doomed = set(plain.ours(before=attempt))
         self._swept = False
 
     def read(self) -> None:
@@ -135,13 +138,11 @@ class Keeper:
         for entry in snapshot.files.values():
             self._needs.update(_needed(entry))
             if entry.preserved is not None:
-                self._at_plain_key[entry.key] = entry
+                self._at_plain_key[(entry.key, entry.etag)] = entry
 
-    def needed_at(self, key: str) -> FileEntry | None:
-        """Return the file of a kept snapshot whose content lies at a plain key; None when none does."""
-        entry = self._at_plain_key.get(key)
-        needed = entry is not None and entry.preserved is not None and self._needs[entry.preserved] > 0
-        return entry if needed else None
+    def needed_at(self, key: str, etag: str) -> FileEntry | None:
+        """Return a file of a kept snapshot whose content is that object at a plain key; None when there is none."""
+        return self._at_plain_key.get((key, etag))
 
     def preserved(self, entry: FileEntry) -> None:
         """Note where the content of a plain key has been preserved."""
@@ -180,8 +181,8 @@ class Keeper:
 
     def _dropped(self) -> list[str]:
         """Return the records that go: of snapshots that are not kept, and old ones that restore nothing."""
-        kept = self._retention.kept(self._commits.items())
-        dropped = [name for name in self._commits if name not in set(kept)]
+        kept = {*self._retention.kept(self._commits.items()), *self._protected}
+        dropped = [name for name in self._commits if name not in kept]
         return dropped + [name for name in self._spent if self._is_long_past(int(name.partition("-")[0]))]
 
     def _drop(self, name: str, *, dry_run: bool) -> None:
@@ -197,6 +198,8 @@ class Keeper:
                 needed = _needed(entry)
                 self._needs.subtract(needed)
                 self._doomed |= needed
+                if entry.preserved is not None and self._needs[entry.preserved] <= 0:
+                    self._at_plain_key.pop((entry.key, entry.etag), None)
 
     def _may_go(self, key: str) -> bool:
         if self._needs[key] > 0:

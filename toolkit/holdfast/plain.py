@@ -35,11 +35,13 @@ class PlainObject:
         info: as the listing has it.
         origin: who wrote it.
         content: `keys.content_name` of what was copied there; None when the content came there first.
+        attempt: the number of the attempt that wrote it, where that had to be asked; 0 otherwise.
     """
 
     info: ObjectInfo
     origin: Origin
     content: str | None = None
+    attempt: int = 0
 
 
 def survey(
@@ -72,8 +74,9 @@ def _described(info: ObjectInfo, host: str) -> PlainObject:
     owner = metadata.get(keys.OWNER)
     if owner is None:
         return PlainObject(info, Origin.FOREIGN)
-    origin = Origin.OURS if owner.partition("@")[2] == host else Origin.OTHER_HOST
-    return PlainObject(info, origin, metadata.get(keys.CONTENT))
+    number, _, writer = owner.partition("@")
+    origin = Origin.OURS if writer == host else Origin.OTHER_HOST
+    return PlainObject(info, origin, metadata.get(keys.CONTENT), int(number) if number.isdecimal() else 0)
 
 
 class PlainKeys:
@@ -103,19 +106,19 @@ class PlainKeys:
         there = self._objects.get(key)
         return there.origin if there else None
 
-    def holds(self, entry: FileEntry) -> bool:
-        """Say whether the content of an entry still lies at its plain key."""
-        there = self._objects.get(entry.key)
-        return there is not None and there.info.etag == entry.etag
+    def etag(self, key: str) -> str | None:
+        """Return the ETag of what lies at a key; None when nothing does."""
+        there = self._objects.get(key)
+        return there.info.etag if there else None
 
     def note(self, key: str, size: int, etag: str | None) -> None:
         """Note that we have put an object there; without an ETag: that something lies there that is not known."""
         info = ObjectInfo(key, size, etag or "", 0.0)
         self._objects[key] = PlainObject(info, Origin.FOREIGN if etag is None else Origin.OURS)
 
-    def ours(self) -> list[str]:
-        """Return the keys of all objects that are ours."""
-        return [key for key, there in self._objects.items() if there.origin is Origin.OURS]
+    def ours(self, *, before: int) -> list[str]:
+        """Return the keys of all objects that are ours and were written by an attempt before the given one."""
+        return [key for key, it in self._objects.items() if it.origin is Origin.OURS and it.attempt < before]
 
     def delete(self, key: str) -> None:
         """Delete what lies at a key, unless it is no longer what we know."""
@@ -126,7 +129,7 @@ class PlainKeys:
     def as_published(self, entry: FileEntry) -> FileEntry | None:
         """Return the entry as a record may name it at its plain key, when its content has been copied there."""
         there = self._objects.get(entry.path)
-        if there is None or self.conditional is False:  # a zombie's late copy might replace it
+        if there is None or not self.conditional:  # a zombie's late copy might replace it
             return None
         if there.content != keys.content_name(entry.size, entry.crc64nvme):
             return None
@@ -134,8 +137,6 @@ class PlainKeys:
 
     def is_outdated(self, entry: FileEntry) -> bool:
         """Say whether the plain key of an entry should get the entry's content, and may."""
-        if entry.key == entry.path:
-            return False
         there = self._objects.get(entry.path)
         if there is None:
             return True

@@ -93,7 +93,7 @@ class Syncer:
         self._only = only
         self._adopted = dict(base.adopted)
         self._plain = PlainKeys(store, attempt.owner, base.plain, workers)
-        self._entries = {path: self._plain.as_published(entry) or entry for path, entry in base.files.items()}
+        self._entries = dict(base.files)
         self._storer = Storer(
             store, directory, attempt, plain=self._plain, known=self._entries.values(), progress=progress
         )
@@ -300,15 +300,30 @@ class Syncer:
                 only_if_absent=True,
             )
         except AlreadyExistsError:
-            there = catalog.load_record(self._store, snapshot.name)
-            if isinstance(there, Fence):
-                raise SupersededError(
-                    f"attempt {there.attempt} on {there.host} goes on from where this attempt, "
-                    f"{self._attempt.number}, was: nothing more is stored from here"
-                ) from None
-            self._committed(there)
+            self._committed(self._refuse_fence(snapshot.name))
             return False
         return True
+
+    def refuse_if_superseded(self) -> None:
+        """Look whether another attempt has taken over, where nothing is committed that would show it.
+
+        Raises:
+            SupersededError: it has.
+            StoreError: the store cannot be read.
+        """
+        name = keys.snapshot_name(self._attempt.number, self._sequence + 1, self._attempt.slot)
+        if catalog.exists(self._store, keys.snapshot_key(name)):
+            self._refuse_fence(name)
+
+    def _refuse_fence(self, name: str) -> Snapshot:
+        """Return the record of ours that lies where the next one was to go; raise when it is a fence."""
+        there = catalog.load_record(self._store, name)
+        if isinstance(there, Fence):
+            raise SupersededError(
+                f"attempt {there.attempt} on {there.host} goes on from where this attempt, "
+                f"{self._attempt.number}, was: nothing more is stored from here"
+            )
+        return there
 
     def _committed(self, snapshot: Snapshot) -> None:
         self._sequence = snapshot.sequence
@@ -340,24 +355,28 @@ class Syncer:
 
     def _publish_all(self, should_stop: Callable[[], bool]) -> None:
         """Give every plain key the content that the newest snapshot has for it."""
-        named = {entry.key: path for path, entry in self._entries.items()}
+        named: dict[tuple[str, str], list[str]] = {}
+        for path, entry in self._entries.items():
+            named.setdefault((entry.key, entry.etag), []).append(path)
         for path, entry in list(self._entries.items()):
-            if not self._plain.is_outdated(entry):
+            if entry.key == path:
                 continue
             if should_stop():
                 raise transfer.StoppedError("no time was left to bring the plain keys up to date")
-            self._make_room(path, named, should_stop)
-            self._plain.publish(entry, should_stop=should_stop)
+            if self._plain.is_outdated(entry):
+                self._make_room(path, named, should_stop)
+                self._plain.publish(entry, should_stop=should_stop)
             published = self._plain.as_published(entry)
             if published is not None:
                 self._entries[path] = published
                 self._storer.moved(published)
 
-    def _make_room(self, key: str, named: Mapping[str, str], should_stop: Callable[[], bool]) -> None:
+    def _make_room(self, key: str, named: Mapping[tuple[str, str], list[str]], should_stop: Callable[[], bool]) -> None:
         """Preserve what lies at a plain key if a kept snapshot needs it; it is about to be overwritten."""
-        needed = self._keeper.needed_at(key)
+        etag = self._plain.etag(key)
+        needed = self._keeper.needed_at(key, etag) if etag is not None else None
         self._storer.gone([key])
-        if needed is None or not self._plain.holds(needed):
+        if needed is None:
             return
         try:
             preserved = self._plain.preserve(needed, should_stop=should_stop)
@@ -366,8 +385,7 @@ class Syncer:
             return
         self._keeper.preserved(preserved)
         self._storer.moved(preserved)
-        if key in named:  # a renamed file: its content lies at the plain key of its old name
-            path = named[key]
+        for path in named.get((needed.key, needed.etag), ()):  # renamed: its content lies where its old name was
             self._entries[path] = replace(self._entries[path], key=preserved.key, etag=preserved.etag)
 
 

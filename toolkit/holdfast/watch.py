@@ -16,6 +16,7 @@ from holdfast.disk import Scan
 from holdfast.errors import CutFileError, PermanentStoreError, StoreError, SupersededError, TransientStoreError
 from holdfast.inotify import Events, observe
 from holdfast.names import checkpoint_of, is_log
+from holdfast.probes import Verdict, probe
 from holdfast.settling import Killed, Settling
 from holdfast.sync import Synced, Syncer
 
@@ -305,12 +306,20 @@ class Watcher(threading.Thread):
             self._drain(left)
         scan = self._syncer.scan()
         self.settling.observe(scan.files, time.monotonic())
-        cut_off = self.settling.cut_off(self._dirty(scan), self._killed)
+        suspects = self.settling.cut_off(self._dirty(scan), self._killed)
+        # A directory may lack files that nobody has begun; a file that proves its own end lacks nothing.
+        cut_off = [path for path in suspects if "/" in path or not self._is_whole(path)]
         for checkpoint in sorted({checkpoint_of(path) for path in cut_off}):
             self._tell(
                 f"{checkpoint!r} was being written when the script was killed: what was committed of it before stays"
             )
         return cut_off
+
+    def _is_whole(self, path: str) -> bool:
+        try:
+            return probe(self._directory / path).verdict is Verdict.WHOLE
+        except OSError:
+            return False
 
     def _dirty(self, scan: Scan) -> list[str]:
         """Return the paths in which the directory is not as the last snapshot has it."""

@@ -1,0 +1,36 @@
+"""Printing: tables, JSON and progress bars of the commands that people and scripts call by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+
+def printable(text: str) -> str:
+    """Return a name that cannot move the cursor or colour the terminal."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+@contextmanager
+def bar(label: str) -> Iterator[tuple[tqdm[Any], Callable[[str], None]]]:
+    """Show progress on a terminal; a pipe or a log gets none."""
+    with tqdm(desc=label, unit="B", unit_scale=True, unit_divisor=1024, disable=None, leave=False) as shown:
+        yield shown, lambda text: tqdm.write(f"holdfast: {text}", file=sys.stderr)
+
+
+def as_json(value: object) -> None:
+    """Print a value as JSON, for machines."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of cells, the columns as wide as their widest cell."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")

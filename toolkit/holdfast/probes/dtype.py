@@ -1,0 +1,62 @@
+"""How many bytes an element of a NumPy array takes, from NumPy's description of its type."""
+
+from __future__ import annotations
+
+import re
+from math import prod
+
+from holdfast.probes.verdict import UnclearError
+
+_TYPE = re.compile(r"[<>|=]?([?a-zA-Z])(\d*)(?:\[[^\]]*\])?")
+_FIXED = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8, "q": 8, "Q": 8,
+          "e": 2, "f": 4, "d": 8, "g": 16, "F": 8, "D": 16, "G": 32, "M": 8, "m": 8}  # fmt: skip
+
+
+def item_size(description: object) -> int | None:
+    """Return the bytes of one element of a type, as NumPy describes types; None where elements are Python objects.
+
+    Args:
+        description: a type string, or a list of fields: name, type and, for arrays in a field, shape.
+
+    Raises:
+        UnclearError: that is no description of a type.
+    """
+    if isinstance(description, str):
+        return _plain_size(description)
+    if not isinstance(description, list):
+        raise UnclearError("array of a type that is not known")
+    total = 0
+    for field in description:
+        if not isinstance(field, tuple) or len(field) not in (2, 3):
+            raise UnclearError("array of a type that is not known")
+        size = item_size(field[1])
+        if size is None:
+            return None
+        shape = field[2] if len(field) == 3 else ()
+        total += size * count(shape if isinstance(shape, tuple) else (shape,))
+    return total
+
+
+def _plain_size(description: str) -> int | None:
+    found = _TYPE.fullmatch(description)
+    if found is None:
+        raise UnclearError("array of a type that is not known")
+    kind, digits = found.groups()
+    if kind == "O":
+        return None
+    if not digits and kind in _FIXED:
+        return _FIXED[kind]
+    if not digits or len(digits) > 9:
+        raise UnclearError("array of a type that is not known")
+    return int(digits) * (4 if kind == "U" else 1)
+
+
+def count(shape: object) -> int:
+    """Return how many elements an array of this shape has.
+
+    Raises:
+        UnclearError: that is no shape.
+    """
+    if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
+        raise UnclearError("array whose shape is none")
+    return prod(shape)

@@ -1,0 +1,62 @@
+"""The files of one checkpoint, for the probes that look at several of them together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from holdfast.probes import json_text
+from holdfast.probes.view import View
+
+_Result = TypeVar("_Result")
+_LARGEST_TEXT = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a checkpoint is made of.
+
+    Attributes:
+        root: the checkpoint directory.
+        files: paths relative to it, with slashes.
+        alone: whether a file that is not among them does not exist.
+    """
+
+    root: Path
+    files: frozenset[str]
+    alone: bool
+
+    def directories(self) -> dict[str, set[str]]:
+        """Return the names in each directory that has files; the key is "" or ends with a slash."""
+        found: dict[str, set[str]] = {}
+        for path in self.files:
+            directory, slash, name = path.rpartition("/")
+            found.setdefault(directory + slash, set()).add(name)
+        return found
+
+    def ending(self, suffix: str) -> Iterator[str]:
+        """Yield the paths that end so, in order."""
+        yield from sorted(path for path in self.files if path.endswith(suffix))
+
+    def size(self, path: str) -> int | None:
+        """Return the bytes of a file, None where it is not there."""
+        try:
+            return (self.root / path).stat().st_size if path in self.files else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read(self, path: str, reader: Callable[[View], _Result]) -> _Result | None:
+        """Return what `reader` makes of a file; None where it has gone."""
+        try:
+            with (self.root / path).open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                return reader(View(file.fileno(), path.rpartition("/")[2], size, size))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def json(self, path: str) -> object:
+        """Return the value of a JSON file; None where it cannot be read."""
+        return self.read(path, lambda view: json_text.parse(view.at(0, min(view.size, _LARGEST_TEXT))))

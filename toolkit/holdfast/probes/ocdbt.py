@@ -1,0 +1,35 @@
+"""The manifest of OCDBT, TensorStore's tree of chunks, in which Orbax keeps arrays: length in front, checksum behind.
+
+Format: google.github.io/tensorstore/kvstore/ocdbt, "Storage format".
+"""
+
+from __future__ import annotations
+
+from holdfast.probes.crc32c import crc32c
+from holdfast.probes.verdict import CutError, Finding, UnclearError, sized, unknown, whole
+from holdfast.probes.view import View
+
+MAGIC = b"\x0c\xdb\x3a\x2a"
+NAME = "manifest.ocdbt"
+_CHECKED = 1 << 22
+
+
+def check(view: View) -> Finding:
+    """Judge a file that begins like a manifest.
+
+    Raises:
+        CutError: it ends within its header.
+        UnclearError: its checksum does not hold.
+    """
+    head = view.at(0, 12)
+    if len(head) < 12:
+        raise CutError(f"OCDBT manifest of {view.size} bytes: not even a header")
+    length = int.from_bytes(head[4:], "little")
+    if length != view.size:
+        return sized("OCDBT manifest", has=view.size, needs=length)
+    if length > _CHECKED:
+        return unknown("OCDBT manifest of its announced length, too large to check")
+    content = view.at(0, length)
+    if crc32c(content[:-4]) != int.from_bytes(content[-4:], "little"):
+        raise UnclearError("OCDBT manifest whose checksum does not hold")
+    return whole("OCDBT manifest of its announced length, and its checksum holds")

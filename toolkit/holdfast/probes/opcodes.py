@@ -1,0 +1,80 @@
+"""Walking the operations of a pickle without executing any, and without reading what is large.
+
+The table of operations is the standard library's own (`pickletools.opcodes`).
+"""
+
+from __future__ import annotations
+
+import pickletools
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from holdfast.probes.verdict import UnclearError
+from holdfast.probes.view import Cursor
+
+MAGIC = b"\x80"
+_OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
+_FIXED = {"uint1": "<B", "uint2": "<H", "int4": "<i", "uint4": "<I", "uint8": "<Q", "float8": ">d"}
+_LENGTHS = {
+    pickletools.TAKEN_FROM_ARGUMENT1: "<B",
+    pickletools.TAKEN_FROM_ARGUMENT4: "<i",
+    pickletools.TAKEN_FROM_ARGUMENT4U: "<I",
+    pickletools.TAKEN_FROM_ARGUMENT8U: "<Q",
+}
+_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A string or bytes too long to be kept.
+
+    Attributes:
+        size: bytes.
+    """
+
+    size: int
+
+
+Argument = int | float | bytes | tuple[bytes, bytes] | Blob | None
+
+
+def operations(cursor: Cursor, steps: int) -> Iterator[tuple[str, Argument]]:
+    """Yield name and argument of each operation, up to and with the one that ends the pickle.
+
+    Strings come as bytes, as they are in the file. The cursor is behind the operation when it is yielded, and may be
+    moved.
+
+    Args:
+        cursor: at the beginning of the pickle.
+        steps: operations that may be looked at.
+
+    Raises:
+        CutError: the file ends before the pickle.
+        UnclearError: it is no pickle, or has more operations.
+    """
+    for _ in range(steps):
+        opcode = _OPCODES.get(cursor.take(1)[0])
+        if opcode is None:
+            raise UnclearError("no pickle: an operation is not known")
+        yield opcode.name, None if opcode.arg is None else _argument(cursor, opcode.arg)
+        if opcode.name == "STOP":
+            return
+    raise UnclearError(f"a pickle of more than {steps:,} operations")
+
+
+def _argument(cursor: Cursor, kind: pickletools.ArgumentDescriptor) -> Argument:
+    if kind.name in _FIXED:
+        value = struct.unpack(_FIXED[kind.name], cursor.take(kind.n))[0]
+        return value if isinstance(value, int | float) else None
+    if kind.n == pickletools.UP_TO_NEWLINE:
+        line = cursor.line()
+        return (line, cursor.line()) if kind.name == "stringnl_noescape_pair" else line
+    size = cursor.number(_LENGTHS[kind.n])
+    if size < 0:
+        raise UnclearError("no pickle: a length is negative")
+    if size > _KEPT:
+        cursor.skip(size)
+        return Blob(size)
+    content = cursor.take(size)
+    return int.from_bytes(content, "little", signed=True) if kind.name.startswith("long") else content
