@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,7 +23,7 @@ from tests.crash.world import World
 
 from holdfast import attempt, catalog, restore
 from holdfast.checksum import crc64nvme, from_hex
-from holdfast.errors import NoSnapshotError, SupersededError
+from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError
 from holdfast.names import checkpoint_of, is_log
 from holdfast.retention import Retention
 from holdfast.retry import RetryingStore
@@ -104,18 +104,18 @@ class Life:
         self._busy: frozenset[str] = frozenset()
         self._dirty_since: float | None = None
         self._move: Move | None = None
+        self._number = 0
         self._syncer: Syncer
 
     def live(self) -> None:
         """Live to the end; a crash comes out as it is. Who has been superseded has nothing more to do."""
-        with self._disk.used_by(None):  # what the script does is not counted
-            with suppress(SupersededError):
-                with self._disk.used_by(self._fuse):
-                    self._begin()
-                for _ in range(self._plan.moves):
-                    self._make_move()
-                    self._pass_time(self._dice.choice((0.0, 0.1, 1.0, 6.0, 60.0)))
-                self._end()
+        with self._disk.used_by(None), suppress(SupersededError):  # what the script does is not counted
+            with self._disk.used_by(self._fuse):
+                self._begin()
+            for _ in range(self._plan.moves):
+                self._make_move()
+                self._pass_time(self._dice.choice((0.0, 0.1, 1.0, 6.0, 60.0)))
+            self._end()
 
     def close(self) -> None:
         """Close what the script has open, as the kernel does."""
@@ -149,16 +149,12 @@ class Life:
         )
         with self._disk.used_by(None):
             world.journal.note(Claimed(claimed.number))
+        self._number = claimed.number
         self._fuse.stage = "fence"
         found = attempt.fence(self._store, found, claimed)
         self._fuse.stage = "restore"
-        try:
+        with self._unless_superseded():
             done = restore.restore(self._store, found, machine, workers=self._workers, tell=lambda _: None)
-        except NoSnapshotError as error:
-            # Who slept since it looked may find that others have gone on, and let go of what it has seen.
-            if max(world.journal.claims) > claimed.number:
-                raise SupersededError(str(error)) from error
-            raise
         with self._disk.used_by(None):
             tree = read_tree(machine)
             name = done.snapshot.name if done.snapshot else None
@@ -178,6 +174,17 @@ class Life:
             clock=lambda: datetime.now(UTC),
             tell=lambda _: None,
         )
+
+    @contextmanager
+    def _unless_superseded(self) -> Iterator[None]:
+        """Take an error for what it is: who was asleep while others went on finds what it knew gone or changed."""
+        try:
+            yield
+        except (NoSnapshotError, DamagedError, NotFoundError) as error:
+            with self._disk.used_by(None):
+                if max(self._world.journal.claims) > self._number:
+                    raise SupersededError(str(error)) from error
+            raise
 
     def _pass_time(self, seconds: float) -> None:
         """Let time pass, and do what the watch does then."""
@@ -226,7 +233,8 @@ class Life:
         """Tidy, until the watch has been asked so many times whether there is something better to do."""
         self._fuse.stage = "tidy"
         asked = iter(range(patience))
-        self._syncer.tidy(should_stop=lambda: next(asked, None) is None)
+        with self._unless_superseded():
+            self._syncer.tidy(should_stop=lambda: next(asked, None) is None)
 
     def _kill_script(self, *, seen: bool) -> Killed:
         """Begin a move and kill the script in it."""

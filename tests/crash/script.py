@@ -79,14 +79,14 @@ class Script:
     # --- moves ---
 
     def new_file(self) -> Move:
-        return self._save(f"step-{self._name}-{self._saves}.pt")
+        return self._save(f"step-{self._name}-{self._saves}")
 
     def overwrite(self) -> Move:
-        return self._save("last.ckpt")
+        return self._save("last")
 
     def patch(self) -> Move:
         """Overwrite a range of a file, as memory-mapped arrays do; the rest and the size stay."""
-        path, target = "array.bin", self._directory / "array.bin"
+        path, target = "array", self._directory / "array"
         if not target.is_file() or target.stat().st_size < 2:
             yield from self._save(path)
             return
@@ -104,7 +104,7 @@ class Script:
 
     def replace(self) -> Move:
         """Write beside and rename over: what careful scripts do."""
-        path = "best.pt"
+        path = "best"
         yield from self._save(f"{path}.tmp")
         yield self._gap(1)
         os.replace(self._directory / f"{path}.tmp", self._directory / path)  # noqa: PTH105
@@ -147,10 +147,10 @@ class Script:
                 self._settling.renamed(f"tmp-{inside}", inside, self._now())
 
     def pair(self) -> Move:
-        """Weights and their JSON side by side, overwritten in place: to holdfast, each is a checkpoint."""
-        yield from self._save("weights.bin")
+        """Weights and their index side by side, overwritten in place: to holdfast, each is a checkpoint."""
+        yield from self._save("weights")
         yield self._gap(0.25)
-        yield from self._save("weights.json")
+        yield from self._save("index")
 
     def log(self) -> Move:
         path = self._dice.choice(("train.log", "sharded/metrics.jsonl"))
@@ -164,15 +164,15 @@ class Script:
 
     def duplicate(self) -> Move:
         """The same content under another name: it is stored once."""
-        source = self._directory / "last.ckpt"
+        source = self._directory / "last"
         if source.is_file():
-            shutil.copyfile(source, self._directory / "copy.ckpt")
-            self._touched("copy.ckpt")
-            self._settling.closed("copy.ckpt", self._now())
+            shutil.copyfile(source, self._directory / "copy")
+            self._touched("copy")
+            self._settling.closed("copy", self._now())
         yield 0.0
 
     def touch(self) -> Move:
-        for path in ("last.ckpt", "best.pt"):
+        for path in ("last", "best"):
             if (self._directory / path).is_file():
                 self._touched(path)
         yield 0.0
@@ -201,7 +201,7 @@ class Script:
         """Write shards, one in a subdirectory, and a manifest; remove what an earlier save had more."""
         self.busy.add(name)
         shards = [f"{name}/shard-{number}" for number in range(self._dice.randint(1, 4))]
-        paths = [*shards, f"{name}/optimizer/state", f"{name}/manifest.json"]
+        paths = [*shards, f"{name}/optimizer/state", f"{name}/manifest"]
         for path in paths:
             yield from self._write(path, longest=4.9)
             yield self._gap(4.9)

@@ -174,11 +174,12 @@ class World:
                 self._proven.add((there.key, there.etag, entry.crc64nvme))
 
     def check_published(self, tree: Tree) -> None:
-        """Every plain key holds what the newest snapshot has for it, unless somebody else's object lies there."""
+        """Every plain key holds what the newest snapshot has for it, or nothing of ours."""
         store = self.backend.open()
+        there = catalog.read_catalog(store).plain
         for path, file in tree.items():
-            info = store.head(path)
-            if keys.OWNER in (info.metadata or {}) and content_of(store, path) != file.content:
+            info = store.head(path) if path in there else None
+            if info is not None and keys.OWNER in (info.metadata or {}) and content_of(store, path) != file.content:
                 self.journal.note(Violation(f"STALE: the plain key {path} is not what the newest snapshot has"))
 
     def owe(self, machine: Path) -> None:
