@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,6 +131,7 @@ class Journal:
     kept: int = 1_000_000
     owed: dict[Path, frozenset[bytes]] = field(default_factory=dict)
     _offset: int = 0
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def note(self, note: Note) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
@@ -141,7 +143,8 @@ class Journal:
 
     def refresh(self) -> None:
         """Apply what was noted since, by other processes too."""
-        with open(self.path, "rb") as file:  # noqa: PTH123  io.open is counted, this one is not
+        # Counted is io.open, not this one.
+        with self._lock, open(self.path, "rb") as file:  # noqa: PTH123
             file.seek(self._offset)
             while file.peek(1):
                 self._apply(pickle.load(file))

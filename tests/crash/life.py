@@ -111,7 +111,7 @@ class Life:
         """Live to the end; a crash comes out as it is. Who has been superseded has nothing more to do."""
         with self._disk.used_by(None), suppress(SupersededError):  # what the script does is not counted
             with self._disk.used_by(self._fuse):
-                self._begin()
+                self.begin()
             for _ in range(self._plan.moves):
                 self._make_move()
                 self._pass_time(self._dice.choice((0.0, 0.1, 1.0, 6.0, 60.0)))
@@ -136,7 +136,8 @@ class Life:
             if next(self._move, None) is None:
                 self._move = None
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Claim, end who was before, restore."""
         world, machine = self._world, self._plan.machine
         not_before, foreign = world.journal.newest_durable, frozenset(world.foreign)
         with self._disk.used_by(None):
@@ -182,7 +183,7 @@ class Life:
             yield
         except (NoSnapshotError, DamagedError, NotFoundError) as error:
             with self._disk.used_by(None):
-                if max(self._world.journal.claims) > self._number:
+                if catalog.read_catalog(self._world.backend.open()).attempts[-1] > self._number:
                     raise SupersededError(str(error)) from error
             raise
 
@@ -217,6 +218,10 @@ class Life:
             killed = self._kill_script(seen=ending is Ending.SIGNAL)
         elif self._move is not None:
             self._make_move()
+        self.flush(killed)
+
+    def flush(self, killed: Killed | None = None) -> None:
+        """Store everything and tidy: what the last pass of the watch does."""
         with self._disk.used_by(self._fuse):
             self._fuse.stage = "flush"
             self._look()
