@@ -17,8 +17,8 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "checksum", "deadline", "disk", "keys", "location", "names", "record", "retention", "script", "settling",
-                "store",
+                "checksum", "deadline", "disk", "keys", "location", "names", "record", "retention", "script",
+                "settling", "store",
             )
         }
         | {"holdfast.probes"}
@@ -46,9 +46,8 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "attempt", "base", "catalog", "copying", "keeping", "multipart", "parts", "plain", "restore", "staging",
-                "storing", "sync",
-                "transfer", "verify",
+                "attempt", "base", "catalog", "commits", "copying", "joining", "joint", "keeping", "multipart", "parts",
+                "plain", "restore", "staging", "storing", "sync", "tidying", "transfer", "verify",
             )
         },
     ),

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import holdfast
-from holdfast import attempt, catalog, keys, location, names, plain, restore, retention, verify
+from holdfast import attempt, catalog, joint, keys, location, names, plain, restore, retention, verify
 from holdfast.base import Base
 from holdfast.catalog import Catalog
 from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
-from holdfast.keeping import Keeper
+from holdfast.joint import Joint
+from holdfast.keeping import Keeper, Scope
 from holdfast.opening import open_store
 from holdfast.plain import Origin, PlainKeys
 from holdfast.record import Fence, FileEntry, Snapshot
@@ -80,9 +81,9 @@ def _parser(verb: str) -> Parser:
 
 def _ls(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, tell: Callable[[str], None]) -> int:
     found = catalog.read_catalog(store)
-    chosen = _snapshot(store, found, options.snapshot, tell)
+    chosen = _newest(store, found, options.snapshot, workers, tell)
     snapshots = list(_records(store, found, workers).items())
-    others = plain.survey(store, found, chosen, workers) if options.snapshot is None else {}
+    others = _survey(store, found, chosen, workers) if options.snapshot is None else {}
     foreign = {
         key: there.info
         for key, there in others.items()
@@ -132,7 +133,7 @@ def _pull(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
 
         done = restore.restore(
             store, found, directory, workers=workers, tell=note, progress=progress,
-            only=options.snapshot, checkpoint=options.checkpoint,
+            only=(options.snapshot,) if options.snapshot else None, checkpoint=options.checkpoint,
         )  # fmt: skip
     if not done.base.files:
         raise NoSnapshotError("pull: nothing of that is here; `holdfast ls URI` shows what is")
@@ -153,12 +154,12 @@ def _push(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor
     if path.is_dir() and not any(path.iterdir()):
         raise ConfigError(f"push: {options.path} is empty")
     found = catalog.read_catalog(store)
-    before = _snapshot(store, found, None, tell)
+    before = _newest(store, found, None, workers, tell)
     base = Base(
         found,
-        before.files if before else {},
+        before.files() if before else {},
         before.adopted if before else {},
-        plain.survey(store, found, before, workers),
+        _survey(store, found, before, workers),
     )
     claimed = attempt.claim(
         store,
@@ -238,14 +239,15 @@ def _gc(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, 
     policy = retention.parse(options.keep or os.environ.get("CHECKPOINT_RETENTION") or "3", name="--keep")
     found = catalog.read_catalog(store)
     newest = max(found.attempts, default=0)
+    there = _survey(store, found, _newest(store, found, None, workers, tell), workers)
     keeper = Keeper(
         store,
         policy,
-        newest + options.ended,
+        Scope(newest + options.ended, frozenset({host for number, host in found.joined if number == newest} or {""})),
         found,
         # What the newest attempt has, and what it started from, it may be about to name once more.
         protected=() if options.ended else _of_the_newest(found, newest),
-        plain=PlainKeys(store, "", plain.survey(store, found, _snapshot(store, found, None, tell), workers), workers),
+        plain=PlainKeys(store, None, there, workers),
         workers=workers,
         clock=time.time,
     )
@@ -269,9 +271,10 @@ def _gc(options: argparse.Namespace, store: Store, workers: ThreadPoolExecutor, 
 
 
 def _of_the_newest(found: Catalog, newest: int) -> list[str]:
-    """Return the records of the newest attempt and the one before them."""
-    first = keys.snapshot_name(newest, 0)
-    return [*[name for name in found.snapshots if name < first][-2:], *[n for n in found.snapshots if n >= first]]
+    """Return the records of the newest attempt and of the last one before it that has any: what it started from."""
+    numbers = [keys.commit_order(name)[0] for name in found.snapshots]
+    first = max((number for number in numbers if number < newest), default=newest)
+    return [name for name, number in zip(found.snapshots, numbers, strict=True) if number >= first]
 
 
 _VERBS: dict[str, Callable[[argparse.Namespace, Store, ThreadPoolExecutor, Callable[[str], None]], int]] = {
@@ -298,18 +301,27 @@ _HELP = {
 }
 
 
-def _snapshot(store: Store, found: Catalog, name: str | None, tell: Callable[[str], None]) -> Snapshot | None:
-    """Return the named snapshot, or the newest whose record holds."""
+def _newest(
+    store: Store, found: Catalog, name: str | None, workers: ThreadPoolExecutor, tell: Callable[[str], None]
+) -> Joint | None:
+    """Return the named snapshot, or the newest whose records hold."""
     if name is not None:
         loaded = catalog.load_record(store, name) if name in found.snapshots else None
         if not isinstance(loaded, Snapshot):
             raise NoSnapshotError(f"there is no snapshot {name!r} here; {_LOOK}")
-        return loaded
-    for snapshot in catalog.newest_first(store, found):
-        if isinstance(snapshot, Snapshot):
-            return snapshot
-        tell(str(snapshot))
+        return Joint((loaded,))
+    for candidate in joint.newest_first(store, found, workers):
+        if isinstance(candidate, Joint):
+            return candidate
+        tell(str(candidate))
     return None
+
+
+def _survey(
+    store: Store, found: Catalog, chosen: Joint | None, workers: ThreadPoolExecutor
+) -> dict[str, plain.PlainObject]:
+    recorded = chosen.files().values() if chosen else ()
+    return plain.survey(store, found, recorded, chosen.adopted if chosen else {}, None, workers)
 
 
 def _records(store: Store, found: Catalog, workers: ThreadPoolExecutor) -> dict[str, Snapshot | DamagedError]:
@@ -345,9 +357,9 @@ def _row(name: str, snapshot: Snapshot | DamagedError) -> tuple[object, ...]:
     return name, committed, len(snapshot.files), f"{snapshot.size:,}", printing.printable(snapshot.host)
 
 
-def _checkpoints(snapshot: Snapshot | None) -> list[_Checkpoint]:
+def _checkpoints(snapshot: Joint | None) -> list[_Checkpoint]:
     groups: dict[str, list[FileEntry]] = {}
-    for path, entry in (snapshot.files if snapshot else {}).items():
+    for path, entry in (snapshot.files() if snapshot else {}).items():
         groups.setdefault(names.checkpoint_of(path), []).append(entry)
     newest = {name: max(entry.mtime_ns for entry in entries) for name, entries in groups.items()}
     return [

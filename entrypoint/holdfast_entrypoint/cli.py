@@ -33,6 +33,7 @@ environment:
   CHECKPOINT_LOCAL_PATH      where the script reads and writes them (/opt/ml/checkpoints)
   CHECKPOINT_RETENTION       which snapshots are kept: 3 (the last three), 3+6h (and one for every 6 hours),
                              all, or mirror (what the script deletes is deleted there too)
+  HOLDFAST_SHA256            1: note and check SHA-256 too, beside CRC64NVME
   OUTPUT_S3_URI              where model.tar.gz and output.tar.gz go
   AWS_ENDPOINT_URL_S3, S3_ENDPOINT_URL
                              an S3-compatible server instead of AWS
@@ -41,6 +42,10 @@ environment:
   HOLDFAST_GRACE_SECONDS     seconds between SIGTERM and SIGKILL here (by platform: 10 to 120)
   HOLDFAST_STOP_SIGNAL       what the script gets when it has to stop (SIGTERM)
   HOLDFAST_HOST_NOTICE_FILE  a file that the host makes appear when the instance is reclaimed
+  HOLDFAST_HOSTS             names of all hosts that train side by side on one prefix, with commas
+                             (known on SageMaker and for AWS Batch's multi-node jobs)
+  HOLDFAST_HOST              this host's name among them (the hostname)
+  HOLDFAST_RUN               the same on all hosts of one start, different at the next start
   HOLDFAST_REPORT_FILE       where a JSON report of this run goes
 
 exit codes:

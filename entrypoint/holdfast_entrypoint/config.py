@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from holdfast import location, retention
+from holdfast import keys, location, retention
 from holdfast.errors import ConfigError
+from holdfast.joining import Group
 from holdfast.location import Location
 from holdfast.retention import Retention
 from holdfast_entrypoint import platforms
@@ -37,12 +38,14 @@ class Config:
         checkpoints: the checkpoint directory.
         outputs: where model and output archives go.
         retention: which snapshots are kept.
+        sha256: note the SHA-256 of every file, and check it at the restore, beside the CRC64NVME.
         grace: seconds between SIGTERM and SIGKILL here.
         stop_signal: what the script gets on a notice.
         metadata_endpoint: of the instance metadata service; None where there is none to ask.
         host_notice_file: a file that the host makes appear when the instance is reclaimed.
         report_file: where the report of this life goes.
         host: the name of this host.
+        group: all hosts that train side by side on the prefix; None where there is one.
         hyperparameters, resources, channels: SageMaker's hyperparameters.json, resourceconfig.json,
             inputdataconfig.json.
         program: the Python file that `train` runs, from SAGEMAKER_PROGRAM or the hyperparameter.
@@ -56,17 +59,24 @@ class Config:
     checkpoints: Path
     outputs: Location | None
     retention: Retention
+    sha256: bool
     grace: float
     stop_signal: signal.Signals
     metadata_endpoint: str | None
     host_notice_file: Path | None
     report_file: Path | None
     host: str
+    group: Group | None
     hyperparameters: Mapping[str, Any]
     resources: Mapping[str, Any]
     channels: Mapping[str, Any]
     program: str | None
     run_number: int
+
+    @property
+    def output_host(self) -> str | None:
+        """Whose archives these are, where they must not be taken for those of the first host; None for that one."""
+        return self.host if self.group is not None and self.host != self.group.hosts[0] else None
 
     @property
     def config_directory(self) -> Path:
@@ -110,7 +120,7 @@ class _Reader:
         managed = self._platform is Platform.SAGEMAKER and bool(checkpoint_config)
         place = None if managed else self._location("CHECKPOINT_S3_URI")
         checkpoints = self._checkpoint_directory(checkpoint_config, place)
-        self._refuse_many_hosts(resources, place)
+        host, group = self._hosts(resources)
         outputs = self._location("OUTPUT_S3_URI")
         if place is not None and outputs is not None and outputs.is_within(place):
             self.problems.append(
@@ -126,12 +136,14 @@ class _Reader:
             checkpoints=checkpoints,
             outputs=outputs,
             retention=self._retention(),
+            sha256=self._switch("HOLDFAST_SHA256"),
             grace=self._grace(),
             stop_signal=self._stop_signal(),
             metadata_endpoint=self._metadata_endpoint(),
             host_notice_file=self._path("HOLDFAST_HOST_NOTICE_FILE"),
             report_file=self._path("HOLDFAST_REPORT_FILE"),
-            host=str(resources.get("current_host") or socket.gethostname()),
+            host=host,
+            group=group,
             hyperparameters=hyperparameters,
             resources=resources,
             channels=self._json("inputdataconfig.json"),
@@ -191,13 +203,43 @@ class _Reader:
             self.problems.append(f"CHECKPOINT_LOCAL_PATH {directory} is no directory: remove the file, or name another")
         return directory
 
-    def _refuse_many_hosts(self, resources: Mapping[str, Any], place: Location | None) -> None:
-        hosts = resources.get("hosts") or []
-        if place is not None and len(hosts) > 1:
+    def _hosts(self, resources: Mapping[str, Any]) -> tuple[str, Group | None]:
+        """Return the name of this host, and all that train side by side: as told, as on SageMaker, or as on Batch."""
+        nodes = self._environ.get("AWS_BATCH_JOB_NUM_NODES", "")
+        if self._environ.get("HOLDFAST_HOSTS"):
+            hosts = [name.strip() for name in self._environ["HOLDFAST_HOSTS"].split(",")]
+            host = self._environ.get("HOLDFAST_HOST") or socket.gethostname()
+        elif nodes.isdecimal() and int(nodes) > 1:
+            hosts = [f"node-{number}" for number in range(int(nodes))]
+            host = f"node-{self._environ.get('AWS_BATCH_JOB_NODE_INDEX', '')}"
+        else:
+            hosts = [str(name) for name in resources.get("hosts") or []]
+            host = str(resources.get("current_host") or self._environ.get("HOLDFAST_HOST") or socket.gethostname())
+        if len(hosts) < 2:
+            return host, None
+        if host not in hosts:
             self.problems.append(
-                f"CHECKPOINT_S3_URI is one prefix and resourceconfig.json names {len(hosts)} hosts: several hosts on "
-                "one prefix are not supported yet; give each host a prefix of its own"
+                f"this host is called {host!r} and is none of the hosts {', '.join(hosts)}: set HOLDFAST_HOST to its "
+                "name among HOLDFAST_HOSTS"
             )
+        wrong = [name for name in hosts if not keys.is_host_name(name)]
+        if wrong or len(set(hosts)) < len(hosts):
+            self.problems.append(
+                "HOLDFAST_HOSTS must be names that differ, of letters, digits, dots and dashes, at most 64 characters "
+                f"each; it is {', '.join(hosts)!r}"
+            )
+        return host, Group(tuple(hosts), self._run())
+
+    def _run(self) -> str | None:
+        """Return what the hosts of one start have in common, where somebody tells it."""
+        if self._environ.get("HOLDFAST_RUN"):
+            return self._environ["HOLDFAST_RUN"]
+        if self._platform is Platform.BATCH and self._environ.get("AWS_BATCH_JOB_ATTEMPT"):
+            job = self._environ.get("AWS_BATCH_JOB_ID", "").partition("#")[0]
+            return f"{job}/{self._environ['AWS_BATCH_JOB_ATTEMPT']}"
+        if self._platform is Platform.SAGEMAKER and self._json("init-config.json"):
+            return f"{self._environ.get('TRAINING_JOB_ARN', '')}/{self._run_number()}"
+        return None
 
     def _retention(self) -> Retention:
         try:
@@ -205,6 +247,12 @@ class _Reader:
         except ConfigError as error:
             self.problems.extend(error.problems)
             return Retention()
+
+    def _switch(self, variable: str) -> bool:
+        value = self._environ.get(variable, "").lower()
+        if value not in ("", "0", "1", "false", "true"):
+            self.problems.append(f"{variable} must be 1 or 0; it is {value!r}")
+        return value in ("1", "true")
 
     def _grace(self) -> float:
         value = self._environ.get("HOLDFAST_GRACE_SECONDS")

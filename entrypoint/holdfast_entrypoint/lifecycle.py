@@ -187,7 +187,8 @@ class _Life:
         if self._prepared is not None:
             self.report.attempt = self._prepared.attempt.number
             self.report.resumed_from = self._prepared.resume.name if self._prepared.resume else None
-            self.report.files_restored = len(self._prepared.restored.base.files)
+            base = self._prepared.restored.base
+            self.report.files_restored = len(base.files) + len(base.theirs)
             self.report.bytes_restored = self._prepared.restored.bytes_fetched
 
     def _open(self, place: Location) -> Store:
@@ -296,6 +297,7 @@ class _Life:
             outputs.store_archives(
                 self._open(place),
                 self._config.base,
+                host=self._config.output_host,
                 workers=self.workers,
                 tell=self._tell,
                 should_stop=self._out_of_time,

@@ -16,9 +16,23 @@ _FAILURE_CHARACTERS = 1024  # what SageMaker shows of the file
 
 
 def store_archives(
-    store: Store, base: Path, *, workers: Executor, tell: Callable[[str], None], should_stop: Callable[[], bool]
+    store: Store,
+    base: Path,
+    *,
+    host: str | None,
+    workers: Executor,
+    tell: Callable[[str], None],
+    should_stop: Callable[[], bool],
 ) -> None:
     """Pack and store each output directory that holds something.
+
+    Args:
+        store: where to.
+        base: /opt/ml.
+        host: the directory of the store that the archives go to; None for the store itself.
+        workers: runs the parts of a large archive.
+        tell: gets a sentence about each archive.
+        should_stop: asked between parts.
 
     Raises:
         StoreError: an archive could not be stored.
@@ -28,6 +42,7 @@ def store_archives(
         source = base / directory
         if not source.is_dir() or not any(source.iterdir()):
             continue
+        key = f"{host}/{name}" if host else name
         with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
             archive = Path(folder) / name
             with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
@@ -36,14 +51,14 @@ def store_archives(
             size = archive.stat().st_size
             transfer.upload_file(
                 store,
-                name,
+                key,
                 path=archive,
                 size=size,
                 checksums=transfer.checksum_file(archive, size=size),
                 workers=workers,
                 should_stop=should_stop,
             )
-        tell(f"{source} stored as {name}: {size:,} bytes")
+        tell(f"{source} stored as {key}: {size:,} bytes")
 
 
 def write_failure(base: Path, reason: str) -> None:

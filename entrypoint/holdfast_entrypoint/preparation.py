@@ -6,11 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import holdfast
-from holdfast import attempt, catalog, restore
+from holdfast import attempt, catalog, joining, restore
 from holdfast.attempt import Attempt
+from holdfast.errors import NoSnapshotError
+from holdfast.joining import Group
 from holdfast.location import Location
 from holdfast.restore import Restored
 from holdfast.script import latest
@@ -52,23 +55,19 @@ def prepare(
         HoldfastError: the store is unreachable or denied, nothing verifies, or the disk is too small.
         transfer.StoppedError: `should_stop` said yes.
     """
-    found = catalog.read_catalog(store)
-    claimed = attempt.claim(
+    bring = partial(
+        restore.restore,
         store,
-        found.attempts,
-        host=config.host,
-        version=holdfast.__version__,
-        platform=config.platform,
-        started=datetime.now(UTC),
-    )
-    restored = restore.restore(
-        store,
-        attempt.fence(store, found, claimed),
-        config.checkpoints,
+        directory=config.checkpoints,
         workers=workers,
         tell=tell,
         progress=progress,
         should_stop=should_stop,
+    )
+    claimed, restored = (
+        _alone(config, store, bring)
+        if config.group is None
+        else _together(config, config.group, store, bring, workers, tell)
     )
     if not claimed.conditional:
         tell("this store ignores conditional writes: of two containers on one prefix the older one may not notice")
@@ -78,22 +77,69 @@ def prepare(
         claimed,
         restored.base,
         retention=config.retention,
+        sha256=config.sha256,
         workers=workers,
         clock=lambda: datetime.now(UTC),
         tell=tell,
         room_for_prefix=len(place.prefix.encode()) + 1,
     )
-    resume = latest(directory=config.checkpoints) if restored.base.files else None
+    resume = latest(directory=config.checkpoints) if restored.base.files or restored.base.theirs else None
     tell(_summary(place, claimed, restored, resume))
     return Prepared(claimed, restored, syncer, resume)
 
 
+def _alone(config: Config, store: Store, bring: Callable[..., Restored]) -> tuple[Attempt, Restored]:
+    """Claim the next attempt, end those before it, and restore what the last of them committed."""
+    found = catalog.read_catalog(store)
+    claimed = attempt.claim(
+        store,
+        found.attempts,
+        host=config.host,
+        version=holdfast.__version__,
+        platform=config.platform,
+        started=datetime.now(UTC),
+    )
+    return claimed, bring(catalog=attempt.fence(store, found, claimed), mine=claimed)
+
+
+def _together(
+    config: Config,
+    group: Group,
+    store: Store,
+    bring: Callable[..., Restored],
+    workers: Executor,
+    tell: Callable[[str], None],
+) -> tuple[Attempt, Restored]:
+    """Join the attempt of all hosts, end this host's earlier ones, and restore what all of them restore."""
+    passed_over: list[str] = []
+    while True:
+        claimed, found, base = joining.join(
+            store,
+            group,
+            host=config.host,
+            version=holdfast.__version__,
+            platform=config.platform,
+            clock=lambda: datetime.now(UTC),
+            workers=workers,
+            passed_over=passed_over,
+            tell=tell,
+        )
+        found = attempt.fence(store, found, claimed)
+        try:
+            return claimed, bring(catalog=found, mine=claimed, only=base)
+        except NoSnapshotError:
+            passed_over += base
+            tell(f"what attempt {claimed.number} began from does not verify: the hosts begin another one")
+
+
 def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path | None) -> str:
-    if not restored.base.files:
-        return f"attempt {claimed.number} on {place}: nothing to restore, a fresh start"
+    count = len(restored.base.files) + len(restored.base.theirs)
+    who = f"attempt {claimed.number}{f' of {claimed.host}' if claimed.hosts else ''} on {place}"
+    if not count:
+        return f"{who}: nothing to restore, a fresh start"
     source = f"snapshot {restored.snapshot.name}" if restored.snapshot else "files that others wrote"
     also = f" and {len(restored.foreign)} files of others" if restored.snapshot and restored.foreign else ""
     return (
-        f"attempt {claimed.number} on {place}: restored {source}{also}, {len(restored.base.files)} files, "
-        f"{restored.bytes_fetched:,} bytes fetched; newest checkpoint: {resume.name if resume else 'none'}"
+        f"{who}: restored {source}{also}, {count} files, {restored.bytes_fetched:,} bytes fetched; "
+        f"newest checkpoint: {resume.name if resume else 'none'}"
     )

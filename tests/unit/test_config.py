@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from holdfast.errors import ConfigError
+from holdfast.joining import Group
 from holdfast.location import Location
+from holdfast.retention import Retention
 from holdfast_entrypoint import config, platforms
 from holdfast_entrypoint.platforms import Platform
 
@@ -142,10 +144,44 @@ def test_relative_directories_are_refused() -> None:
     assert "CHECKPOINT_LOCAL_PATH" in said
 
 
-def test_several_hosts_on_one_prefix_are_refused_and_without_a_prefix_are_fine(base: Path) -> None:
+def test_several_hosts_are_known_on_sagemaker_on_batch_and_where_somebody_says_so(base: Path) -> None:
+    batch = {
+        "AWS_BATCH_JOB_ID": "4c1d#1",
+        "AWS_BATCH_JOB_ATTEMPT": "2",
+        "AWS_BATCH_JOB_NUM_NODES": "2",
+        "AWS_BATCH_JOB_NODE_INDEX": "1",
+    }
+    settings = config.load(environ(base, **batch))
+    assert settings.host == "node-1"
+    assert settings.group == Group(("node-0", "node-1"), "4c1d/2")
+    settings = config.load(environ(base, HOLDFAST_HOSTS="a, b", HOLDFAST_HOST="b", HOLDFAST_RUN="7"))
+    assert (settings.host, settings.group, settings.output_host) == ("b", Group(("a", "b"), "7"), "b")
     write(base, "resourceconfig.json", {"current_host": "algo-2", "hosts": ["algo-1", "algo-2"]})
-    assert "give each host a prefix" in problems(environ(base, CHECKPOINT_S3_URI="s3://bucket/job"))
-    assert config.load(environ(base)).host == "algo-2"
+    settings = config.load(environ(base))
+    assert (settings.host, settings.group) == ("algo-2", Group(("algo-1", "algo-2")))
+    write(base, "resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1"]})
+    assert config.load(environ(base)).group is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ({"HOLDFAST_HOSTS": "a,b", "HOLDFAST_HOST": "c"}, "none of the hosts a, b"),
+        ({"HOLDFAST_HOSTS": "a,a", "HOLDFAST_HOST": "a"}, "names that differ"),
+        ({"HOLDFAST_HOSTS": "a,../b", "HOLDFAST_HOST": "a"}, "letters, digits"),
+    ],
+)
+def test_hosts_that_cannot_be_told_apart_are_refused(base: Path, variables: dict[str, str], complaint: str) -> None:
+    assert complaint in problems(environ(base, **variables))
+
+
+def test_the_retention_policy_is_read_once_and_refused_when_it_is_none(base: Path) -> None:
+    assert config.load(environ(base)).retention == Retention(last=3)
+    assert config.load(environ(base, CHECKPOINT_RETENTION="5+2.5h")).retention == Retention(last=5, hours=2.5)
+    assert config.load(environ(base, CHECKPOINT_RETENTION="mirror")).retention == Retention(last=1, mirror=True)
+    assert config.load(environ(base, CHECKPOINT_RETENTION="all")).retention == Retention(last=None)
+    for wrong in ("0", "-1", "3h", "3+0h", "some"):
+        assert "CHECKPOINT_RETENTION must be" in problems(environ(base, CHECKPOINT_RETENTION=wrong))
 
 
 def test_a_managed_sagemaker_job_is_left_to_sagemaker(base: Path) -> None:

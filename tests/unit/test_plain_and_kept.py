@@ -39,7 +39,7 @@ def test_an_overwritten_file_reaches_its_plain_key_and_the_older_snapshot_stays_
     syncer.tidy()
     assert stored(job)["last.ckpt"] == b"second"
     assert first is not None
-    job.restore("old", only=first.name)
+    job.restore("old", only=[first.name])
     assert (job.root / "old/last.ckpt").read_bytes() == b"first"
     job.restore("new")
     assert (job.root / "new/last.ckpt").read_bytes() == b"second"
@@ -59,7 +59,7 @@ def test_only_the_last_snapshots_are_kept_with_all_they_need_and_nothing_else(jo
     assert names == ("000001-000007", "000001-000008")
     for name, number in zip(names, (6, 7), strict=True):
         machine = f"from {name}"
-        job.restore(machine, only=name)
+        job.restore(machine, only=[name])
         held = {path.name: path.read_bytes() for path in (job.root / machine).iterdir() if path.is_file()}
         assert held == {
             "fixed": b"always the same",

@@ -50,7 +50,7 @@ def test_a_snapshot_stays_whole_when_its_files_are_overwritten(job: Job) -> None
     assert second is not None
     assert (job.root / "store/last.ckpt").read_bytes() == b"first"
     assert second.files["last.ckpt"].key.startswith(".holdfast/objects/")
-    job.restore("old", only=first.name)
+    job.restore("old", only=[first.name])
     job.restore("new")
     assert (job.root / "old/last.ckpt").read_bytes() == b"first"
     assert (job.root / "new/last.ckpt").read_bytes() == b"second"
@@ -83,8 +83,10 @@ def test_what_cannot_be_sent_in_time_is_named_and_the_rest_committed(job: Job) -
 def test_a_file_that_changes_while_it_is_sent_is_left_for_the_next_pass(job: Job) -> None:
     job.write("busy", b"before")
 
+    times = iter(range(1))
+
     def grows(key: str) -> None:
-        if key == "busy":
+        if key == "busy" and next(times, None) is not None:
             job.write("busy", b"after, and longer")
 
     syncer = job.syncer("one", Breaks(job.root / "store", grows))
@@ -93,7 +95,6 @@ def test_a_file_that_changes_while_it_is_sent_is_left_for_the_next_pass(job: Job
     assert list(done.unfinished) == ["busy"]
     assert done.snapshot is not None
     assert list(done.snapshot.files) == ["calm"]
-    syncer._store = job.store
     again = sync(syncer)
     assert again.snapshot is not None
     assert sorted(again.snapshot.files) == ["busy", "calm"]
@@ -102,8 +103,10 @@ def test_a_file_that_changes_while_it_is_sent_is_left_for_the_next_pass(job: Job
 
 
 def test_a_store_that_fails_commits_nothing_and_what_it_has_is_not_sent_again(job: Job) -> None:
+    times = iter(range(1))
+
     def fails(key: str) -> None:
-        if key.startswith(".holdfast/snapshots"):
+        if key.startswith(".holdfast/snapshots") and next(times, None) is not None:
             raise PermanentStoreError("no")
 
     syncer = job.syncer("one", Breaks(job.root / "store", fails))
@@ -111,7 +114,6 @@ def test_a_store_that_fails_commits_nothing_and_what_it_has_is_not_sent_again(jo
     with pytest.raises(PermanentStoreError):
         sync(syncer)
     assert catalog.read_catalog(job.store).snapshots == ()
-    syncer._store = job.store
     done = sync(syncer)
     assert done.bytes_uploaded == 0
     assert done.snapshot is not None
@@ -245,7 +247,6 @@ def test_times_and_modes_come_back_and_a_file_is_always_writable_by_its_owner(jo
 def test_an_adopted_file_is_not_taken_in_again_over_what_the_script_made_of_it(job: Job) -> None:
     (job.root / "store/model.pt").write_bytes(b"theirs")
     syncer = job.syncer("one")
-    syncer._adopted = dict(job.restore("one").base.adopted)
     job.write("model.pt", b"trained further")
     sync(syncer)
     again = job.restore("two")
@@ -279,7 +280,7 @@ def test_a_fallback_leaves_nothing_of_the_snapshot_that_failed(job: Job) -> None
     rot(job.root / "store" / newest.files["b"].key)
     done = job.restore("two")
     assert done.snapshot is not None
-    assert done.snapshot.sequence == 1
+    assert done.snapshot.records[0].sequence == 1
     assert {path: (job.root / "two" / path).read_bytes() for path in ("a", "b", "x")} == {
         "a": b"old a",
         "b": b"old b",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from holdfast import catalog, checksum, keys, record
@@ -24,17 +24,24 @@ class Attempt:
         host: the name under which this host commits.
         version: of holdfast.
         conditional: whether the store has shown that it honours conditional writes, which make a fence hold.
+        hosts: the names of all hosts that commit under the prefix side by side; none where there is one.
     """
 
     number: int
     host: str
     version: str
     conditional: bool = True
+    hosts: tuple[str, ...] = ()
 
     @property
     def slot(self) -> str:
         """The host's name where it is part of keys: where many hosts commit under the prefix."""
-        return ""
+        return self.host if self.hosts else ""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this host is the one that looks after what belongs to none: the first one."""
+        return not self.hosts or self.host == self.hosts[0]
 
     @property
     def owner(self) -> str:
@@ -49,39 +56,45 @@ def claim(store: Store, taken: Sequence[int], *, host: str, version: str, platfo
         StoreError: the claim cannot be written.
     """
     number = max(taken, default=0) + 1
-    about = {
+    about = describe(host=host, version=version, platform=platform, started=started)
+    while not put_claim(store, keys.attempt_key(number), {**about, "attempt": number}):
+        number += 1
+    # A store that honours the condition refuses the same claim a second time.
+    conditional = not put_claim(store, keys.attempt_key(number), {**about, "attempt": number})
+    return Attempt(number, host, version, conditional)
+
+
+def describe(*, host: str, version: str, platform: str, started: datetime) -> dict[str, object]:
+    """Return what every claim says of who claims."""
+    return {
         "format": record.FORMAT,
         "host": host,
         "platform": platform,
         "started": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "holdfast": version,
     }
-    while not _put_claim(store, {**about, "attempt": number}):
-        number += 1
-    # A store that honours the condition refuses the same claim a second time.
-    conditional = not _put_claim(store, {**about, "attempt": number})
-    return Attempt(number, host, version, conditional)
 
 
-def _put_claim(store: Store, about: dict[str, object]) -> bool:
+def put_claim(store: Store, key: str, about: Mapping[str, object]) -> bool:
     """Put a claim where there is none; return whether that worked."""
     # The token makes this object different from any other claim, so a repeated request knows its own.
     token = secrets.token_hex(8)
     body = json.dumps({**about, "token": token}).encode()
-    key = keys.attempt_key(int(str(about["attempt"])))
-    part = Part(body, 0, len(body), checksum.crc64nvme(body))
     try:
-        store.put(key, part, metadata={keys.OWNER: token}, only_if_absent=True)
+        store.put(
+            key, Part(body, 0, len(body), checksum.crc64nvme(body)), metadata={keys.OWNER: token}, only_if_absent=True
+        )
     except AlreadyExistsError:
         return False
     return True
 
 
 def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
-    """End every attempt before this one: put a fence where its next record would go.
+    """End every life before this one: put a fence where its next record would go.
 
-    Whichever is first there, its commit or our fence, the store decides; so no attempt commits behind the snapshot
-    from which its successor goes on, and it learns of its end at its next commit.
+    Whichever is first there, its commit or our fence, the store decides; so nobody commits behind the snapshot from
+    which his successor goes on, and he learns of his end at his next commit. The other hosts of this attempt end their
+    own lives before it.
 
     Args:
         store: where the prefix is.
@@ -89,31 +102,44 @@ def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
         mine: the claimed attempt.
 
     Returns:
-        The catalog with what the others have committed in the meantime.
+        The catalog with the records and fences that are there now.
 
     Raises:
         StoreError: a fence cannot be put.
     """
-    snapshots = list(found.snapshots)
-    for number in range(_first_open(store, found), mine.number):
-        taken = [name for name in snapshots if keys.parse_name(name)[:1] == (number,)]  # type: ignore[index]
-        sequence = max((keys.parse_name(name)[1] for name in taken), default=0) + 1  # type: ignore[index]
-        while not _put_fence(store, keys.snapshot_name(number, sequence), mine):
-            snapshots.append(keys.snapshot_name(number, sequence))
-            sequence += 1
-    return replace(found, snapshots=tuple(snapshots))
+    numbers = () if mine.hosts else range(max(found.attempts, default=0) + 1, mine.number)  # claimed since we looked
+    lives: list[tuple[int, str]] = []
+    for slot in found.slots() - (set(mine.hosts) - {mine.host}) | ({""} if not mine.hosts else set()):
+        first = _first_open(store, found.records_of(slot))
+        own = found.lives(slot) + (list(numbers) if not slot else [])
+        lives += [(number, slot) for number in own if first <= number < mine.number]
+    while lives:
+        ends = {life: _end(found.snapshots, *life) for life in lives}
+        put = {life for life in lives if _put_fence(store, keys.snapshot_name(life[0], ends[life] + 1, life[1]), mine)}
+        # Who lives may have gone on and let go of the records in between, so that a fence came to lie in a gap.
+        found = catalog.look_again(store, found)
+        lives = [life for life in lives if life not in put or _end(found.snapshots, *life) > ends[life] + 1]
+    return found
 
 
-def _first_open(store: Store, found: Catalog) -> int:
+def _end(names: Sequence[str], attempt: int, slot: str) -> int:
+    """Return the number of the last record or fence of a life; 0 when it has none."""
+    every = (keys.commit_order(name) for name in names)
+    return max((sequence for number, sequence, host in every if (number, host) == (attempt, slot)), default=0)
+
+
+def _attempt(name: str) -> int:
+    return keys.commit_order(name)[0]
+
+
+def _first_open(store: Store, names: Sequence[str]) -> int:
     """Return the first attempt that may have no fence yet: all before the newest record or fence have one."""
-    if not found.snapshots:
+    if not names:
         return 1
-    newest = found.snapshots[-1]
-    attempt = int(newest.partition("-")[0])
     try:
-        return attempt + isinstance(catalog.load_record(store, newest), Fence)
+        return _attempt(names[-1]) + isinstance(catalog.load_record(store, names[-1]), Fence)
     except DamagedError:
-        return attempt
+        return _attempt(names[-1])
 
 
 def _put_fence(store: Store, name: str, mine: Attempt) -> bool:
@@ -125,7 +151,7 @@ def _put_fence(store: Store, name: str, mine: Attempt) -> bool:
         store.put(
             keys.snapshot_key(name),
             Part(text, 0, len(text), checksum.crc64nvme(text)),
-            metadata={keys.OWNER: str(mine.number)},
+            metadata={keys.OWNER: mine.owner},
             only_if_absent=True,
         )
     except AlreadyExistsError:

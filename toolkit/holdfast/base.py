@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from holdfast.catalog import Catalog
 from holdfast.plain import PlainObject
@@ -16,7 +16,9 @@ class Base:
 
     Attributes:
         found: what a listing found under the prefix.
-        files: what the newest snapshot that verifies has, by path, with what was adopted.
+        files: what the newest snapshot that verifies has, by path, with what was adopted; of several hosts only what is
+            this host's.
+        theirs: what it has of other hosts.
         adopted: every foreign object that has been taken in so far, key → ETag.
         plain: what lies at the plain keys.
         passed_over: names of newer snapshots that do not verify.
@@ -27,3 +29,11 @@ class Base:
     adopted: Mapping[str, str] = field(default_factory=dict)
     plain: Mapping[str, PlainObject] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
+    theirs: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    def located(self, entry: FileEntry) -> FileEntry:
+        """Return a file with the key at which its content lies: its plain key may have been overwritten since."""
+        there, preserved = self.plain.get(entry.key), self.found.stored.get(entry.preserved or "")
+        if preserved is None or (there is not None and there.info.etag == entry.etag):
+            return entry
+        return replace(entry, key=preserved.key, etag=preserved.etag)

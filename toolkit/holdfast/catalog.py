@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from holdfast import keys, names, record
@@ -18,6 +18,7 @@ class Catalog:
 
     Attributes:
         attempts: numbers of the attempts that were claimed, ascending.
+        joined: (attempt, host) for every host that has joined an attempt of several hosts.
         snapshots: names of the records, and of the fences among them, oldest first.
         plain: objects at plain keys, by key; SageMaker's markers are left out.
         records: the records and fences as objects, by name.
@@ -29,6 +30,22 @@ class Catalog:
     plain: Mapping[str, ObjectInfo]
     records: Mapping[str, ObjectInfo] = field(default_factory=dict)
     stored: Mapping[str, ObjectInfo] = field(default_factory=dict)
+    joined: frozenset[tuple[int, str]] = frozenset()
+
+    def slots(self) -> set[str]:
+        """Return the names under which records may be committed: of every host; empty where one host commits alone."""
+        alone = set(self.attempts) - {number for number, _ in self.joined}
+        return {host for _, host in self.joined} | ({""} if alone else set())
+
+    def lives(self, slot: str) -> list[int]:
+        """Return the attempts in which records may be committed under a name, ascending."""
+        if slot:
+            return sorted(number for number, host in self.joined if host == slot)
+        return sorted(set(self.attempts) - {number for number, _ in self.joined})
+
+    def records_of(self, slot: str) -> list[str]:
+        """Return the names of the records and fences under a name, oldest first."""
+        return [name for name in self.snapshots if keys.host_of(name) == slot]
 
 
 def read_catalog(store: Store) -> Catalog:
@@ -37,7 +54,7 @@ def read_catalog(store: Store) -> Catalog:
     Raises:
         StoreError: the prefix cannot be listed.
     """
-    attempts: set[int] = set()
+    claims: set[tuple[int, str]] = set()
     records: dict[str, ObjectInfo] = {}
     stored: dict[str, ObjectInfo] = {}
     plain: dict[str, ObjectInfo] = {}
@@ -45,17 +62,36 @@ def read_catalog(store: Store) -> Catalog:
         if info.key.startswith(keys.ATTEMPTS):
             claim = keys.parse_attempt(info.key)
             if claim is not None:
-                attempts.add(claim[0])
+                claims.add(claim)
         elif info.key.startswith(keys.SNAPSHOTS):
-            name = info.key.removeprefix(keys.SNAPSHOTS).removesuffix(".json")
+            name = _name_in(info.key)
             if keys.parse_name(name):
                 records[name] = info
         elif info.key.startswith((keys.OBJECTS, keys.PRESERVED)):
             stored[info.key] = info
         elif not _is_marker(info):
             plain[info.key] = info
-    snapshots = sorted(records, key=lambda name: keys.parse_name(name) or (0, 0, ""))
-    return Catalog(tuple(sorted(attempts)), tuple(snapshots), plain, records, stored)
+    attempts = tuple(sorted({number for number, _ in claims}))
+    joined = frozenset(claim for claim in claims if claim[1])
+    return Catalog(attempts, _in_order(records), plain, records, stored, joined)
+
+
+def look_again(store: Store, found: Catalog) -> Catalog:
+    """List the records and fences once more; everything else is as it was found.
+
+    Raises:
+        StoreError: they cannot be listed.
+    """
+    records = {_name_in(info.key): info for info in store.list(keys.SNAPSHOTS) if keys.parse_name(_name_in(info.key))}
+    return replace(found, snapshots=_in_order(records), records=records)
+
+
+def _name_in(key: str) -> str:
+    return key.removeprefix(keys.SNAPSHOTS).removesuffix(".json")
+
+
+def _in_order(records: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(records, key=keys.commit_order))
 
 
 def _is_marker(info: ObjectInfo) -> bool:

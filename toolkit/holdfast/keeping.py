@@ -7,14 +7,16 @@ attempt exists.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from holdfast import catalog, keys, names
 from holdfast.catalog import Catalog
 from holdfast.errors import DamagedError
+from holdfast.joint import SKEW, began
 from holdfast.plain import Origin, PlainKeys
 from holdfast.record import Fence, FileEntry, Snapshot
 from holdfast.retention import Retention
@@ -40,13 +42,39 @@ class Tidied:
     uploads: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose snapshots a keeper looks after.
+
+    Attributes:
+        attempt: what earlier attempts stored and no snapshot names are orphans.
+        slots: the names under which those commit whose snapshots they are; empty for a host that is alone.
+        hosts: all hosts that commit side by side in this attempt; none where there is one.
+        rest: whether also the snapshots of those are looked after who commit no longer.
+    """
+
+    attempt: int
+    slots: frozenset[str]
+    hosts: tuple[str, ...] = ()
+    rest: bool = True
+
+    def covers(self, slot: str) -> bool:
+        """Say whether what was committed or stored under a name is looked after."""
+        return slot in self.slots or (self.rest and slot not in self.hosts)
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nobody else looks after anything."""
+        return not self.hosts
+
+
 class Keeper:
     """Keeps account of what the snapshots of a prefix need. Not safe for several threads.
 
     Args:
         store: where the prefix is.
         retention: which snapshots are kept.
-        attempt: the number of the attempt that tidies; what earlier ones stored and no snapshot names are orphans.
+        scope: whose snapshots are looked after.
         found: what was found under the prefix.
         passed_over: snapshots that could not be restored: they do not count as kept ones.
         protected: snapshots that stay whatever the policy says.
@@ -59,7 +87,7 @@ class Keeper:
         self,
         store: Store,
         retention: Retention,
-        attempt: int,
+        scope: Scope,
         found: Catalog,
         *,
         passed_over: Collection[str] = (),
@@ -70,21 +98,21 @@ class Keeper:
     ) -> None:
         self._store = store
         self._retention = retention
-        self._attempt = attempt
+        self._scope = scope
         self._found: Catalog | None = found
         self._passed_over = frozenset(passed_over)
         self._protected = frozenset(protected)
         self._plain = plain
         self._workers = workers
         self._clock = clock
-        self._commits: dict[str, float] = {}  # every snapshot that counts → when it was committed, oldest first
+        self._commits: dict[str, float] = {}  # every snapshot that counts → since when its files are so, oldest first
         self._spent: list[str] = []  # records that restore nothing: they go when they are older than what is kept
         self._own: dict[str, Snapshot] = {}
         self._needs: Counter[str] = Counter()
         self._at_plain_key: dict[tuple[str, str], FileEntry] = {}
         self._stored = set(found.stored)
         # What this attempt stores from now on may be named by its next snapshot, and is none of these.
-        self._doomed = set(plain.ours(before=attempt))
+        self._doomed = set(plain.ours(before=scope.attempt))
         self._swept = False
 
     def read(self) -> None:
@@ -96,7 +124,8 @@ class Keeper:
         if self._found is None:
             return
         found = self._found
-        names = [name for name in found.snapshots if name not in self._own]
+        every = [name for name in found.snapshots if name not in self._own]
+        names = [name for name in every if self._scope.covers(keys.host_of(name))]
         commits: dict[str, float] = {}
         all_read = True
         for name, loaded in zip(names, self._workers.map(self._load, names), strict=True):
@@ -104,7 +133,7 @@ class Keeper:
             if isinstance(loaded, Snapshot):
                 self._count(loaded)
             if isinstance(loaded, Snapshot) and name not in self._passed_over:
-                commits[name] = loaded.created.timestamp()
+                commits[name] = began(loaded)
             else:
                 self._spent.append(name)
         self._commits = commits | self._commits
@@ -112,7 +141,12 @@ class Keeper:
             self._doomed.update(key for key in found.stored if self._is_of_the_past(key))
         else:
             self._doomed.clear()  # what a record that does not hold needs is not known
-        self._doomed.update(keys.attempt_key(number) for number in found.attempts if self._is_long_past(number))
+        claims = {*((number, "") for number in found.attempts), *found.joined}
+        self._doomed.update(
+            keys.attempt_key(number, host)
+            for number, host in claims
+            if self._is_long_past(number) and self._scope.covers(host)
+        )
         self._found = None
 
     def _load(self, name: str) -> Snapshot | Fence | None:
@@ -123,15 +157,17 @@ class Keeper:
 
     def _is_of_the_past(self, key: str) -> bool:
         stored_by = keys.attempt_of_content(key)
-        return stored_by is None or stored_by[0] < self._attempt
+        if stored_by is None:
+            return self._scope.is_everything  # whose snapshot it was preserved for is not known
+        return stored_by[0] < self._scope.attempt and self._scope.covers(stored_by[1])
 
     def _is_long_past(self, attempt: int) -> bool:
-        return attempt < self._attempt - _CLAIMS_KEPT
+        return attempt < self._scope.attempt - _CLAIMS_KEPT
 
     def add(self, snapshot: Snapshot) -> None:
         """Take a snapshot that this attempt has committed into account."""
         self._own[snapshot.name] = snapshot
-        self._commits[snapshot.name] = snapshot.created.timestamp()
+        self._commits[snapshot.name] = began(snapshot)
         self._count(snapshot)
 
     def _count(self, snapshot: Snapshot) -> None:
@@ -181,9 +217,30 @@ class Keeper:
 
     def _dropped(self) -> list[str]:
         """Return the records that go: of snapshots that are not kept, and old ones that restore nothing."""
-        kept = {*self._retention.kept(self._commits.items()), *self._protected}
-        dropped = [name for name in self._commits if name not in kept]
-        return dropped + [name for name in self._spent if self._is_long_past(int(name.partition("-")[0]))]
+        own = {name: since for name, since in self._commits.items() if keys.host_of(name) in self._scope.slots}
+        spoken = self._spoken_until()
+        kept: list[str] = []
+        for slot in self._scope.slots:
+            states = _last_of_each_state({name: since for name, since in own.items() if keys.host_of(name) == slot})
+            kept += [*self._retention.kept(states.items()), *(name for name in states if states[name] > spoken)]
+            # The newest before that is what the others' snapshots may belong to.
+            kept += [name for name in states if states[name] <= spoken][-1:]
+        dropped = [name for name in own if name not in {*kept, *self._protected}]
+        if self._retention.last is not None and len(kept) >= self._retention.last and spoken > -math.inf:
+            others = (name for name in self._commits if name not in own)
+            dropped += [name for name in others if name not in self._protected]
+        return dropped + [name for name in self._spent if self._is_long_past(keys.commit_order(name)[0])]
+
+    def _spoken_until(self) -> float:
+        """Return until when every host has said what it has, seconds since the epoch; infinity where one is alone."""
+        if not self._scope.hosts:
+            return math.inf
+        newest = dict.fromkeys(self._scope.hosts, -math.inf)
+        for info in self._store.list(f"{keys.SNAPSHOTS}{self._scope.attempt:06d}-"):
+            host = keys.host_of(info.key.removesuffix(".json"))
+            if host in newest:
+                newest[host] = max(newest[host], info.modified)
+        return min(newest.values()) - SKEW
 
     def _drop(self, name: str, *, dry_run: bool) -> None:
         """Delete a record; what it needed may go when no other snapshot needs it."""
@@ -223,7 +280,7 @@ class Keeper:
         for unfinished in self._store.unfinished_uploads():
             stored_by = keys.attempt_of_content(unfinished.upload.key)
             old = self._clock() - unfinished.began > _FOREIGN_UPLOAD_AGE
-            if stored_by[0] < self._attempt if stored_by else old:
+            if self._is_of_the_past(unfinished.upload.key) if stored_by else old and self._scope.rest:
                 count += 1
                 if not dry_run:
                     self._store.abort_upload(unfinished.upload)
@@ -233,3 +290,8 @@ class Keeper:
 def _needed(entry: FileEntry) -> set[str]:
     """Return the keys that a snapshot's file needs: its content, and its plain key, which has the same or will."""
     return {entry.key, entry.path} | ({entry.preserved} if entry.preserved else set())
+
+
+def _last_of_each_state(commits: Mapping[str, float]) -> dict[str, float]:
+    """Return the records without those after which the host only said once more that it has the same files."""
+    return {name: since for since, name in {since: name for name, since in commits.items()}.items()}

@@ -39,6 +39,16 @@ def parse_name(name: str) -> tuple[int, int, str] | None:
     return int(match[1]), int(match[2]), match[3] or ""
 
 
+def commit_order(name: str) -> tuple[int, int, str]:
+    """Return what sorts the names of snapshots in the order of their commits: attempt, sequence, host."""
+    return parse_name(name) or (0, 0, "")
+
+
+def host_of(name: str) -> str:
+    """Return the host's name in that of a snapshot; empty where it has none."""
+    return name.partition("@")[2]
+
+
 def snapshot_key(name: str) -> str:
     """Return the key of a record."""
     return f"{SNAPSHOTS}{name}.json"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from holdfast import keys, transfer
+from holdfast.attempt import Attempt
 from holdfast.catalog import Catalog
 from holdfast.errors import AlreadyExistsError, NotFoundError
-from holdfast.record import FileEntry, Snapshot
+from holdfast.record import FileEntry
 from holdfast.store import ObjectInfo, Store
 
 _NO_ETAG = '"holdfast"'
@@ -45,23 +46,36 @@ class PlainObject:
 
 
 def survey(
-    store: Store, catalog: Catalog, snapshot: Snapshot | None, workers: Executor, *, host: str = ""
+    store: Store,
+    catalog: Catalog,
+    recorded: Iterable[FileEntry],
+    adopted: Mapping[str, str],
+    mine: Attempt | None,
+    workers: Executor,
 ) -> dict[str, PlainObject]:
     """Find out who wrote the objects at plain keys.
 
-    What the snapshot names with the same ETag is ours, or was adopted before; anything else is asked for its metadata,
-    one HEAD each.
+    What a snapshot of the only host names with the same ETag is ours, or was adopted before; anything else is asked for
+    its metadata, one HEAD each.
+
+    Args:
+        store: where the prefix is.
+        catalog: what was found there.
+        recorded: the files of the newest snapshot.
+        adopted: what was adopted before, key → ETag.
+        mine: the attempt that asks; None is one of a host that is alone.
+        workers: runs the requests.
     """
-    named = {entry.key: entry.etag for entry in snapshot.files.values()} if snapshot else {}
-    adopted = snapshot.adopted if snapshot else {}
+    alone = mine is None or not mine.hosts
+    named = {entry.key: entry.etag for entry in recorded} if alone else {}
 
     def look(info: ObjectInfo) -> PlainObject | None:
         if adopted.get(info.key) == info.etag:
             return PlainObject(info, Origin.ADOPTED)
-        if named.get(info.key) == info.etag and not host:
+        if named.get(info.key) == info.etag:
             return PlainObject(info, Origin.OURS)
         try:
-            return _described(store.head(info.key), host)
+            return _described(store.head(info.key), mine)
         except NotFoundError:
             return None
 
@@ -69,13 +83,14 @@ def survey(
     return {key: there for key, there in found if there is not None}
 
 
-def _described(info: ObjectInfo, host: str) -> PlainObject:
+def _described(info: ObjectInfo, mine: Attempt | None) -> PlainObject:
     metadata = info.metadata or {}
     owner = metadata.get(keys.OWNER)
     if owner is None:
         return PlainObject(info, Origin.FOREIGN)
     number, _, writer = owner.partition("@")
-    origin = Origin.OURS if writer == host else Origin.OTHER_HOST
+    others = mine is not None and writer != mine.slot and (writer in mine.hosts or not mine.leads)
+    origin = Origin.OTHER_HOST if others else Origin.OURS
     return PlainObject(info, origin, metadata.get(keys.CONTENT), int(number) if number.isdecimal() else 0)
 
 
@@ -84,16 +99,19 @@ class PlainKeys:
 
     Args:
         store: where the prefix is.
-        owner: what our objects carry as `keys.OWNER`.
+        mine: the attempt that knows them; None where somebody only tidies.
         objects: what `survey` found.
         workers: runs the parts of large copies.
     """
 
-    def __init__(self, store: Store, owner: str, objects: Mapping[str, PlainObject], workers: Executor) -> None:
+    def __init__(
+        self, store: Store, mine: Attempt | None, objects: Mapping[str, PlainObject], workers: Executor
+    ) -> None:
         self.conditional: bool | None = None
         """Whether the store looks at the conditions of a copy; None until one was made."""
         self._store = store
-        self._owner = owner
+        self._mine = mine
+        self._owner = mine.owner if mine else ""
         self._objects = dict(objects)
         self._workers = workers
 
@@ -105,6 +123,14 @@ class PlainKeys:
         """Return who wrote what lies at a key; None when nothing does."""
         there = self._objects.get(key)
         return there.origin if there else None
+
+    def meet(self, key: str) -> PlainObject | None:
+        """Look who has put something at a key since it was free; None when nobody has."""
+        try:
+            self._objects[key] = _described(self._store.head(key), self._mine)
+        except NotFoundError:
+            return None
+        return self._objects[key]
 
     def etag(self, key: str) -> str | None:
         """Return the ETag of what lies at a key; None when nothing does."""

@@ -5,17 +5,19 @@ Nothing in the checkpoint directory changes before every byte of the snapshot ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from holdfast import names
+from holdfast.attempt import Attempt
 from holdfast.base import Base
-from holdfast.catalog import Catalog, load_record
+from holdfast.catalog import Catalog
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
-from holdfast.plain import Origin, PlainObject, survey
-from holdfast.record import Fence, FileEntry, Snapshot
+from holdfast.joint import Joint, newest_first
+from holdfast.plain import Origin, survey
+from holdfast.record import FileEntry
 from holdfast.staging import Staging, Wanted
 from holdfast.store import ObjectInfo, Store
 
@@ -32,7 +34,7 @@ class Restored:
         displaced: local files that were in the way, now below `.holdfast/displaced/`.
     """
 
-    snapshot: Snapshot | None
+    snapshot: Joint | None
     base: Base
     foreign: frozenset[str]
     bytes_fetched: int
@@ -48,8 +50,9 @@ def restore(
     tell: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
-    only: str | None = None,
+    only: Sequence[str] | None = None,
     checkpoint: str | None = None,
+    mine: Attempt | None = None,
 ) -> Restored:
     """Bring the checkpoint directory to the newest snapshot that verifies.
 
@@ -61,8 +64,9 @@ def restore(
         tell: gets a sentence about everything that the operator should know: what was skipped, and why.
         progress: gets (bytes fetched, bytes to fetch).
         should_stop: asked between pieces; when it says yes, transfer.StoppedError ends the restore.
-        only: the name of one snapshot to restore instead of the newest, without adopting anything.
+        only: the names of the records to restore together instead of the newest.
         checkpoint: the name of one checkpoint (top-level entry) to restore instead of all.
+        mine: the attempt that goes on from there.
 
     Raises:
         NoSnapshotError: there are snapshots, and none of them verifies. The directory is as it was.
@@ -70,31 +74,40 @@ def restore(
         StoreError: the store cannot be read.
     """
     if only is not None:
-        snapshots = tuple(name for name in catalog.snapshots if name == only)
-        catalog = replace(catalog, snapshots=snapshots, plain={})
+        catalog = replace(catalog, snapshots=tuple(name for name in catalog.snapshots if name in only))
     directory.mkdir(parents=True, exist_ok=True)
-    restoring = _Restoring(catalog, Staging(store, directory, workers, progress, should_stop), checkpoint, tell)
+    staging = Staging(store, directory, workers, progress, should_stop)
+    restoring = _Restoring(store, catalog, staging, checkpoint, workers, tell, mine)
     passed_over: list[str] = []
-    for name in reversed(catalog.snapshots):
+    failures = 0
+    for candidate in newest_first(store, catalog, workers):
         try:
-            snapshot = load_record(store, name)
-            if isinstance(snapshot, Fence):
-                continue
-            return restoring.finish(snapshot, survey(store, catalog, snapshot, workers), passed_over)
+            if isinstance(candidate, DamagedError):
+                raise candidate
+            return restoring.finish(candidate, passed_over)
         except (DamagedError, NotFoundError) as error:
-            passed_over.append(name)
-            tell(f"snapshot {name} passed over, the one before it is tried: {error}")
-    if passed_over or only is not None:
+            failures += 1
+            passed_over += candidate.names if isinstance(candidate, Joint) else ()
+            tell(f"snapshot passed over, the one before it is tried: {error}")
+    if failures or only:
         raise NoSnapshotError(
-            f"no snapshot under the prefix verifies ({len(passed_over)} tried); the checkpoint directory is untouched. "
+            f"no snapshot under the prefix verifies ({failures} tried); the checkpoint directory is untouched. "
             "Look with `holdfast verify URI`; to start from scratch on purpose, use another prefix"
         )
-    return restoring.finish(None, survey(store, catalog, None, workers), passed_over)
+    return restoring.finish(None, passed_over)
 
 
 def _from_entry(entry: FileEntry) -> Wanted:
     return Wanted(
-        entry.path, entry.size, entry.mtime_ns, entry.mode, entry.crc64nvme, entry.key, entry.etag, entry.preserved
+        entry.path,
+        entry.size,
+        entry.mtime_ns,
+        entry.mode,
+        entry.crc64nvme,
+        entry.key,
+        entry.etag,
+        entry.preserved,
+        entry.sha256,
     )
 
 
@@ -124,16 +137,20 @@ def _adoptable(
 class _Restoring:
     """What the candidates of one restore share."""
 
+    store: Store
     catalog: Catalog
     staging: Staging
     checkpoint: str | None
+    workers: Executor
     tell: Callable[[str], None]
+    mine: Attempt | None
 
-    def finish(
-        self, snapshot: Snapshot | None, plain: Mapping[str, PlainObject], passed_over: Sequence[str]
-    ) -> Restored:
+    def finish(self, snapshot: Joint | None, passed_over: Sequence[str]) -> Restored:
         """Fetch a snapshot and what others put beside it, then put it all in place."""
-        recorded = snapshot.files if snapshot else {}
+        host = self.mine.host if self.mine else ""
+        recorded = snapshot.files(host) if snapshot else {}
+        known = snapshot.adopted if snapshot else {}
+        plain = survey(self.store, self.catalog, recorded.values(), known, self.mine, self.workers)
         foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN}
         wanted = {path: _from_entry(entry) for path, entry in recorded.items()}
         wanted |= _adoptable(foreign, recorded, self.tell)
@@ -145,11 +162,31 @@ class _Restoring:
         for path in displaced:
             self.tell(f"local file {path!r} differs from the snapshot: moved to {names.OWN_DIRECTORY}/displaced/")
         adopted = {entries[path].key: entries[path].etag for path in taken_in}
+        theirs = self._theirs(snapshot, taken_in)
         base = Base(
             self.catalog,
-            entries,
-            {**(snapshot.adopted if snapshot else {}), **adopted},
+            {path: entry for path, entry in entries.items() if path not in theirs},
+            {**known, **adopted},
             {key: replace(there, origin=Origin.ADOPTED) if key in adopted else there for key, there in plain.items()},
             tuple(passed_over),
+            {path: entry for path, entry in entries.items() if path in theirs},
         )
         return Restored(snapshot, base, taken_in, self.staging.bytes_fetched, tuple(displaced))
+
+    def _theirs(self, snapshot: Joint | None, taken_in: Collection[str]) -> set[str]:
+        """Return the paths that another host of this attempt goes on with; what belongs to none is the first one's."""
+        if self.mine is None or not self.mine.hosts:
+            return set()
+        for path, hosts in (snapshot.conflicts() if snapshot else {}).items():
+            self.tell(
+                f"{path!r} is different on {' and '.join(hosts)}: each gets its own, the others that of "
+                f"{hosts[0]}; let every rank write under a name of its own"
+            )
+        theirs = set() if self.mine.leads else set(taken_in)
+        own: set[str] = set()
+        for record in snapshot.records if snapshot else ():
+            if record.host == self.mine.host:
+                own |= record.files.keys()
+            elif record.host in self.mine.hosts or not self.mine.leads:
+                theirs |= record.files.keys()
+        return theirs - own

@@ -138,7 +138,7 @@ class Settling:
             return False  # a log is worth having however it ends
         if path in killed.writing:
             return True
-        if not killed.script_died or (seen is not None and seen.renamed):
+        if not killed.script_died or ("/" not in path and seen is not None and seen.renamed):
             return False
         if not killed.seen:
             return bool(self.unsettled([path], killed.at))

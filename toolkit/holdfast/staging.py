@@ -6,7 +6,8 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from holdfast import disk, names, transfer
-from holdfast.errors import DamagedError, DiskFullError, NotFoundError
+from holdfast.checksum import sha256_file
+from holdfast.errors import ConfigError, DamagedError, DiskFullError, NotFoundError
 from holdfast.record import FileEntry
 from holdfast.store import Store
 
@@ -34,6 +36,7 @@ class Wanted:
     key: str
     etag: str
     preserved: str | None = None
+    sha256: str | None = None
 
 
 class Staging:
@@ -72,6 +75,7 @@ class Staging:
         Raises:
             DamagedError, NotFoundError: an object is not what is wanted.
             DiskFullError: there is no room.
+            ConfigError: the file system does not tell two names apart.
             StoreError: the store cannot be read.
         """
         self._clear_staging(wanted)
@@ -85,9 +89,12 @@ class Staging:
         total = sum(file.size for file in missing)
         self._refuse_if_too_full(total)
         known |= self._download_all(missing, total)
+        refuse_if_same_file(self._staging, [file.path for file in missing])
         self.bytes_fetched += total
         return {
-            file.path: FileEntry(file.path, file.size, file.mtime_ns, file.mode, known[file.path], file.key, file.etag)
+            file.path: FileEntry(
+                file.path, file.size, file.mtime_ns, file.mode, known[file.path], file.key, file.etag, file.sha256
+            )
             for file in files
         }
 
@@ -177,6 +184,9 @@ class Staging:
                 crc = fetch(file.preserved, etag=None)
             except NotFoundError:
                 raise error from None
+        if file.sha256 is not None and sha256_file(staged) != file.sha256:
+            staged.unlink()
+            raise DamagedError(f"object {file.key!r} has another SHA-256 than the record says")
         staged.chmod(file.mode | 0o600)  # a script must be able to overwrite its own checkpoint
         os.utime(staged, ns=(file.mtime_ns, file.mtime_ns))
         return crc
@@ -215,6 +225,23 @@ class Staging:
                 _move(there, aside / part)
                 moved.append(part)
         return moved
+
+
+def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:
+    """Refuse a file system on which two names that differ in case, or in how Unicode writes them, are one file.
+
+    Raises:
+        ConfigError: with both names.
+    """
+    seen: dict[str, str] = {}
+    for path in sorted(paths):
+        folded = unicodedata.normalize("NFKC", path).casefold()
+        other = seen.setdefault(folded, path)
+        if other != path and (directory / path).samefile(directory / other):
+            raise ConfigError(
+                f"the file system of {directory} takes {other!r} and {path!r} for the same file: "
+                "set CHECKPOINT_LOCAL_PATH to a directory on one that tells them apart"
+            )
 
 
 def _move(source: Path, target: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
-from holdfast import disk, keys, probes, transfer
+from holdfast import checksum, disk, keys, transfer
 from holdfast.attempt import Attempt
 from holdfast.disk import FileState
 from holdfast.errors import AlreadyExistsError, CutFileError, FileChangedError
-from holdfast.plain import PlainKeys
+from holdfast.plain import Origin, PlainKeys
 from holdfast.record import FileEntry
 from holdfast.store import Store
 
@@ -29,6 +30,8 @@ class Storer:
         plain: what lies at the plain keys.
         known: files whose content lies in the store already.
         progress: gets the bytes of each piece that was sent.
+        tell: gets a sentence about what the operator should know.
+        sha256: note the SHA-256 of every file too.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class Storer:
         plain: PlainKeys,
         known: Iterable[FileEntry],
         progress: Callable[[int], None],
+        tell: Callable[[str], None],
+        sha256: bool = False,
     ) -> None:
         self.uploaded = 0
         """Bytes of content that travelled in this attempt."""
@@ -51,6 +56,10 @@ class Storer:
         self._plain = plain
         self._content = {(entry.size, entry.crc64nvme): (entry.key, entry.etag) for entry in known}
         self._progress = progress
+        self._tell = tell
+        self._sha256 = sha256
+        self._told: set[str] = set()
+        self._sending: dict[tuple[int, int], threading.Lock] = {}
 
     def store_file(
         self,
@@ -79,14 +88,18 @@ class Storer:
         path = self._directory / state.path
         self._refuse_if_cut(path)
         sums = transfer.checksum_file(path, size=state.size)
+        sha256 = checksum.sha256_file(path) if self._sha256 else None
         self._refuse_if_changed(state)
-        place = self._content.get((state.size, sums.whole))
-        if place is None:
-            place = self._upload(state, sums, parts, should_stop)
-            self._refuse_if_changed(state)
-            self._content[(state.size, sums.whole)] = place
+        content = (state.size, sums.whole)
+        with self._sending.setdefault(content, threading.Lock()):  # two names of one content: the second waits
+            place = self._content.get(content)
+            if place is None:
+                place = self._upload(state, sums, parts, should_stop)
+                self._refuse_if_changed(state)
+                self._content[content] = place
+        self._sending.pop(content, None)
         key, etag = place
-        return FileEntry(state.path, state.size, state.mtime_ns, state.mode, sums.whole, key, etag)
+        return FileEntry(state.path, state.size, state.mtime_ns, state.mode, sums.whole, key, etag, sha256)
 
     def moved(self, entry: FileEntry) -> None:
         """Note that content lies at another key from now on."""
@@ -97,7 +110,12 @@ class Storer:
         self._content = {content: place for content, place in self._content.items() if place[0] not in keys_gone}
 
     def _refuse_if_cut(self, path: Path) -> None:
-        finding = probes.probe(path)
+        from holdfast import probes  # noqa: PLC0415  loaded with the first file: no script waits for it at its start
+
+        try:
+            finding = probes.probe(path)
+        except FileNotFoundError as error:
+            raise FileChangedError(f"{path} is gone") from error
         if finding.verdict is probes.Verdict.CUT:
             raise CutFileError(f"it is not whole: {finding.reason}")
 
@@ -129,7 +147,22 @@ class Storer:
             finally:
                 self._plain.note(key, state.size, etag)  # also when it fails: what lies there then is not known
         if etag is None:
+            self._tell_conflict(state, sums)
             key = keys.content_key(self._attempt.number, self.number, self._attempt.slot, state.path)
             etag = send(key)
         self.uploaded += state.size
         return key, etag
+
+    def _tell_conflict(self, state: FileState, sums: transfer.Checksums) -> None:
+        """Say so when another host of this attempt has stored other content under the same path."""
+        if not self._attempt.hosts or state.path in self._told:
+            return
+        there = self._plain.meet(state.path)
+        if there is None or there.origin is not Origin.OTHER_HOST:
+            return
+        if there.info.size != state.size or there.info.crc64nvme not in (None, sums.whole):
+            self._told.add(state.path)
+            self._tell(
+                f"{state.path!r} has other content on another host: both are kept, and each host gets its own back; "
+                "let every rank write under a name of its own"
+            )

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from holdfast import catalog, checksum, disk, keys, probes, transfer
+from holdfast import disk, keys, transfer
 from holdfast.attempt import Attempt
 from holdfast.base import Base
+from holdfast.commits import Commits
 from holdfast.disk import FileState, Scan
 from holdfast.errors import (
     AccessDeniedError,
-    AlreadyExistsError,
     CutFileError,
-    DamagedError,
     FileChangedError,
     HoldfastError,
     NoBucketError,
-    NotFoundError,
     PermanentStoreError,
-    SupersededError,
 )
-from holdfast.keeping import Keeper, Tidied
+from holdfast.keeping import Keeper, Scope, Tidied
 from holdfast.names import checkpoint_of, is_log
 from holdfast.plain import PlainKeys
-from holdfast.record import Fence, FileEntry, Snapshot
+from holdfast.record import FileEntry, Snapshot
 from holdfast.retention import Retention
-from holdfast.store import Part, Store
+from holdfast.store import Store
 from holdfast.storing import Storer
+from holdfast.tidying import Tidier
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +62,7 @@ class Syncer:
         room_for_prefix: bytes that the prefix takes of a key's 1,024.
         only: look at this one checkpoint of the directory instead of all.
         progress: gets the bytes of each piece that was sent.
+        sha256: note the SHA-256 of every file too.
     """
 
     def __init__(
@@ -80,42 +79,44 @@ class Syncer:
         room_for_prefix: int = 0,
         only: str | None = None,
         progress: Callable[[int], None] = lambda size: None,
+        sha256: bool = False,
     ) -> None:
         self.snapshots = 0
         """Snapshots committed in this attempt."""
-        self._store = store
         self._directory = directory
         self._attempt = attempt
         self._workers = workers
-        self._clock = clock
         self._tell = tell
         self._room = room_for_prefix + keys.room(attempt.slot)
         self._only = only
-        self._adopted = dict(base.adopted)
-        self._plain = PlainKeys(store, attempt.owner, base.plain, workers)
-        self._entries = dict(base.files)
+        self._entries = {path: base.located(entry) for path, entry in base.files.items()}
+        plain = PlainKeys(store, attempt, base.plain, workers)
         self._storer = Storer(
-            store, directory, attempt, plain=self._plain, known=self._entries.values(), progress=progress
+            store,
+            directory,
+            attempt,
+            plain=plain,
+            known=self._entries.values(),
+            progress=progress,
+            tell=tell,
+            sha256=sha256,
         )
-        self._keeper = Keeper(
+        keeper = Keeper(
             store,
             retention or Retention(),
-            attempt.number,
+            Scope(attempt.number, frozenset({attempt.slot}), attempt.hosts, rest=attempt.leads),
             base.found,
             passed_over=base.passed_over,
-            plain=self._plain,
+            plain=plain,
             workers=workers,
             clock=lambda: clock().timestamp(),
         )
+        self._tidier = Tidier(plain, keeper, self._storer, tell)
+        self._commits = Commits(store, attempt, base.adopted, clock)
         self._left_out: dict[str, str] = {}
-        self._sequence = 0
-        self._untidy = False
         files = self.scan().files
-        self._states = {
-            path: files[path]
-            for path, entry in base.files.items()
-            if path in files and (files[path].size, files[path].mtime_ns) == (entry.size, entry.mtime_ns)
-        }
+        self._states = _as_restored(base.files, files)
+        self._theirs = _as_restored(base.theirs, files)
 
     @property
     def uploaded(self) -> int:
@@ -137,13 +138,16 @@ class Syncer:
 
     def changed(self, scan: Scan) -> list[FileState]:
         """Return the files that are not as the last snapshot has them, those of the newest checkpoint first."""
-        states = [
-            state for path, state in scan.files.items() if self._states.get(path) != state or path not in self._entries
-        ]
+        states = [state for path, state in scan.files.items() if self._is_news(path, state)]
         newest: dict[str, int] = {}
         for state in states:
             newest[state.checkpoint] = max(newest.get(state.checkpoint, 0), state.mtime_ns)
         return sorted(states, key=lambda state: (-newest[state.checkpoint], state.checkpoint, state.path))
+
+    def _is_news(self, path: str, state: FileState) -> bool:
+        if path in self._entries:
+            return self._states.get(path) != state
+        return self._theirs.get(path) != state  # what another host wrote, and nobody here has touched, is its business
 
     def vanished(self, scan: Scan) -> list[str]:
         """Return the paths that the last snapshot has and the directory has not; none when the directory is empty.
@@ -214,14 +218,17 @@ class Syncer:
 
     def _cut_sets(self, scan: Scan) -> dict[str, HoldfastError]:
         """Return what changed and is provably not whole because files that belong to it are missing or too short."""
+        from holdfast import probes  # noqa: PLC0415  as in storing.py
+
         changed = {_unit(state.path) for state in self.changed(scan)}
+        alone = not self._attempt.hosts
         groups: dict[str, list[str]] = {}
         for path in scan.files:
             groups.setdefault(_unit(path), []).append(path)
         return {
             path: CutFileError(f"it is not whole: {reason}")
             for unit in sorted(changed)
-            for path, reason in probes.probe_checkpoint(self._directory, groups[unit]).items()
+            for path, reason in probes.probe_checkpoint(self._directory, groups[unit], alone=alone).items()
         }
 
     def _name_left_out(self, scan: Scan) -> None:
@@ -265,72 +272,36 @@ class Syncer:
             return False
         return True
 
-    def _commit(self, entries: dict[str, FileEntry]) -> Snapshot:
-        """Put the record of a snapshot.
-
-        Raises:
-            SupersededError: another attempt has ended this one.
-        """
-        while True:
-            snapshot = Snapshot(
-                attempt=self._attempt.number,
-                sequence=self._sequence + 1,
-                created=self._clock(),
-                host=self._attempt.host,
-                version=self._attempt.version,
-                files=entries,
-                adopted=self._adopted,
-            )
-            if self._put(snapshot):
-                break
-        self._committed(snapshot)
+    def _commit(self, entries: Mapping[str, FileEntry]) -> Snapshot:
+        snapshot = self._take_in(self._commits.commit(entries))
+        self.snapshots += 1
         self._states = {path: state for path, state in self._states.items() if path in entries}
         return snapshot
 
-    def _put(self, snapshot: Snapshot) -> bool:
-        """Put a record; return False when an earlier record of ours is there: its answer was lost."""
-        key, text = keys.snapshot_key(snapshot.name), snapshot.to_json()
-        try:
-            if not self._attempt.conditional and catalog.exists(self._store, key):
-                raise AlreadyExistsError(snapshot.name)
-            self._store.put(
-                key,
-                Part(text, 0, len(text), checksum.crc64nvme(text)),
-                metadata={keys.OWNER: self._attempt.owner},
-                only_if_absent=True,
-            )
-        except AlreadyExistsError:
-            self._committed(self._refuse_fence(snapshot.name))
-            return False
-        return True
+    def speak(self, *, ended: bool = False) -> None:
+        """Where several hosts commit side by side: say that the files of the last snapshot are still all there is.
 
-    def refuse_if_superseded(self) -> None:
-        """Look whether another attempt has taken over, where nothing is committed that would show it.
+        The others' checkpoints count as complete only when this host has spoken after them (`holdfast.joint`).
+
+        Args:
+            ended: the script has ended, and all it finished is stored: nothing follows in this attempt.
 
         Raises:
-            SupersededError: it has.
-            StoreError: the store cannot be read.
+            SupersededError, StoreError: as `sync`.
         """
-        name = keys.snapshot_name(self._attempt.number, self._sequence + 1, self._attempt.slot)
-        if catalog.exists(self._store, keys.snapshot_key(name)):
-            self._refuse_fence(name)
+        newest = self._commits.newest
+        if self._attempt.hosts and not (newest is not None and newest.ended):
+            self._take_in(self._commits.repeat(self._entries, ended=ended))
 
-    def _refuse_fence(self, name: str) -> Snapshot:
-        """Return the record of ours that lies where the next one was to go; raise when it is a fence."""
-        there = catalog.load_record(self._store, name)
-        if isinstance(there, Fence):
-            raise SupersededError(
-                f"attempt {there.attempt} on {there.host} goes on from where this attempt, "
-                f"{self._attempt.number}, was: nothing more is stored from here"
-            )
-        return there
+    def _take_in(self, committed: Sequence[Snapshot]) -> Snapshot:
+        for snapshot in committed:
+            self._tidier.committed(snapshot)
+        self._entries = dict(committed[-1].files)
+        return committed[-1]
 
-    def _committed(self, snapshot: Snapshot) -> None:
-        self._sequence = snapshot.sequence
-        self._entries = dict(snapshot.files)
-        self._keeper.add(snapshot)
-        self.snapshots += 1
-        self._untidy = True
+    def refuse_if_superseded(self) -> None:
+        """As `Commits.refuse_if_superseded`."""
+        self._commits.refuse_if_superseded()
 
     def tidy(self, *, should_stop: Callable[[], bool] = lambda: False) -> Tidied:
         """After a commit: bring the plain keys up to date and delete what is no longer kept.
@@ -341,52 +312,16 @@ class Syncer:
         Raises:
             StoreError: the store did not do something; the next call tries it again.
         """
-        if not self._untidy:
-            return Tidied()
-        self._keeper.read()
-        try:
-            self._publish_all(should_stop)
-        except transfer.StoppedError:
-            return Tidied()
-        tidied = self._keeper.tidy(should_stop=should_stop)
-        self._storer.gone(tidied.objects)
-        self._untidy = should_stop()
-        return tidied
+        return self._tidier.tidy(self._entries, should_stop)
 
-    def _publish_all(self, should_stop: Callable[[], bool]) -> None:
-        """Give every plain key the content that the newest snapshot has for it."""
-        named: dict[tuple[str, str], list[str]] = {}
-        for path, entry in self._entries.items():
-            named.setdefault((entry.key, entry.etag), []).append(path)
-        for path, entry in list(self._entries.items()):
-            if entry.key == path:
-                continue
-            if should_stop():
-                raise transfer.StoppedError("no time was left to bring the plain keys up to date")
-            if self._plain.is_outdated(entry):
-                self._make_room(path, named, should_stop)
-                self._plain.publish(entry, should_stop=should_stop)
-            published = self._plain.as_published(entry)
-            if published is not None:
-                self._entries[path] = published
-                self._storer.moved(published)
 
-    def _make_room(self, key: str, named: Mapping[tuple[str, str], list[str]], should_stop: Callable[[], bool]) -> None:
-        """Preserve what lies at a plain key if a kept snapshot needs it; it is about to be overwritten."""
-        etag = self._plain.etag(key)
-        needed = self._keeper.needed_at(key, etag) if etag is not None else None
-        self._storer.gone([key])
-        if needed is None:
-            return
-        try:
-            preserved = self._plain.preserve(needed, should_stop=should_stop)
-        except (DamagedError, NotFoundError) as error:
-            self._tell(f"somebody has overwritten what older snapshots need, they cannot be restored any more: {error}")
-            return
-        self._keeper.preserved(preserved)
-        self._storer.moved(preserved)
-        for path in named.get((needed.key, needed.etag), ()):  # renamed: its content lies where its old name was
-            self._entries[path] = replace(self._entries[path], key=preserved.key, etag=preserved.etag)
+def _as_restored(entries: Mapping[str, FileEntry], files: Mapping[str, FileState]) -> dict[str, FileState]:
+    """Return the files that are in the directory as they came from the store."""
+    return {
+        path: files[path]
+        for path, entry in entries.items()
+        if path in files and (files[path].size, files[path].mtime_ns) == (entry.size, entry.mtime_ns)
+    }
 
 
 def _unit(path: str) -> str:

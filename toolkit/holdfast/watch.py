@@ -13,7 +13,14 @@ from pathlib import Path
 from watchdog.events import FileClosedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from holdfast.disk import Scan
-from holdfast.errors import CutFileError, PermanentStoreError, StoreError, SupersededError, TransientStoreError
+from holdfast.errors import (
+    CutFileError,
+    DamagedError,
+    PermanentStoreError,
+    StoreError,
+    SupersededError,
+    TransientStoreError,
+)
 from holdfast.inotify import Events, observe
 from holdfast.names import checkpoint_of, is_log
 from holdfast.probes import Verdict, probe
@@ -31,6 +38,8 @@ FLUSH_PATIENCE = 600.0
 """Seconds for which the last flush is tried again when the store does not answer and nobody presses."""
 STUCK = 60.0
 """Seconds after which a checkpoint that does not settle is told."""
+SPEAK_EVERY = 60.0
+"""Seconds between two records in which a host of several says that its last snapshot is still all it has."""
 _LEAST_PAUSE = 0.1
 _PAUSE_PER_SCAN = 20.0  # a look at 10,000 files takes 50 ms: then at most one a second
 _LONGEST_BACKOFF = 60.0
@@ -87,6 +96,7 @@ class Watcher(threading.Thread):
         self._waiting_since: dict[str, float] = {}
         self._stuck: set[str] = set()
         self._tidy_trouble = ""
+        self._speak_at = time.monotonic() + SPEAK_EVERY
 
     def flush_soon(self) -> None:
         """Take what is settled at the next opportunity: a rebalance recommendation came."""
@@ -169,6 +179,8 @@ class Watcher(threading.Thread):
         self._next_look = time.monotonic() + max(_LEAST_PAUSE, _PAUSE_PER_SCAN * (time.monotonic() - now))
         self.settling.observe(scan.files, now)
         changed = self._dirty(scan)
+        if all(is_log(path) for path in changed):
+            self._speak(now)
         waiting = self.settling.unsettled(changed, now)
         self._tell_stuck(waiting, now)
         if not changed:
@@ -188,6 +200,16 @@ class Watcher(threading.Thread):
         self._hurry.clear()
         self._dirty_since = now if waiting else None
         return max(_LEAST_PAUSE, min(soonest, PATIENCE)) if waiting else _LEAST_PAUSE
+
+    def _speak(self, now: float) -> None:
+        """Tell the other hosts, once in a while, that what is stored is all there is here."""
+        if now < self._speak_at:
+            return
+        self._speak_at = now + SPEAK_EVERY
+        try:
+            self._syncer.speak()
+        except StoreError as error:
+            self._tell(f"the other hosts cannot be told that all is stored here: {error}")
 
     def _tell_stuck(self, waiting: Iterable[str], now: float) -> None:
         """Say once of each checkpoint that has waited for a minute what it waits for."""
@@ -223,12 +245,13 @@ class Watcher(threading.Thread):
         """Bring the plain keys up to date and let old snapshots go: nothing that anybody waits for."""
         try:
             tidied = self._syncer.tidy(should_stop=should_stop)
-        except (StoreError, OSError) as error:
+        except (StoreError, DamagedError, OSError) as error:
             if str(error) != self._tidy_trouble:
                 self._tell(f"what is stored cannot be tidied, it is tried again after the next snapshot: {error}")
             self._tidy_trouble = str(error)
             return
         self._tidy_trouble = ""
+        self._speak_at = time.monotonic() + SPEAK_EVERY
         if tidied.snapshots or tidied.objects or tidied.uploads:
             self._tell(
                 f"no longer kept: {', '.join(tidied.snapshots) or 'no snapshot'}; {len(tidied.objects)} objects "
@@ -291,6 +314,8 @@ class Watcher(threading.Thread):
             if not synced.unfinished or self._must_commit() or tries == _FINAL_TRIES:
                 break
             time.sleep(_LEAST_PAUSE)
+        if not synced.unfinished and not cut_off:
+            self._syncer.speak(ended=True)
         self.last = synced
         self._tidy(lambda: self._seconds_left() < _TIDY_SECONDS)
 

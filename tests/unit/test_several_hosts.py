@@ -1,0 +1,273 @@
+"""Several hosts on one prefix: one attempt, one snapshot, and no checkpoint that some host has not finished."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from holdfast import attempt, joining
+from holdfast.attempt import Attempt
+from holdfast.directory import DirectoryStore
+from holdfast.errors import SupersededError
+from holdfast.joining import Group
+from holdfast.restore import Restored, restore
+from holdfast.retention import Retention
+from holdfast.sync import Syncer
+
+START = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+
+@dataclass
+class Host:
+    """One host in one life of the job."""
+
+    directory: Path
+    attempt: Attempt
+    restored: Restored
+    syncer: Syncer
+
+    def write(self, path: str, content: bytes, at: datetime) -> None:
+        target = self.directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        os.utime(target, (at.timestamp(), at.timestamp()))
+
+    def sync(self) -> None:
+        self.syncer.sync(self.syncer.scan())
+        self.syncer.tidy()
+
+    def files(self) -> dict[str, bytes]:
+        return {
+            path.relative_to(self.directory).as_posix(): path.read_bytes()
+            for path in self.directory.rglob("*")
+            if path.is_file() and ".holdfast" not in path.parts
+        }
+
+
+class Job:
+    """A prefix, and starts of a job of several hosts on it, with a clock that the test turns."""
+
+    def __init__(self, root: Path, workers: ThreadPoolExecutor) -> None:
+        self.now = START
+        self.said: list[str] = []
+        self._root = root
+        self._workers = workers
+        (root / "store").mkdir()
+        self.store = DirectoryStore(root / "store")
+
+    def later(self, seconds: float) -> datetime:
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+    def begin(self, run: str, *hosts: str, only: str | None = None) -> Host:
+        host = only or hosts[0]
+        claimed, found, base = joining.join(
+            self.store, Group(hosts, run), host=host, version="0", platform="local", clock=lambda: self.now,
+            workers=self._workers, tell=self.said.append,
+        )  # fmt: skip
+        found = attempt.fence(self.store, found, claimed)
+        directory = self._root / f"{run}-{host}"
+        restored = restore(
+            self.store, found, directory, workers=self._workers, tell=self.said.append, only=base, mine=claimed
+        )
+        syncer = Syncer(
+            self.store, directory, claimed, restored.base, retention=Retention(last=2), workers=self._workers,
+            clock=lambda: self.now, tell=self.said.append,
+        )  # fmt: skip
+        return Host(directory, claimed, restored, syncer)
+
+    def begin_all(self, run: str, *hosts: str) -> list[Host]:
+        return [self.begin(run, *hosts, only=host) for host in hosts]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Job]:
+    with ThreadPoolExecutor(4) as workers:
+        yield Job(tmp_path, workers)
+
+
+def shards(job: Job, *hosts: Host, name: str, content: bytes) -> None:
+    for host in hosts:
+        host.write(f"{name}/shard-{host.attempt.host}", content, job.later(1))
+
+
+def test_every_host_gets_what_all_of_them_wrote(job: Job) -> None:
+    one, two = job.begin_all("first", "a", "b")
+    assert one.attempt.number == two.attempt.number == 1
+    shards(job, one, two, name="step-1", content=b"1")
+    one.sync()
+    two.sync()
+    for host in job.begin_all("second", "a", "b"):
+        assert host.attempt.number == 2
+        assert host.files() == {"step-1/shard-a": b"1", "step-1/shard-b": b"1"}
+
+
+def test_a_checkpoint_that_one_host_has_not_finished_is_restored_by_none(job: Job) -> None:
+    one, two = job.begin_all("first", "a", "b")
+    shards(job, one, two, name="step-1", content=b"1")
+    one.write("latest", b"step-1", job.now)
+    one.sync()
+    two.sync()
+    job.later(300)
+    shards(job, one, two, name="step-2", content=b"2")
+    one.write("latest", b"step-2", job.now)
+    one.sync()  # host b is reclaimed before it commits
+    for host in job.begin_all("second", "a", "b"):
+        assert host.files() == {"latest": b"step-1", "step-1/shard-a": b"1", "step-1/shard-b": b"1"}
+
+
+def test_shards_that_are_rewritten_in_place_are_never_mixed(job: Job) -> None:
+    one, two = job.begin_all("first", "a", "b")
+    for epoch in (b"epoch 1", b"epoch 2"):
+        job.later(300)
+        shards(job, one, two, name="last", content=epoch)
+        one.sync()
+        two.sync()
+    job.later(300)
+    shards(job, one, two, name="last", content=b"epoch 3")
+    two.sync()
+    for host in job.begin_all("second", "a", "b"):
+        assert set(host.files().values()) == {b"epoch 2"}
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_checkpoint_of_one_host_counts_once_the_others_have_said_that_they_have_nothing_of_it(
+    job: Job, ended: bool
+) -> None:
+    one, two = job.begin_all("first", "a", "b")
+    two.syncer.speak()
+    job.later(100)
+    one.write("step-1/model", b"1", job.now)
+    one.sync()
+    assert job.begin("second", "a", "b", only="a").files() == {}
+    if not ended:
+        job.later(60)
+    two.syncer.speak(ended=ended)
+    assert job.begin("third", "a", "b", only="a").files() == {"step-1/model": b"1"}
+
+
+def test_a_host_that_arrives_while_others_train_restores_what_they_restored(job: Job) -> None:
+    one, two = job.begin_all("first", "a", "b")
+    shards(job, one, two, name="step-1", content=b"1")
+    for host in (one, two):
+        host.sync()
+        host.syncer.speak(ended=True)
+    early = job.begin("second", "a", "b", only="a")
+    job.later(300)
+    early.write("step-2/shard-a", b"2", job.now)
+    early.sync()
+    late = job.begin("second", "a", "b", only="b")
+    assert late.attempt.number == early.attempt.number
+    assert late.files() == {"step-1/shard-a": b"1", "step-1/shard-b": b"1"}
+
+
+def test_without_a_run_hosts_find_together_by_the_time(job: Job) -> None:
+    group = ("a", "b")
+
+    def begin(host: str) -> int:
+        claimed, _, _ = joining.join(
+            job.store, Group(group), host=host, version="0", platform="local", clock=lambda: job.now,
+            workers=job._workers, tell=job.said.append,
+        )  # fmt: skip
+        return claimed.number
+
+    assert [begin("a"), begin("b")] == [1, 1]
+    job.later(60)
+    assert [begin("b"), begin("a")] == [2, 2]
+    assert begin("a") == 3
+    job.later(joining.WINDOW + 1)
+    assert begin("b") == 4
+
+
+def test_sixteen_hosts_that_start_at_once_are_one_attempt_with_one_base(job: Job) -> None:
+    hosts = tuple(f"host-{number}" for number in range(16))
+
+    def begin(host: str) -> tuple[int, tuple[str, ...]]:
+        claimed, _, base = joining.join(
+            job.store, Group(hosts, "run"), host=host, version="0", platform="local", clock=lambda: job.now,
+            workers=ThreadPoolExecutor(1), tell=job.said.append,
+        )  # fmt: skip
+        return claimed.number, base
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(begin, hosts)) == {(1, ())}
+
+
+def test_the_same_path_on_two_hosts_is_told_and_each_gets_its_own_back(job: Job) -> None:
+    one, two = job.begin_all("first", "a", "b")
+    one.write("log/state.json", b"from a", job.later(1))
+    two.write("log/state.json", b"from b!", job.later(1))
+    for host in (one, two):
+        host.sync()
+        host.syncer.speak(ended=True)
+    assert any("other content on another host" in text for text in job.said)
+    again = job.begin_all("second", "a", "b")
+    assert [host.files()["log/state.json"] for host in again] == [b"from a", b"from b!"]
+    assert any("is different on a and b" in text for text in job.said)
+
+
+def test_a_host_s_earlier_life_is_ended_and_the_other_hosts_lives_are_not(job: Job) -> None:
+    one, two = job.begin_all("first", "a", "b")
+    again = job.begin("second", "a", "b", only="a")
+    one.write("x", b"zombie", job.now)
+    with pytest.raises(SupersededError):
+        one.sync()
+    two.write("y", b"alive", job.now)
+    two.sync()
+    again.write("x", b"successor", job.now)
+    again.sync()
+
+
+def test_what_is_kept_is_what_the_slowest_host_may_still_need(job: Job) -> None:
+    one, two = job.begin_all("first", "a", "b")
+    shards(job, one, two, name="last", content=b"epoch 1")
+    one.sync()
+    two.sync()
+    for epoch in range(2, 9):  # host b has fallen silent
+        job.later(300)
+        shards(job, one, name="last", content=b"epoch %d" % epoch)
+        one.sync()
+    for host in job.begin_all("second", "a", "b"):
+        assert host.files() == {"last/shard-a": b"epoch 1", "last/shard-b": b"epoch 1"}
+
+
+def test_old_snapshots_go_when_every_host_has_spoken(job: Job) -> None:
+    hosts = job.begin_all("first", "a", "b")
+    for epoch in range(8):
+        job.later(300)
+        shards(job, *hosts, name=f"step-{epoch}", content=b"%d" % epoch)
+        for host in hosts:
+            host.sync()
+    for path in (job._root / "store/.holdfast/snapshots").iterdir():  # what the listing tells is the store's clock
+        os.utime(path, (job.now.timestamp() + 60,) * 2)
+    for host in hosts:
+        host.syncer.speak()
+        host.syncer.tidy()
+    names = sorted(path.name for path in (job._root / "store/.holdfast/snapshots").iterdir())
+    assert len(names) == 4, names
+
+
+def test_a_job_goes_from_one_host_to_several_and_back(job: Job) -> None:
+    (alone,) = [job.begin("first", "a", "b", only="a")]
+    del alone
+    one, two = job.begin_all("second", "a", "b")
+    shards(job, one, two, name="step-1", content=b"1")
+    for host in (one, two):
+        host.sync()
+        host.syncer.speak(ended=True)
+    three = job.begin_all("third", "c", "d", "e")
+    assert {tuple(sorted(host.files())) for host in three} == {("step-1/shard-a", "step-1/shard-b")}
+    shards(job, *three, name="step-2", content=b"2")
+    for host in three:
+        host.sync()
+        host.syncer.speak(ended=True)
+    found = job.begin_all("fourth", "c", "d", "e")
+    assert sorted(found[2].files()) == [
+        "step-1/shard-a", "step-1/shard-b", "step-2/shard-c", "step-2/shard-d", "step-2/shard-e",
+    ]  # fmt: skip

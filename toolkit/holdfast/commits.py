@@ -1,0 +1,117 @@
+"""Commits: the records of one attempt, put one behind the other until another attempt's fence is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from holdfast import catalog, checksum, keys
+from holdfast.attempt import Attempt
+from holdfast.errors import AlreadyExistsError, SupersededError
+from holdfast.record import Fence, FileEntry, Snapshot
+from holdfast.store import Part, Store
+
+
+class Commits:
+    """Puts the records of one attempt and host. Not safe for several threads.
+
+    Args:
+        store: where the prefix is.
+        attempt: whose records they are.
+        adopted: foreign objects that have been taken in, key → ETag.
+        clock: the time now, UTC.
+    """
+
+    def __init__(
+        self, store: Store, attempt: Attempt, adopted: Mapping[str, str], clock: Callable[[], datetime]
+    ) -> None:
+        self.newest: Snapshot | None = None
+        """The last that was committed; None before the first."""
+        self._store = store
+        self._attempt = attempt
+        self._adopted = dict(adopted)
+        self._clock = clock
+
+    def commit(self, files: Mapping[str, FileEntry]) -> list[Snapshot]:
+        """Commit a snapshot of files.
+
+        Returns:
+            What has become known to be committed, the new snapshot last: before it one whose answer was lost, if any.
+
+        Raises:
+            SupersededError: another attempt has ended this one.
+            StoreError: the record cannot be put.
+        """
+        return self._put_behind(lambda: self._snapshot(files, since=None, ended=False))
+
+    def repeat(self, files: Mapping[str, FileEntry], *, ended: bool) -> list[Snapshot]:
+        """Commit once more what was committed last (or before this attempt): these files are still all there is.
+
+        Args, returns and errors as `commit`; `ended`: nothing follows in this attempt.
+        """
+        newest = self.newest
+        since = (newest.since or newest.created) if newest else None
+        return self._put_behind(lambda: self._snapshot(files, since=since, ended=ended))
+
+    def refuse_if_superseded(self) -> None:
+        """Look whether another attempt has taken over, where no commit would show it.
+
+        Raises:
+            SupersededError: it has.
+            StoreError: the store cannot be read.
+        """
+        name = self._next_name()
+        if catalog.exists(self._store, keys.snapshot_key(name)):
+            self._refuse_fence(name)
+
+    def _snapshot(self, files: Mapping[str, FileEntry], *, since: datetime | None, ended: bool) -> Snapshot:
+        return Snapshot(
+            attempt=self._attempt.number,
+            sequence=self.newest.sequence + 1 if self.newest else 1,
+            created=self._clock(),
+            host=self._attempt.host,
+            version=self._attempt.version,
+            files=files,
+            adopted=self._adopted,
+            hosts=self._attempt.hosts,
+            since=since,
+            ended=ended,
+        )
+
+    def _put_behind(self, make: Callable[[], Snapshot]) -> list[Snapshot]:
+        known = []
+        while True:
+            snapshot = make()
+            try:
+                self._put(snapshot)
+            except AlreadyExistsError:
+                self.newest = self._refuse_fence(snapshot.name)  # ours: its answer was lost
+                known.append(self.newest)
+                continue
+            self.newest = snapshot
+            return [*known, snapshot]
+
+    def _put(self, snapshot: Snapshot) -> None:
+        key, text = keys.snapshot_key(snapshot.name), snapshot.to_json()
+        if not self._attempt.conditional and catalog.exists(self._store, key):
+            raise AlreadyExistsError(snapshot.name)
+        self._store.put(
+            key,
+            Part(text, 0, len(text), checksum.crc64nvme(text)),
+            metadata={keys.OWNER: self._attempt.owner},
+            only_if_absent=True,
+        )
+
+    def _next_name(self) -> str:
+        sequence = self.newest.sequence + 1 if self.newest else 1
+        return keys.snapshot_name(self._attempt.number, sequence, self._attempt.slot)
+
+    def _refuse_fence(self, name: str) -> Snapshot:
+        """Return the record that lies where the next one was to go; raise when it is a fence."""
+        there = catalog.load_record(self._store, name)
+        if isinstance(there, Fence):
+            raise SupersededError(
+                f"attempt {there.attempt} on {there.host} goes on from where this attempt, "
+                f"{self._attempt.number}, was: nothing more is stored from here"
+            )
+        return there

@@ -1,0 +1,157 @@
+"""Joint snapshots: which records of several hosts belong together, so that all of them restore the same state.
+
+The hosts never speak to each other. What one may conclude of another lies in the records: which files it had, when it
+wrote them, and when it last said that these are all. docs/snapshot-format.md, "Several hosts", has the rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+
+from holdfast import keys
+from holdfast.catalog import Catalog, load_record
+from holdfast.errors import DamagedError
+from holdfast.names import checkpoint_of, is_log
+from holdfast.record import Fence, FileEntry, Snapshot
+from holdfast.store import Store
+
+SKEW = 30.0
+"""Seconds within which the hosts finish the same checkpoint, their clocks' difference included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """Records that are restored together: one of each host, or the one of the only host.
+
+    Attributes:
+        records: in the order of the hosts.
+    """
+
+    records: tuple[Snapshot, ...]
+
+    @property
+    def name(self) -> str:
+        """The names of the records."""
+        return " + ".join(record.name for record in self.records)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the records, one by one."""
+        return tuple(record.name for record in self.records)
+
+    @property
+    def adopted(self) -> dict[str, str]:
+        """What was adopted by any host, key → ETag."""
+        return {key: etag for record in self.records for key, etag in record.adopted.items()}
+
+    def files(self, host: str = "") -> dict[str, FileEntry]:
+        """Return the files of all hosts, by path; where two have the same path, that of `host`, or of the first."""
+        ordered = sorted(self.records, key=lambda record: record.host == host, reverse=True)
+        merged: dict[str, FileEntry] = {}
+        for record in ordered:
+            for path, entry in record.files.items():
+                merged.setdefault(path, entry)
+        return merged
+
+    def owners(self) -> dict[str, str]:
+        """Return which host has which path; the first one where several have it."""
+        return {path: record.host for record in reversed(self.records) for path in record.files}
+
+    def conflicts(self) -> dict[str, list[str]]:
+        """Return the paths under which hosts have different content, each with those hosts."""
+        found: dict[str, dict[tuple[int, int], str]] = {}
+        for record in self.records:
+            for path, entry in record.files.items():
+                found.setdefault(path, {}).setdefault((entry.size, entry.crc64nvme), record.host)
+        return {path: sorted(hosts.values()) for path, hosts in found.items() if len(hosts) > 1}
+
+
+def newest_first(
+    store: Store, found: Catalog, workers: Executor, *, passed_over: Collection[str] = ()
+) -> Iterator[Joint | DamagedError]:
+    """Yield what can be restored, newest first; for a record that does not hold, the error instead of it.
+
+    Args:
+        store: where the prefix is.
+        found: what was found there.
+        workers: reads the records of several hosts side by side.
+        passed_over: names of records that are not to be considered again.
+    """
+    by_attempt: dict[int, list[str]] = {}
+    for name in reversed(found.snapshots):
+        if name not in passed_over:
+            by_attempt.setdefault(keys.commit_order(name)[0], []).append(name)
+    load = partial(_load, store)
+    for names in by_attempt.values():
+        histories: dict[str, list[Snapshot]] = {}
+        several = any(keys.host_of(name) for name in names)
+        for loaded in workers.map(load, names) if several else map(load, names):
+            if isinstance(loaded, DamagedError):
+                yield loaded
+            elif isinstance(loaded, Snapshot) and not loaded.hosts:
+                yield Joint((loaded,))
+            elif isinstance(loaded, Snapshot):
+                histories.setdefault(loaded.host, []).append(loaded)
+        yield from _consistent(histories)
+
+
+def _load(store: Store, name: str) -> Snapshot | Fence | DamagedError:
+    try:
+        return load_record(store, name)
+    except DamagedError as error:
+        return error
+
+
+def _consistent(histories: Mapping[str, Sequence[Snapshot]]) -> Iterator[Joint]:
+    """Yield the consistent choices among the records of one attempt of several hosts, newest first.
+
+    Args:
+        histories: host → its records, newest first.
+    """
+    hosts = next((history[0].hosts for history in histories.values()), ())
+    position = dict.fromkeys(hosts, 0)
+    while all(len(histories.get(host, ())) > position[host] for host in hosts) and hosts:
+        chosen = {host: histories[host][position[host]] for host in hosts}
+        ahead = _ahead(chosen)
+        if ahead is None:
+            yield Joint(tuple(chosen[host] for host in hosts))
+            # Should it not verify: the newest of the records gives way to the one before it.
+            ahead = max(hosts, key=lambda host: began(chosen[host]))
+        position[ahead] += 1
+
+
+def began(record: Snapshot) -> float:
+    """Return when a host first committed the files of a record, seconds since the epoch."""
+    return (record.since or record.created).timestamp()
+
+
+def _ahead(chosen: Mapping[str, Snapshot]) -> str | None:
+    """Return the host whose record has a checkpoint that another host's record does not complete; None when all fit.
+
+    A directory is complete when every host has either written its part of it at about the same time, or said so much
+    later that what it has is all that it could no longer be about to write its part.
+    """
+    written = {host: _written(record) for host, record in chosen.items()}
+    spoke = {host: math.inf if record.ended else record.created.timestamp() for host, record in chosen.items()}
+    for checkpoint in sorted({name for times in written.values() for name in times}):
+        newest = max(written, key=lambda host: written[host].get(checkpoint, -math.inf))
+        moment = written[newest][checkpoint]
+        for host in chosen:
+            took_part = written[host].get(checkpoint, -math.inf) >= moment - SKEW
+            if not took_part and spoke[host] < moment + SKEW:
+                return newest
+    return None
+
+
+def _written(record: Snapshot) -> dict[str, float]:
+    """Return when each directory of a record was last written, seconds since the epoch. Logs do not count."""
+    times: dict[str, float] = {}
+    for path, entry in record.files.items():
+        if "/" in path and not is_log(path):
+            name = checkpoint_of(path)
+            times[name] = max(times.get(name, 0.0), entry.mtime_ns / 1e9)
+    return times

@@ -1,0 +1,103 @@
+"""Tidying: what nobody waits for after a commit. Plain keys follow the newest snapshot, old snapshots are let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from holdfast import transfer
+from holdfast.errors import DamagedError, NotFoundError
+from holdfast.keeping import Keeper, Tidied
+from holdfast.plain import PlainKeys
+from holdfast.record import FileEntry, Snapshot
+from holdfast.storing import Storer
+
+
+class Tidier:
+    """Tidies a prefix for one attempt. Not safe for several threads.
+
+    Args:
+        plain: what lies at the plain keys.
+        keeper: knows what kept snapshots need.
+        storer: knows which content lies where.
+        tell: gets a sentence about what the operator should know.
+    """
+
+    def __init__(self, plain: PlainKeys, keeper: Keeper, storer: Storer, tell: Callable[[str], None]) -> None:
+        self._plain = plain
+        self._keeper = keeper
+        self._storer = storer
+        self._tell = tell
+        self._untidy = False
+
+    def committed(self, snapshot: Snapshot) -> None:
+        """Take a commit into account."""
+        self._keeper.add(snapshot)
+        self._untidy = True
+
+    def tidy(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> Tidied:
+        """Bring the plain keys up to date and delete what is no longer kept. Before the first commit: nothing.
+
+        Args:
+            entries: the files of the newest snapshot; changed to where their content lies from now on.
+            should_stop: asked between requests; the next call goes on.
+
+        Raises:
+            StoreError: the store did not do something; the next call tries it again.
+        """
+        if not self._untidy:
+            return Tidied()
+        self._keeper.read()
+        try:
+            self._publish(entries, should_stop)
+        except transfer.StoppedError:
+            return Tidied()
+        tidied = self._keeper.tidy(should_stop=should_stop)
+        self._storer.gone(tidied.objects)
+        self._untidy = should_stop()
+        return tidied
+
+    def _publish(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> None:
+        """Give every plain key the content that the newest snapshot has for it."""
+        named: dict[tuple[str, str], list[str]] = {}
+        for path, entry in entries.items():
+            named.setdefault((entry.key, entry.etag), []).append(path)
+        for path in [path for path, entry in entries.items() if entry.key != path]:
+            if should_stop():
+                raise transfer.StoppedError("no time was left to bring the plain keys up to date")
+            if self._plain.is_outdated(entries[path]):
+                moved = self._make_room(path, should_stop)
+                if moved is not None:
+                    needed, preserved = moved
+                    for other in named.get((needed.key, needed.etag), ()):  # renamed: it lay where its old name was
+                        entries[other] = replace(entries[other], key=preserved.key, etag=preserved.etag)
+                self._copy(entries[path], should_stop)
+            published = self._plain.as_published(entries[path])
+            if published is not None:
+                entries[path] = published
+                self._storer.moved(published)
+
+    def _make_room(self, key: str, should_stop: Callable[[], bool]) -> tuple[FileEntry, FileEntry] | None:
+        """Preserve what lies at a plain key and is about to be overwritten, if a kept snapshot needs it.
+
+        Returns the file that needs it, as it was named and as it is preserved.
+        """
+        etag = self._plain.etag(key)
+        needed = self._keeper.needed_at(key, etag) if etag is not None else None
+        self._storer.gone([key])
+        if needed is None:
+            return None
+        try:
+            preserved = self._plain.preserve(needed, should_stop=should_stop)
+        except (DamagedError, NotFoundError) as error:
+            self._tell(f"older snapshots need what somebody has overwritten, and cannot be restored any more: {error}")
+            return None
+        self._keeper.preserved(preserved)
+        self._storer.moved(preserved)
+        return needed, preserved
+
+    def _copy(self, entry: FileEntry, should_stop: Callable[[], bool]) -> None:
+        try:
+            self._plain.publish(entry, should_stop=should_stop)
+        except (DamagedError, NotFoundError) as error:
+            self._tell(f"the newest snapshot needs what somebody has overwritten or deleted: {error}")
