@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from multiprocessing import get_context
 
@@ -26,15 +26,32 @@ S3_EVERY = 40
 """One case of so many is on an S3 server."""
 _CHUNK = 20
 _MOST_FAILURES = 5
-Server = tuple[Mapping[str, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An S3 server, and which cases use it.
+
+    Attributes:
+        environment: in which it is found.
+        bucket: on it.
+        every: one case of so many.
+    """
+
+    environment: Mapping[str, str]
+    bucket: str
+    every: int = S3_EVERY
 
 
 def play(case: Case, server: Server | None, tally: Tally) -> str | None:
     """Live one case; return what went wrong, if anything did."""
-    on_s3 = server is not None and case.number % S3_EVERY == S3_EVERY - 1
-    environment, bucket = server if on_s3 and server is not None else (None, "")
+    on_s3 = server is not None and case.number % server.every == server.every - 1
     disk = Disk()
-    with small_parts(), new_world(environment, bucket) as world, disk.installed():
+    with (
+        small_parts(),
+        new_world(server.environment, server.bucket) if server and on_s3 else new_world() as world,
+        disk.installed(),
+    ):
         try:
             case.play(world, disk, tally)
         except Exception:  # noqa: BLE001  whatever it is, it is the finding
@@ -56,9 +73,11 @@ def shrink(case: Case, server: Server | None) -> Case:
     return case
 
 
-def command(case: Case) -> str:
+def command(case: Case, server: Server | None) -> str:
     """Return the command that replays a case."""
     line = f"python -m tests.crash.campaign --seed {case.seed} --case {case.number}"
+    if (server.every if server else 0) != S3_EVERY:
+        line += f" --s3-every {server.every if server else 0}"
     if case.lives is not None:
         line += f" --lives {','.join(map(str, sorted(case.lives)))}"
     return line + (f" --moves {case.moves}" if case.moves != Case(0, 0).moves else "")
@@ -70,7 +89,7 @@ def run(cases: Iterable[Case], server: Server | None) -> Tally:
     for case in cases:
         failure = play(case, server, tally)
         if failure is not None:
-            tally.failures.append(f"{failure}\nreplay: {command(shrink(case, server))}")
+            tally.failures.append(f"{failure}\nreplay: {command(shrink(case, server), server)}")
     return tally
 
 
@@ -126,7 +145,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--no-s3", action="store_true", help="no S3 server: every store is a directory")
+    parser.add_argument("--s3-every", type=int, default=S3_EVERY, help="one case of so many is on S3; 0: none")
     parser.add_argument("--case", type=int, help="this one case")
     parser.add_argument("--lives", type=_numbers, help="only these of its lives")
     parser.add_argument("--moves", type=int, default=Case(0, 0).moves, help="at most so many moves of a script")
@@ -134,9 +153,9 @@ def main() -> int:
     began = time.monotonic()
     with ExitStack() as stack:
         server = None
-        if not options.no_s3:
+        if options.s3_every:
             started = stack.enter_context(serve_objects("crash"))
-            server = (started.environment, started.bucket)
+            server = Server(started.environment, started.bucket, options.s3_every)
         if options.case is not None:
             tally = run([Case(options.seed, options.case, options.lives, options.moves)], server)
         else:

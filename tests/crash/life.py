@@ -155,7 +155,9 @@ class Life:
         found = attempt.fence(self._store, found, claimed)
         self._fuse.stage = "restore"
         with self._unless_superseded():
-            done = restore.restore(self._store, found, machine, workers=self._workers, tell=lambda _: None)
+            done = restore.restore(
+                self._store, found, machine, workers=self._workers, tell=lambda _: None, mine=claimed
+            )
         with self._disk.used_by(None):
             tree = read_tree(machine)
             name = done.snapshot.name if done.snapshot else None

@@ -273,7 +273,7 @@ class Case:
                 successor = self._plan(other, f"{plan.seed}.successor", stage.world.machine(), plan.large)
                 self._live(stage, other, successor, tally)
 
-            meets = Charge(_after_the_claim(by_chance(random.Random(dice.random()), 0.7)), meet)
+            meets = Charge(_between(by_chance(random.Random(dice.random()), 0.7)), meet)
         stage.live(plan, decide, process=dice.random() < 0.4, meets=meets, works=works)
 
 
@@ -285,8 +285,3 @@ def _between(decide: Decide) -> Decide:
         return Moment.BEFORE if moment is Moment.MIDDLE else moment
 
     return between
-
-
-def _after_the_claim(decide: Decide) -> Decide:
-    between = _between(decide)
-    return lambda number, operation: between(number, operation) if operation.stage != "claim" else None

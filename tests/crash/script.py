@@ -137,7 +137,7 @@ class Script:
         self.busy.discard(oldest.name)
 
     def renamed_directory(self) -> Move:
-        name = f"epoch-{self._name}-{self._saves}"
+        name = f"checkpoint-{self._name}-{self._saves}"
         yield from self._save_directory(f"tmp-{name}")
         yield self._gap(1)
         (self._directory / f"tmp-{name}").rename(self._directory / name)

@@ -67,7 +67,7 @@ def test_a_hundred_kills_on_disk_tear_nothing_and_lose_nothing() -> None:
 
 
 def test_kills_on_s3_tear_nothing_and_lose_nothing(s3_server: ObjectServer) -> None:
-    server = (s3_server.environment, s3_server.bucket)
-    tally = campaign.run([Case(seed=7, number=campaign.S3_EVERY * number - 1) for number in range(1, 5)], server)
+    server = campaign.Server(s3_server.environment, s3_server.bucket, every=1)
+    tally = campaign.run([Case(seed=7, number=number) for number in range(4)], server)
     assert tally.failures == []
     assert {store for store, *_ in tally.kills} == {"s3"}
