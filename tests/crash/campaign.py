@@ -7,13 +7,14 @@ python -m tests.crash.campaign --seed 1 --case 417      # the same case again
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from multiprocessing import get_context
@@ -21,6 +22,7 @@ from multiprocessing import get_context
 from examples.demo.object_server import serve_objects
 from tests.crash.operations import Disk
 from tests.crash.scenario import MOST_LIVES, Case, Tally, new_world, small_parts
+from tests.crash.world import World
 
 S3_EVERY = 40
 """One case of so many is on an S3 server."""
@@ -36,11 +38,13 @@ class Server:
         environment: in which it is found.
         bucket: on it.
         every: one case of so many.
+        takes_small_parts: as in `new_world`.
     """
 
     environment: Mapping[str, str]
     bucket: str
     every: int = S3_EVERY
+    takes_small_parts: bool = False
 
 
 def play(case: Case, server: Server | None, tally: Tally) -> str | None:
@@ -49,7 +53,7 @@ def play(case: Case, server: Server | None, tally: Tally) -> str | None:
     disk = Disk()
     with (
         small_parts(),
-        new_world(server.environment, server.bucket) if server and on_s3 else new_world() as world,
+        _world(server if on_s3 else None) as world,
         disk.installed(),
     ):
         try:
@@ -59,6 +63,12 @@ def play(case: Case, server: Server | None, tally: Tally) -> str | None:
         finally:
             disk.fuse = None
     return None
+
+
+def _world(server: Server | None) -> AbstractContextManager[World]:
+    if server is None:
+        return new_world()
+    return new_world(server.environment, server.bucket, takes_small_parts=server.takes_small_parts)
 
 
 def shrink(case: Case, server: Server | None) -> Case:
@@ -154,8 +164,9 @@ def main() -> int:
     with ExitStack() as stack:
         server = None
         if options.s3_every:
+            os.environ["S3_UPLOAD_PART_MIN_SIZE"] = "1"  # moto's; S3 takes parts of 5 MiB and more
             started = stack.enter_context(serve_objects("crash"))
-            server = Server(started.environment, started.bucket, options.s3_every)
+            server = Server(started.environment, started.bucket, options.s3_every, takes_small_parts=True)
         if options.case is not None:
             tally = run([Case(options.seed, options.case, options.lives, options.moves)], server)
         else:

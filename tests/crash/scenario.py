@@ -40,6 +40,7 @@ class OnDisk:
 
     root: Path
     kind: str = "file"
+    takes_small_parts: bool = True
 
     def open(self) -> Store:
         return DirectoryStore(self.root)
@@ -56,6 +57,7 @@ class OnS3:
 
     location: Location
     settings: S3Settings
+    takes_small_parts: bool
     kind: str = "s3"
 
     def open(self) -> Store:
@@ -82,18 +84,21 @@ def small_parts() -> Iterator[None]:
 
 
 @contextmanager
-def new_world(server: Mapping[str, str] | None = None, bucket: str = "") -> Iterator[World]:
+def new_world(
+    server: Mapping[str, str] | None = None, bucket: str = "", *, takes_small_parts: bool = False
+) -> Iterator[World]:
     """Make a world, on a disk in memory where there is one, and end it.
 
     Args:
         server: the environment in which an S3 server is found; None: the store is a directory.
         bucket: of that server.
+        takes_small_parts: whether it lets the parts of an upload be smaller than S3 does.
     """
     root = Path(tempfile.mkdtemp(prefix="holdfast-crash-", dir=_QUICK_DISK if _QUICK_DISK.is_dir() else None))
     try:
         backend: Backend = OnDisk(root / "store")
         if server is not None:
-            backend = OnS3(Location("s3", bucket, root.name), from_environ(server))
+            backend = OnS3(Location("s3", bucket, root.name), from_environ(server), takes_small_parts)
         else:
             (root / "store").mkdir()
         yield World(root, backend)
@@ -242,7 +247,7 @@ class Case:
         dice = random.Random(f"{self.seed}:{self.number}")
         stage = Stage(world, disk, tally)
         tally.cases += 1
-        large = 0.15 if dice.random() < 0.04 else 0.0
+        large = 0.15 if dice.random() < 0.04 and world.backend.takes_small_parts else 0.0
         machine = world.machine()
         for life in range(dice.randint(2, MOST_LIVES)):
             own = random.Random(dice.random())

@@ -31,6 +31,11 @@ class Backend(Protocol):
         """`file` or `s3`."""
         ...
 
+    @property
+    def takes_small_parts(self) -> bool:
+        """Whether the parts of an upload may be as small as `small_parts` makes them."""
+        ...
+
     def open(self) -> Store:
         """Open the store, as a new process does."""
         ...
