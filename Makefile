@@ -1,11 +1,12 @@
 # Every command of this project. `make` alone lists them.
 PYTHON ?= python3
 VENV := .venv
+FORMATS := .venv-formats
 BIN := $(VENV)/bin
 COVERAGE_FLOOR := 93
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-container test test-quick crash lint format type check clean
+.PHONY: help demo demo-container test test-quick crash test-radosgw formats test-formats lint format type check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z_%\/.-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +38,24 @@ test: $(VENV)/.dev ## every test, with branch coverage; Docker tests are skipped
 test-quick: $(VENV)/.dev ## the tests that take seconds: unit, contract, pages and architecture
 	$(BIN)/python -m pytest -q tests/unit tests/contract tests/docs tests/test_architecture.py $(ARGS)
 
-crash: $(VENV)/.dev ## kill N lives at operations chosen by SEED; nothing may be torn, nothing lost (N=10000: minutes)
+crash: $(VENV)/.dev ## kill N lives at operations chosen by SEED (10,000 unless said): nothing may be torn or lost
 	$(BIN)/python -m tests.crash.campaign --kills $(or $(N),10000) --seed $(or $(SEED),1) $(ARGS)
+	HOLDFAST_RACES=500 HOLDFAST_SUPERVISED_KILLS=60 $(BIN)/python -m pytest -q tests/crash/test_races.py tests/crash/test_supervised.py
+
+test-radosgw: $(VENV)/.dev ## the contract of the stores against Ceph's radosgw, started on loopback (needs its packages)
+	$(BIN)/python -m tests.radosgw $(ARGS)
+
+# TensorFlow, JAX and the rest are 2 GB on disk: in an environment of their own. PyTorch is in no lock (CONTRIBUTING.md).
+$(FORMATS)/.formats: requirements/formats.txt pyproject.toml
+	test -x $(FORMATS)/bin/python || $(PYTHON) -m venv $(FORMATS)
+	$(FORMATS)/bin/python -m pip install --quiet --require-hashes -r requirements/formats.txt
+	$(FORMATS)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+formats: $(FORMATS)/.formats ## an environment with every framework that the probes know, beside PyTorch
+
+test-formats: $(FORMATS)/.formats ## real checkpoints of every framework, whole and cut, before the probes
+	$(FORMATS)/bin/python -m pytest -q tests/formats tests/unit/test_probes.py $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, and hadolint for the Dockerfile
 	$(BIN)/ruff check .
@@ -55,6 +72,6 @@ type: $(VENV)/.dev ## mypy --strict on code, tests, examples and benchmarks
 check: lint type test ## what has to be green before a commit
 
 clean: ## remove what was built
-	rm -rf $(VENV) .demo dist .coverage* .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(FORMATS) .demo dist .coverage* .mypy_cache .ruff_cache .pytest_cache
 
 include images/images.mk

@@ -27,7 +27,7 @@ LAYERS = (
             for name in (
                 "archive", "binary_json", "checkpoint", "crc32c", "dcp", "dtype", "gguf", "hdf5", "inert", "json_text",
                 "lightgbm", "listing", "npy", "ocdbt", "one_file", "opcodes", "orbax", "packed", "pickled",
-                "safetensors", "sharded", "sstable", "tarball", "tensorflow", "verdict", "view",
+                "safetensors", "saved_model", "sharded", "sstable", "tarball", "tensorflow", "verdict", "view",
             )
         },
     ),
@@ -38,6 +38,7 @@ LAYERS = (
             for name in (
                 "body", "directory", "directory_copying", "directory_layout", "directory_uploads", "opening", "retry",
                 "s3", "s3_connections", "s3_errors", "s3_forms", "s3_listing", "s3_settings", "s3_signing", "s3_wire",
+                "tries",
             )
         },
     ),

@@ -275,8 +275,11 @@ class _Life:
             self._tell("the time ran out before the last flush was committed")
             return False
         for path, reason in watcher.last.unfinished.items():
-            self._tell(f"{path!r} did not make it: {reason}")
-        # What is provably not whole is no checkpoint yet: nobody finished it.
+            # What is provably not whole is no checkpoint yet: nobody finished it.
+            if isinstance(reason, CutFileError):
+                self._tell(f"{path!r} is not in the snapshot: {reason}")
+            else:
+                self._tell(f"{path!r} did not make it: {reason}")
         return all(isinstance(reason, CutFileError) for reason in watcher.last.unfinished.values())
 
     def _store_outputs(self, child: Child) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import holdfast
 from holdfast import attempt, catalog, joining, restore
 from holdfast.attempt import Attempt
+from holdfast.commits import Commits
 from holdfast.errors import NoSnapshotError
 from holdfast.joining import Group
 from holdfast.location import Location
@@ -99,7 +100,12 @@ def _alone(config: Config, store: Store, bring: Callable[..., Restored]) -> tupl
         platform=config.platform,
         started=datetime.now(UTC),
     )
-    return claimed, bring(catalog=attempt.fence(store, found, claimed), mine=claimed)
+    try:
+        return claimed, bring(catalog=attempt.fence(store, found, claimed), mine=claimed)
+    except NoSnapshotError:
+        # Who slept since its claim finds that another has gone on, and let go of what was seen here.
+        Commits(store, claimed, {}, lambda: datetime.now(UTC)).refuse_if_superseded()
+        raise
 
 
 def _together(

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 from tests.contract.conftest import Place, content_of, part_of
 
-from holdfast.checksum import crc64nvme
+from holdfast.checksum import crc64nvme, to_base64
 from holdfast.errors import (
     AlreadyExistsError,
     DamagedError,
@@ -58,11 +59,8 @@ def test_any_name_a_file_can_have_is_a_key(store: Store, key: str) -> None:
     assert list(store.list("")) == []
 
 
+@pytest.mark.needs("newline in a key")  # moto's server routes no request whose path has one
 def test_a_newline_in_a_name_is_a_name(place: Place) -> None:
-    if place.kind == "s3":
-        pytest.skip(
-            "moto's server routes no request whose path has a newline; tests/unit/test_s3_wire.py has this case"
-        )
     place.store.put("line\nfeed", part_of(b"x"))
     assert [info.key for info in place.store.list("")] == ["line\nfeed"]
     assert content_of(place.store, "line\nfeed") == b"x"
@@ -114,6 +112,22 @@ def test_metadata_is_kept_as_it_was_given(store: Store) -> None:
     assert {name: " ".join(value.split()) for name, value in kept.items()} == {
         name: " ".join(value.split()) for name, value in metadata.items()
     }
+
+
+@pytest.mark.needs("checksum kept")
+def test_a_description_has_the_checksum_of_the_content(store: Store) -> None:
+    store.put("k", part_of(b"12345"))
+    assert store.head("k").crc64nvme == crc64nvme(b"12345")
+
+
+@pytest.mark.needs("wrong checksum refused")
+def test_the_server_refuses_bytes_that_are_not_what_their_checksum_says(place: Place) -> None:
+    if place.send_damaged is None:
+        pytest.skip("a directory has no wire on which bytes are damaged")
+    with pytest.raises(ClientError):
+        place.send_damaged("k", b"12345", to_base64(crc64nvme(b"54321")))
+    with pytest.raises(NotFoundError):
+        place.store.head("k")
 
 
 def test_a_conditional_write_leaves_what_is_there_alone(store: Store) -> None:

@@ -92,5 +92,5 @@ def test_the_policy_has_every_permission_that_the_code_names_and_says_why_it_has
     statements = json.loads(the_block("iam-policy").text)["Statement"]
     allowed = {action for statement in statements for action in statement["Action"]}
     needed = {name for path in CODE for name in re.findall(r"\bs3:[A-Z]\w+", path.read_text())}
-    assert needed <= allowed
+    assert needed == allowed
     assert {cells[0].strip("`") for cells in rows("docs/running.md", "action")} == allowed

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from holdfast import attempt, catalog
+from holdfast.attempt import Attempt
 from holdfast.directory import DirectoryStore
 from holdfast.restore import Restored, restore
 from holdfast.retention import Retention
@@ -50,6 +51,11 @@ class Job:
             self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
         )
         attempt.fence(self.store, found, claimed)
+        return self.syncer_of(claimed, machine, store, retention)
+
+    def syncer_of(
+        self, claimed: Attempt, machine: str, store: Store | None = None, retention: Retention | None = None
+    ) -> Syncer:
         return Syncer(
             store or self.store,
             self.root / machine,

@@ -5,6 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +17,10 @@ import pytest
 from holdfast.body import os_error, write_part
 from holdfast.checksum import crc64nvme
 from holdfast.directory import DirectoryStore
+from holdfast.directory_copying import copy_range
 from holdfast.errors import (
     AccessDeniedError,
+    AlreadyExistsError,
     DamagedError,
     NoBucketError,
     NotFoundError,
@@ -23,7 +30,7 @@ from holdfast.errors import (
 )
 from holdfast.location import parse
 from holdfast.opening import open_store
-from holdfast.store import Part
+from holdfast.store import Part, Upload
 
 BYTES = Part(b"12345", 0, 5, crc64nvme(b"12345"))
 
@@ -51,6 +58,7 @@ def test_a_key_that_is_no_name_below_the_root_is_refused(root: Path, key: str) -
         lambda: store.head(key),
         lambda: store.read(key, sink=lambda piece: None),
         lambda: store.delete(key),
+        lambda: store.copy(key, "k", etag="", size=0, crc64nvme=0),
     ):
         with pytest.raises(PermanentStoreError):
             ask()
@@ -207,3 +215,118 @@ def test_files_that_others_left_on_their_way_are_not_listed(root: Path) -> None:
     (root / ".holdfast/snapshots/000001-000001.json").touch()
     assert [info.key for info in DirectoryStore(root).list("")] == [".holdfast/snapshots/000001-000001.json"]
     assert list(DirectoryStore(root).list(".holdfast/tmp/")) == []
+
+
+# Copies
+
+
+def copy(store: DirectoryStore, source: str, key: str, *, size: int = 5, replaces: str | None = None) -> str:
+    etag = store.head(source).etag
+    return store.copy(source, key, etag=etag, size=size, crc64nvme=BYTES.crc64nvme, replaces=replaces)
+
+
+def test_a_copy_of_more_bytes_than_there_are_is_refused(root: Path) -> None:
+    store = DirectoryStore(root)
+    store.put("from", BYTES)
+    with pytest.raises(DamagedError, match="ends after 5 of 6"):
+        copy(store, "from", "to", size=6)
+    with pytest.raises(DamagedError, match="CRC64NVME"):
+        copy(store, "from", "to", size=4)
+    assert [info.key for info in store.list("")] == ["from"]
+    assert names_in(root / ".holdfast/tmp") == []
+
+
+@pytest.mark.parametrize("key", ["../out", "a//b", ".holdfast/tmp/x", "from/below"])
+def test_nothing_is_copied_to_a_key_that_is_no_name(root: Path, key: str) -> None:
+    store = DirectoryStore(root)
+    store.put("from", BYTES)
+    with pytest.raises(PermanentStoreError):
+        copy(store, "from", key)
+    assert [info.key for info in store.list("")] == ["from"]
+    assert names_in(root / ".holdfast/tmp") == []
+
+
+def test_a_copy_that_may_not_replace_what_is_there_leaves_nothing(root: Path) -> None:
+    store = DirectoryStore(root)
+    store.put("from", BYTES)
+    (root / "folder").mkdir()
+    for key in ("to", "folder"):
+        with pytest.raises(AlreadyExistsError):
+            copy(store, "from", key, replaces='"e"')
+    assert names_in(root) == [".holdfast", "folder", "from"]
+    assert names_in(root / ".holdfast/tmp") == []
+
+
+def test_bytes_go_through_this_process_where_the_kernel_does_not_copy(tmp_path: Path) -> None:
+    content = os.urandom((3 << 20) + 5)
+    descriptor = os.memfd_create("another file system")
+    os.write(descriptor, content)
+    with (tmp_path / "target").open("w+b") as target:
+        with pytest.raises(OSError, match="cross-device"):  # so this machine has what the test is about
+            os.copy_file_range(descriptor, target.fileno(), 1, 0, 0)
+        crc = copy_range(descriptor, target.fileno(), tmp_path, offset=5, size=3 << 20, to=7)
+    os.close(descriptor)
+    assert (tmp_path / "target").read_bytes() == bytes(7) + content[5:]
+    assert crc == crc64nvme(content[5:])
+
+
+# What killed processes left
+
+
+def test_a_file_that_a_killed_process_left_on_its_way_is_found_and_dropped(root: Path) -> None:
+    store = DirectoryStore(root)
+    script = """
+import pathlib, resource, signal, sys
+from holdfast.directory import DirectoryStore
+from holdfast.store import Part
+store = DirectoryStore(pathlib.Path(sys.argv[1]))
+store.put_part(store.begin_upload("large"), 2, Part(b"12345", 0, 5, int(sys.argv[2])))
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # killed by the first byte beyond the limit
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+store.put("small", Part(bytes(3 << 20), 0, 3 << 20, 0))
+"""
+    before = time.time()
+    ended = subprocess.run([sys.executable, "-c", script, str(root), str(BYTES.crc64nvme)])
+    assert ended.returncode == -signal.SIGXFSZ
+    found = list(store.unfinished_uploads())
+    assert [entry.upload.key for entry in found] == ["large", ""]
+    assert all(before - 2 <= entry.began <= time.time() + 2 for entry in found)
+    for entry in found:
+        store.abort_upload(entry.upload)
+        store.abort_upload(entry.upload)
+    assert list(store.unfinished_uploads()) == []
+    assert names_in(root / ".holdfast/tmp") == names_in(root / ".holdfast/uploads") == []
+
+
+def test_an_upload_whose_key_was_not_written_down_is_found_too(root: Path) -> None:
+    (root / ".holdfast/uploads/id").mkdir(parents=True)
+    store = DirectoryStore(root)
+    (found,) = store.unfinished_uploads()
+    assert found.upload == Upload("", "id")
+    store.abort_upload(found.upload)
+    assert list(store.unfinished_uploads()) == []
+
+
+def test_parts_that_do_not_fit_together_are_refused_with_the_reason(root: Path) -> None:
+    store = DirectoryStore(root)
+    upload = store.begin_upload("k")
+    part = store.put_part(upload, 1, BYTES)
+    for parts, crc, said in (
+        ([part], 0, "checksum"),
+        ([part, replace(part, number=3)], 0, "numbered"),
+        ([part, replace(part, number=2, size=6)], 0, "same size"),
+        ([part, replace(part, number=2)], crc64nvme(b"1234512345"), "not all of its parts"),
+    ):
+        with pytest.raises(PermanentStoreError, match=said):
+            store.complete_upload(upload, parts, crc64nvme=crc)
+
+
+def test_a_waiting_part_that_was_tampered_with_is_not_completed(root: Path) -> None:
+    store = DirectoryStore(root)
+    upload = store.begin_upload("k")
+    second = store.put_part(upload, 2, BYTES)
+    first = store.put_part(upload, 1, Part(b"67890", 0, 5, crc64nvme(b"67890")))
+    (root / f".holdfast/uploads/{upload.id}/2").write_bytes(b"54321")
+    with pytest.raises(PermanentStoreError, match="send it again"):
+        store.complete_upload(upload, [first, second], crc64nvme=crc64nvme(b"6789012345"))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.servers import Answer, ScriptedServer, Seen, error, listing
 
-from holdfast.checksum import crc64nvme
+from holdfast.checksum import crc64nvme, to_base64
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, PermanentStoreError, TransientStoreError
 from holdfast.location import Location
 from holdfast.retry import RetryingStore, RetryPolicy
@@ -228,9 +228,91 @@ def test_a_completion_of_an_upload_that_is_gone_is_an_error(pauses: Pauses) -> N
         complete(open_at(server, pauses))
 
 
+COPIED = Answer(
+    body=f'<R><ETag>"e"</ETag><ChecksumCRC64NVME>{to_base64(BYTES.crc64nvme)}</ChecksumCRC64NVME></R>'.encode()
+)
+SOURCE = Answer(headers={**HEAD, "ETag": '"source"'})
+
+
+def copy(store: RetryingStore, *, only_if_absent: bool = False, replaces: str | None = None) -> str:
+    return store.copy(
+        "from", "k", etag='"source"', size=5, crc64nvme=BYTES.crc64nvme, metadata=METADATA,
+        only_if_absent=only_if_absent, replaces=replaces,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        [TAKEN, SOURCE],  # the copy lies at the key, which is no longer absent or what was to be replaced
+        [TAKEN, replace(SOURCE, headers=HEAD)],  # somebody has replaced the source meanwhile
+        [error(404, "NoSuchKey"), Answer(404)],  # or deleted it
+    ],
+)
+@pytest.mark.parametrize("replaces", [None, '"old"'])
+def test_a_copy_whose_answer_was_lost_finds_its_own_object(
+    pauses: Pauses, second: list[Answer], replaces: str | None
+) -> None:
+    with ScriptedServer(LOST, *second, OURS, OURS) as server:
+        assert copy(open_at(server, pauses), only_if_absent=replaces is None, replaces=replaces) == '"e"'
+    assert server.asked == ["PUT /data/k", "PUT /data/k", "HEAD /data/from", "HEAD /data/k", "GET /data/k"]
+
+
+def test_a_copy_whose_answer_was_lost_does_not_take_another_object_for_its_own(pauses: Pauses) -> None:
+    other = replace(OURS, body=b"54321")
+    with ScriptedServer(LOST, TAKEN, SOURCE, other, other) as server, pytest.raises(AlreadyExistsError):
+        copy(open_at(server, pauses), replaces='"old"')
+    with ScriptedServer(LOST, TAKEN, DONE, Answer(404)) as server, pytest.raises(DamagedError):
+        copy(open_at(server, pauses))
+
+
+def test_a_copy_that_may_replace_anything_is_simply_made_again(pauses: Pauses) -> None:
+    with ScriptedServer(LOST, BUSY, COPIED) as server:
+        assert copy(open_at(server, pauses)) == '"e"'
+    assert server.asked == ["PUT /data/k"] * 3
+
+
+@pytest.mark.parametrize(("crc", "own"), [(BYTES.crc64nvme, True), (BYTES.crc64nvme ^ 1, False)])
+def test_a_checksum_that_the_store_keeps_is_enough_to_know_the_own_object(pauses: Pauses, crc: int, own: bool) -> None:
+    there = replace(OURS, headers={**OURS.headers, "x-amz-checksum-crc64nvme": to_base64(crc)})
+    with ScriptedServer(LOST, TAKEN, there) as server:
+        if own:
+            assert put(open_at(server, pauses)) == '"e"'
+        else:
+            with pytest.raises(AlreadyExistsError):
+                put(open_at(server, pauses))
+    assert server.asked == ["PUT /data/k", "PUT /data/k", "HEAD /data/k"]
+
+
+def test_a_deletion_whose_answer_was_lost_is_done(pauses: Pauses) -> None:
+    with ScriptedServer(LOST, error(404, "NoSuchKey")) as server:
+        open_at(server, pauses).delete("k", etag='"e"')
+    with ScriptedServer(LOST, TAKEN) as server, pytest.raises(AlreadyExistsError):
+        open_at(server, pauses).delete("k", etag='"e"')
+
+
+def test_a_list_of_unfinished_uploads_that_broke_yields_nothing_twice(pauses: Pauses) -> None:
+    def page(*ids: str, more: bool = False) -> Answer:
+        entries = "".join(
+            f"<Upload><Key>k</Key><UploadId>{name}</UploadId><Initiated>2026-01-02T03:04:05Z</Initiated></Upload>"
+            for name in ids
+        )
+        tail = "<IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>" if more else ""
+        return Answer(
+            body=(
+                f"<ListMultipartUploadsResult><EncodingType>url</EncodingType>{entries}{tail}"
+                "</ListMultipartUploadsResult>"
+            ).encode()
+        )
+
+    with ScriptedServer(BUSY, page("1", "2", more=True), LOST, page("1", "2", "3")) as server:
+        found = [found.upload.id for found in open_at(server, pauses).unfinished_uploads()]
+    assert found == ["1", "2", "3"]
+
+
 def test_every_other_request_is_repeated_too(pauses: Pauses) -> None:
     begun = Answer(body=b"<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>")
-    answers = [BUSY, DONE, BUSY, begun, BUSY, DONE, BUSY, Answer(204), BUSY, Answer(204), BUSY, listing()]
+    answers = [BUSY, DONE, BUSY, begun, BUSY, DONE, BUSY, Answer(204), BUSY, Answer(204), BUSY, listing(), BUSY, COPIED]
     with ScriptedServer(*answers) as server:
         store = open_at(server, pauses)
         store.head("k")
@@ -239,4 +321,5 @@ def test_every_other_request_is_repeated_too(pauses: Pauses) -> None:
         store.abort_upload(UPLOAD)
         store.delete("k")
         store.check()
+        store.put_part_copy(UPLOAD, 1, "from", etag='"e"', offset=0, size=5, crc64nvme=None)
     assert len(server.seen) == len(answers)

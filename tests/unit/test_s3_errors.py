@@ -18,7 +18,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.s3_errors import NoUploadError
+from holdfast.s3_errors import BadDigestError, NoUploadError
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from holdfast.s3_errors import NoUploadError
         (error(500, "InternalError"), TransientStoreError, "InternalError"),
         (error(429, "TooManyRequests"), TransientStoreError, "429"),
         (error(400, "RequestTimeout"), TransientStoreError, "RequestTimeout"),
-        (error(400, "BadDigest", "The CRC64NVME you specified did not match"), TransientStoreError, "BadDigest"),
+        (error(400, "BadDigest", "The CRC64NVME you specified did not match"), BadDigestError, "BadDigest"),
         (error(409, "ConditionalRequestConflict"), TransientStoreError, "409"),
         (Answer(502, body=b"<html><p>Bad Gateway"), TransientStoreError, "HTTP 502"),
         (Answer(504), TransientStoreError, "HTTP 504"),

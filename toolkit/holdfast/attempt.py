@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from holdfast import catalog, checksum, keys, record
@@ -25,6 +25,8 @@ class Attempt:
         version: of holdfast.
         conditional: whether the store has shown that it honours conditional writes, which make a fence hold.
         hosts: the names of all hosts that commit under the prefix side by side; none where there is one.
+        token: random; tells this attempt's records from those of another container that has the same number, which
+            only a store without conditional writes lets happen.
     """
 
     number: int
@@ -32,6 +34,7 @@ class Attempt:
     version: str
     conditional: bool = True
     hosts: tuple[str, ...] = ()
+    token: str = ""
 
     @property
     def slot(self) -> str:
@@ -57,11 +60,14 @@ def claim(store: Store, taken: Sequence[int], *, host: str, version: str, platfo
     """
     number = max(taken, default=0) + 1
     about = describe(host=host, version=version, platform=platform, started=started)
-    while not put_claim(store, keys.attempt_key(number), {**about, "attempt": number}):
+    while True:
+        token = put_claim(store, keys.attempt_key(number), {**about, "attempt": number})
+        if token is not None:
+            break
         number += 1
     # A store that honours the condition refuses the same claim a second time.
-    conditional = not put_claim(store, keys.attempt_key(number), {**about, "attempt": number})
-    return Attempt(number, host, version, conditional)
+    another = put_claim(store, keys.attempt_key(number), {**about, "attempt": number})
+    return Attempt(number, host, version, conditional=another is None, token=token)
 
 
 def describe(*, host: str, version: str, platform: str, started: datetime) -> dict[str, object]:
@@ -75,8 +81,8 @@ def describe(*, host: str, version: str, platform: str, started: datetime) -> di
     }
 
 
-def put_claim(store: Store, key: str, about: Mapping[str, object]) -> bool:
-    """Put a claim where there is none; return whether that worked."""
+def put_claim(store: Store, key: str, about: Mapping[str, object]) -> str | None:
+    """Put a claim where there is none; return its token, or None where there is one already."""
     # The token makes this object different from any other claim, so a repeated request knows its own.
     token = secrets.token_hex(8)
     body = json.dumps({**about, "token": token}).encode()
@@ -85,8 +91,8 @@ def put_claim(store: Store, key: str, about: Mapping[str, object]) -> bool:
             key, Part(body, 0, len(body), checksum.crc64nvme(body)), metadata={keys.OWNER: token}, only_if_absent=True
         )
     except AlreadyExistsError:
-        return False
-    return True
+        return None
+    return token
 
 
 def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
@@ -102,7 +108,7 @@ def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
         mine: the claimed attempt.
 
     Returns:
-        The catalog with the records and fences that are there now.
+        The catalog with the records that are there now.
 
     Raises:
         StoreError: a fence cannot be put.
@@ -113,13 +119,16 @@ def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
         first = _first_open(store, found.records_of(slot))
         own = found.lives(slot) + (list(numbers) if not slot else [])
         lives += [(number, slot) for number in own if first <= number < mine.number]
+    fences: set[str] = set()
     while lives:
         ends = {life: _end(found.snapshots, *life) for life in lives}
-        put = {life for life in lives if _put_fence(store, keys.snapshot_name(life[0], ends[life] + 1, life[1]), mine)}
+        names = {(number, slot): keys.snapshot_name(number, ends[number, slot] + 1, slot) for number, slot in lives}
+        put = {life for life in lives if _put_fence(store, names[life], mine)}
+        fences |= {names[life] for life in put}
         # Who lives may have gone on and let go of the records in between, so that a fence came to lie in a gap.
         found = catalog.look_again(store, found)
         lives = [life for life in lives if life not in put or _end(found.snapshots, *life) > ends[life] + 1]
-    return found
+    return replace(found, snapshots=tuple(name for name in found.snapshots if name not in fences))
 
 
 def _end(names: Sequence[str], attempt: int, slot: str) -> int:

@@ -76,6 +76,7 @@ class Commits:
             hosts=self._attempt.hosts,
             since=since,
             ended=ended,
+            token=self._attempt.token,
         )
 
     def _put_behind(self, make: Callable[[], Snapshot]) -> list[Snapshot]:
@@ -113,5 +114,10 @@ class Commits:
             raise SupersededError(
                 f"attempt {there.attempt} on {there.host} goes on from where this attempt, "
                 f"{self._attempt.number}, was: nothing more is stored from here"
+            )
+        if there.token != self._attempt.token:
+            raise SupersededError(
+                f"another container, on {there.host}, commits as attempt {there.attempt} too, as this store ignores "
+                "conditional writes: nothing more is stored from here"
             )
         return there

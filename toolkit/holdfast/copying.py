@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from functools import partial
 
 from holdfast.errors import PermanentStoreError
-from holdfast.multipart import dropped_on_failure, refuse_early, side_by_side
+from holdfast.multipart import dropped_on_failure, look, side_by_side
 from holdfast.parts import StopQuestion, ranges, refuse_if_stopped
 from holdfast.store import Store
 
@@ -55,12 +55,12 @@ def copy_object(
     refuse_if_stopped(should_stop, doing)
     if source == key:
         raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
+    look(store, key, only_if_absent=only_if_absent, replaces=replaces)
     if size < SINGLE_COPY:
         return store.copy(
             source, key, etag=etag, size=size, crc64nvme=crc64nvme, metadata=metadata,
             only_if_absent=only_if_absent, replaces=replaces,
         )  # fmt: skip
-    refuse_early(store, key, only_if_absent=only_if_absent, replaces=replaces)
     upload = store.begin_upload(key, metadata=metadata)
     with dropped_on_failure(store, upload):
         jobs = (
@@ -68,6 +68,7 @@ def copy_object(
             for number, (start, length) in enumerate(ranges(size), start=1)
         )
         stored = sorted(side_by_side(jobs, workers, should_stop, doing), key=lambda part: part.number)
+        look(store, key, only_if_absent=only_if_absent, replaces=replaces)
         return store.complete_upload(
             upload, stored, crc64nvme=crc64nvme, only_if_absent=only_if_absent, replaces=replaces
         )

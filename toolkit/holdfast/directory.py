@@ -170,19 +170,12 @@ class DirectoryStore:
         """As `Store.copy`; durable when it returns. The copy has blocks of its own only where they cannot be shared."""
         if source == key:
             raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
-        with self._layout.new_file(key) as new:
-            with self._pinned(source, etag) as origin:
-                copied = copy_range(origin, new.descriptor, new.path, offset=0, size=size, to=0)
+        with self._opened(source) as origin, self._layout.new_file(key) as new:
+            self._expect(source, origin, etag)
+            copied = copy_range(origin, new.descriptor, new.path, offset=0, size=size, to=0)
+            self._expect(source, origin, etag)
             _compare(source, copied, crc64nvme)
             return self._layout.publish(new.synced(), key, metadata, only_if_absent=only_if_absent, replaces=replaces)
-
-    @contextmanager
-    def _pinned(self, key: str, etag: str) -> Iterator[int]:
-        """Give a descriptor of the file of a key, which is that content before and after."""
-        with self._opened(key) as descriptor:
-            self._expect(key, descriptor, etag)
-            yield descriptor
-            self._expect(key, descriptor, etag)
 
     def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
         """As `Store.begin_upload`."""
@@ -196,8 +189,10 @@ class DirectoryStore:
         self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
     ) -> StoredPart:
         """As `Store.put_part_copy`."""
-        with self._pinned(source, etag) as origin:
+        with self._opened(source) as origin:
+            self._expect(source, origin, etag)
             part = self._uploads.copy(upload, number, origin, offset=offset, size=size)
+            self._expect(source, origin, etag)
         _compare(source, part.crc64nvme, crc64nvme)
         return part
 

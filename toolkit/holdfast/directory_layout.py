@@ -119,9 +119,12 @@ class Layout:
         """Make a synced file the object of a key, in one step, and return its ETag. The file's own name may stay.
 
         Raises:
-            AlreadyExistsError: `only_if_absent` and the key is taken, or not taken by what `replaces` names.
+            AlreadyExistsError: `only_if_absent` and the key is taken (a file system also has no place for a file below
+            another file, or where a directory is), or not taken by what `replaces` names.
         """
         target = self.path(key)
+        if only_if_absent and any(parent.is_file() for parent in target.parents):
+            raise AlreadyExistsError(f"there is an object where the directory of {key!r} should be")
         self.make_directories(target.parent)
         with os_errors(file, "look at"):
             etag = etag_of(file.lstat())

@@ -79,11 +79,13 @@ def join(
             number = newest + 1
             base = _newest_names(store, found, workers, passed_over, tell)
             claim = {**about, "attempt": number, "hosts": list(group.hosts), "run": group.run, "base": list(base)}
-            if not put_claim(store, keys.attempt_key(number), claim):
+            if put_claim(store, keys.attempt_key(number), claim) is None:
                 continue  # another host was faster: join it
-        if put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number}):
-            conditional = not put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number})
-            return Attempt(number, host, version, conditional, group.hosts), found, tuple(claim["base"])
+        token = put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number})
+        if token is not None:
+            another = put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number})
+            mine = Attempt(number, host, version, another is None, group.hosts, token)
+            return mine, found, tuple(claim["base"])
 
 
 def _read_claim(store: Store, number: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import pairwise
 
 from holdfast import catalog, keys, names
 from holdfast.catalog import Catalog
@@ -107,6 +108,7 @@ class Keeper:
         self._clock = clock
         self._commits: dict[str, float] = {}  # every snapshot that counts → since when its files are so, oldest first
         self._spent: list[str] = []  # records that restore nothing: they go when they are older than what is kept
+        self._repeats: set[str] = set()  # those that only say once more what the record before them said
         self._own: dict[str, Snapshot] = {}
         self._needs: Counter[str] = Counter()
         self._at_plain_key: dict[tuple[str, str], FileEntry] = {}
@@ -171,6 +173,7 @@ class Keeper:
         self._count(snapshot)
 
     def _count(self, snapshot: Snapshot) -> None:
+        self._repeats |= {snapshot.name} if snapshot.since is not None else set()
         for entry in snapshot.files.values():
             self._needs.update(_needed(entry))
             if entry.preserved is not None:
@@ -221,7 +224,7 @@ class Keeper:
         spoken = self._spoken_until()
         kept: list[str] = []
         for slot in self._scope.slots:
-            states = _last_of_each_state({name: since for name, since in own.items() if keys.host_of(name) == slot})
+            states = self._states({name: since for name, since in own.items() if keys.host_of(name) == slot})
             kept += [*self._retention.kept(states.items()), *(name for name in states if states[name] > spoken)]
             # The newest before that is what the others' snapshots may belong to.
             kept += [name for name in states if states[name] <= spoken][-1:]
@@ -230,6 +233,14 @@ class Keeper:
             others = (name for name in self._commits if name not in own)
             dropped += [name for name in others if name not in self._protected]
         return dropped + [name for name in self._spent if self._is_long_past(keys.commit_order(name)[0])]
+
+    def _states(self, commits: Mapping[str, float]) -> dict[str, float]:
+        """Return the records without those after which the host only said once more that it has the same files."""
+        names = list(commits)
+        said_again = {
+            name for name, after in pairwise(names) if after in self._repeats and commits[name] == commits[after]
+        }
+        return {name: commits[name] for name in names if name not in said_again}
 
     def _spoken_until(self) -> float:
         """Return until when every host has said what it has, seconds since the epoch; infinity where one is alone."""
@@ -248,6 +259,7 @@ class Keeper:
         if not dry_run:
             self._store.delete(keys.snapshot_key(name))
         self._commits.pop(name, None)
+        self._repeats.discard(name)
         if name in self._spent:
             self._spent.remove(name)
         if isinstance(snapshot, Snapshot):
@@ -290,8 +302,3 @@ class Keeper:
 def _needed(entry: FileEntry) -> set[str]:
     """Return the keys that a snapshot's file needs: its content, and its plain key, which has the same or will."""
     return {entry.key, entry.path} | ({entry.preserved} if entry.preserved else set())
-
-
-def _last_of_each_state(commits: Mapping[str, float]) -> dict[str, float]:
-    """Return the records without those after which the host only said once more that it has the same files."""
-    return {name: since for since, name in {since: name for name, since in commits.items()}.items()}

@@ -57,8 +57,14 @@ def dropped_on_failure(store: Store, upload: Upload) -> Iterator[None]:
         raise
 
 
-def refuse_early(store: Store, key: str, *, only_if_absent: bool, replaces: str | None = None) -> None:
-    """Look before many bytes travel for nothing; what counts is the condition on the completion."""
+def look(store: Store, key: str, *, only_if_absent: bool, replaces: str | None = None) -> None:
+    """Look at a key before bytes travel for it, and again before they take it.
+
+    What counts is the condition that goes along with the last request; on servers that ignore it, this is all there is.
+
+    Raises:
+        AlreadyExistsError: what lies at the key is not what the conditions allow.
+    """
     if not only_if_absent and replaces is None:
         return
     try:

@@ -82,6 +82,7 @@ class Snapshot:
         since: when this host first committed these files, where that was before `created`: it has said again that they
             are all it has.
         ended: whether the host's script had ended, so that nothing follows in this attempt.
+        token: of the claim of the attempt.
     """
 
     attempt: int
@@ -94,6 +95,7 @@ class Snapshot:
     hosts: tuple[str, ...] = ()
     since: datetime | None = None
     ended: bool = False
+    token: str = ""
 
     @property
     def name(self) -> str:
@@ -116,6 +118,7 @@ class Snapshot:
             "host": self.host,
             "hosts": list(self.hosts),
             "ended": self.ended,
+            "token": self.token,
             "holdfast": self.version,
             "files": [_to_value(entry) for _, entry in sorted(self.files.items())],
             "adopted": dict(sorted(self.adopted.items())),
@@ -161,6 +164,7 @@ def _snapshot(body: dict[str, Any]) -> Snapshot:
         hosts=tuple(map(str, body["hosts"])),
         since=_from_text(body["since"]) if body["since"] is not None else None,
         ended=bool(body["ended"]),
+        token=str(body["token"]),
     )
 
 

@@ -5,63 +5,17 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from holdfast.checksum import crc64nvme as checksum_of
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, StoreError, TransientStoreError
 from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, UnfinishedUpload, Upload
+from holdfast.tries import RetryPolicy, Tries
 
 T = TypeVar("T")
 
-_SLICE = 0.2
-"""Seconds between two looks at `should_stop` during a pause."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often and how long a request is repeated.
-
-    Attributes:
-        attempts: tries in all, the first one included.
-        seconds: no new try begins when this much time has passed since the first one began.
-        first_pause: seconds; the pause before try n+1 is random between 0 and first_pause * 2^(n-1) …
-        longest_pause: … but never more than this many seconds.
-    """
-
-    attempts: int = 8
-    seconds: float = 120.0
-    first_pause: float = 0.2
-    longest_pause: float = 10.0
-
-
-class _Tries:
-    """The tries of one request."""
-
-    def __init__(self, owner: RetryingStore) -> None:
-        self.failed = 0
-        self._owner = owner
-        self._began = time.monotonic()
-
-    def after(self, error: TransientStoreError) -> None:
-        """Pause before the next try, or raise when there is to be none."""
-        policy, stopped = self._owner.policy, self._owner.should_stop
-        self.failed += 1
-        ceiling = min(policy.longest_pause, policy.first_pause * 2.0 ** min(self.failed - 1, 60))
-        pause = ceiling * self._owner.random()
-        waited = time.monotonic() - self._began
-        if self.failed >= policy.attempts or waited + pause > policy.seconds or stopped():
-            if self.failed == 1:
-                raise error
-            raise TransientStoreError(f"{error} (given up after {self.failed} tries in {waited:.0f} s)") from error
-        while pause > 0 and not stopped():
-            self._owner.sleep(min(pause, _SLICE))
-            pause -= _SLICE
-
-    def start_again(self) -> None:
-        """Count from the beginning: there was progress since the last failure."""
-        self.failed = 0
-        self._began = time.monotonic()
+__all__ = ["RetryPolicy", "RetryingStore"]
 
 
 class RetryingStore:
@@ -84,14 +38,11 @@ class RetryingStore:
         sleep: Callable[[float], object] = time.sleep,
         random: Callable[[], float] = random.random,
     ) -> None:
-        self.policy = policy or RetryPolicy()
-        self.should_stop = should_stop
-        self.sleep = sleep
-        self.random = random
         self._store = store
+        self._begin = partial(Tries, policy or RetryPolicy(), should_stop=should_stop, sleep=sleep, random=random)
 
     def _repeat(self, request: Callable[[], T]) -> T:
-        tries = _Tries(self)
+        tries = self._begin()
         while True:
             try:
                 return request()
@@ -104,7 +55,7 @@ class RetryingStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """As `Store.list`. After a failure the listing starts again and what was yielded already is passed over."""
-        tries = _Tries(self)
+        tries = self._begin()
         last: bytes | None = None
         while True:
             try:
@@ -130,7 +81,7 @@ class RetryingStore:
         Both halves must come from the same content: without an ETag, a HEAD finds the one to hold on to first.
         """
         pinned = self.head(key).etag if etag is None else etag
-        tries = _Tries(self)
+        tries = self._begin()
         done = 0
 
         def counting(piece: memoryview) -> None:
@@ -221,7 +172,7 @@ class RetryingStore:
 
     def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
         """As `Store.unfinished_uploads`. What was yielded before a failure is passed over, as in `list`."""
-        tries = _Tries(self)
+        tries = self._begin()
         seen: set[tuple[str, str]] = set()
         while True:
             try:
@@ -242,7 +193,7 @@ class RetryingStore:
 
     def _repeat_write(self, request: Callable[[], str], own: Callable[[], str | None]) -> str:
         """Repeat a write whose answer may have been lost after it had happened."""
-        tries = _Tries(self)
+        tries = self._begin()
         while True:
             try:
                 return request()

@@ -11,24 +11,14 @@ from email.utils import parsedate_to_datetime
 
 import urllib3
 
-from holdfast import s3_errors
-from holdfast.body import PIECE
+from holdfast import s3_errors, s3_forms
 from holdfast.checksum import crc64nvme as checksum_of
 from holdfast.checksum import to_base64
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, PermanentStoreError, TransientStoreError
 from holdfast.location import Location
-from holdfast.s3_forms import (
-    CHECKSUM,
-    compare,
-    completion,
-    conditions,
-    crc_of,
-    metadata_headers,
-    metadata_in,
-)
 from holdfast.s3_listing import Listing
 from holdfast.s3_settings import S3Settings
-from holdfast.s3_wire import Request, Wire
+from holdfast.s3_wire import Request, Wire, deliver
 from holdfast.store import ObjectInfo, Part, Sink, StoredPart, UnfinishedUpload, Upload
 
 
@@ -64,8 +54,8 @@ class S3Store:
             modified = parsedate_to_datetime(headers["last-modified"]).timestamp()
         except (KeyError, ValueError) as error:
             raise TransientStoreError(f"the description of {key!r} is not what S3 sends ({error})") from error
-        crc = crc_of(headers.get(CHECKSUM))
-        return ObjectInfo(key, size, headers.get("etag", ""), modified, metadata_in(headers), crc)
+        crc = s3_forms.crc_of(headers.get(s3_forms.CHECKSUM))
+        return ObjectInfo(key, size, headers.get("etag", ""), modified, s3_forms.metadata_in(headers), crc)
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
         """As `Store.read`, with If-Match and Range."""
@@ -79,7 +69,7 @@ class S3Store:
             headers["Range"] = f"bytes={offset}-" if size is None else f"bytes={offset}-{offset + size - 1}"
         try:
             with self._wire.send(self._request("GET", "reading", key, "s3:GetObject", headers=headers)) as response:
-                self._deliver(key, response, size, sink, ranged=offset > 0)
+                deliver(response, key, size, sink, ranged=offset > 0)
         except AlreadyExistsError as error:
             raise self._replaced(key) from error
         except s3_errors.BeyondEndError:
@@ -90,28 +80,14 @@ class S3Store:
     def _replaced(self, key: str) -> DamagedError:
         return DamagedError(f"object {key!r} is no longer the content that was recorded: somebody has replaced it")
 
-    def _deliver(
-        self, key: str, response: urllib3.BaseHTTPResponse, size: int | None, sink: Sink, *, ranged: bool
-    ) -> None:
-        announced = response.headers.get("content-length", "")
-        expected = size if size is not None else int(announced) if announced.isdecimal() else None
-        got = 0
-        while piece := response.read(PIECE):
-            got += len(piece)
-            if (ranged and response.status == 200) or (expected is not None and got > expected):
-                raise PermanentStoreError(f"reading {key!r} failed: the server does not give ranges of an object")
-            sink(memoryview(piece))
-        if expected is not None and got != expected:
-            raise TransientStoreError(f"reading {key!r} ended after {got:,} of {expected:,} bytes")
-
     def put(
         self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
     ) -> str:
         """As `Store.put`."""
         headers = {
-            CHECKSUM: to_base64(part.crc64nvme),
-            **metadata_headers(metadata),
-            **conditions(only_if_absent=only_if_absent),
+            s3_forms.CHECKSUM: to_base64(part.crc64nvme),
+            **s3_forms.metadata_headers(metadata),
+            **s3_forms.conditions(only_if_absent=only_if_absent),
         }
         request = self._request("PUT", "storing", key, "s3:PutObject", headers=headers, body=part)
         with self._wire.send(request) as response:
@@ -119,7 +95,7 @@ class S3Store:
 
     def _stored(self, key: str, part: Part, response: urllib3.BaseHTTPResponse) -> str:
         """Return the ETag of what was stored, unless the server says that it got something else."""
-        if response.headers.get(CHECKSUM, to_base64(part.crc64nvme)) != to_base64(part.crc64nvme):
+        if response.headers.get(s3_forms.CHECKSUM, to_base64(part.crc64nvme)) != to_base64(part.crc64nvme):
             raise TransientStoreError(f"storing {key!r} failed: the server got other bytes than were sent")
         return response.headers.get("etag", "")
 
@@ -138,14 +114,15 @@ class S3Store:
         """As `Store.copy`: CopyObject."""
         if source == key:
             raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
-        only_if = conditions(replaces=replaces, only_if_absent=only_if_absent)
+        only_if = s3_forms.conditions(replaces=replaces, only_if_absent=only_if_absent)
         headers = {
             **self._source(source, etag),
-            **metadata_headers(metadata),
+            **s3_forms.metadata_headers(metadata),
             **only_if,
             "x-amz-metadata-directive": "REPLACE",
-            # Tags are not copied: that would take permissions that nothing else needs.
+            # Neither tags nor annotations are copied: that would take permissions that nothing else needs.
             "x-amz-tagging-directive": "REPLACE",
+            "x-amz-object-annotation-directive": "EXCLUDE",
             "x-amz-checksum-algorithm": "CRC64NVME",
         }
         permission = "s3:GetObject and s3:PutObject"
@@ -156,8 +133,16 @@ class S3Store:
             if self.head(source).etag != etag or not only_if:
                 raise self._replaced(source) from error
             raise AlreadyExistsError(f"copying {source!r} failed: at {key!r} lies something else: {error}") from error
-        compare(root, source, crc64nvme)
-        return s3_errors.text_of(root, "ETag") or self.head(key).etag
+        self._vouch(s3_forms.compare(root, source, crc64nvme), source, etag)
+        return s3_forms.etag_in(root) or self.head(key).etag
+
+    def _vouch(self, told: int | None, source: str, etag: str) -> None:
+        """Look whether what was copied is still there, where no checksum says what was copied.
+
+        radosgw 16 and moto copy also a source that is another content than the request says.
+        """
+        if told is None and self.head(source).etag != etag:
+            raise self._replaced(source)
 
     def _source(self, key: str, etag: str) -> dict[str, str]:
         return {"x-amz-copy-source": self._wire.target(self._prefix + key), "x-amz-copy-source-if-match": etag}
@@ -167,7 +152,7 @@ class S3Store:
         headers = {
             "x-amz-checksum-algorithm": "CRC64NVME",
             "x-amz-checksum-type": "FULL_OBJECT",
-            **metadata_headers(metadata),
+            **s3_forms.metadata_headers(metadata),
         }
         request = self._request("POST", "beginning to store", key, "s3:PutObject", [("uploads", "")], headers)
         identity = s3_errors.text_of(self._wire.answer(request), "UploadId")
@@ -178,7 +163,7 @@ class S3Store:
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         """As `Store.put_part`."""
         query = [("partNumber", str(number)), ("uploadId", upload.id)]
-        headers = {CHECKSUM: to_base64(part.crc64nvme)}
+        headers = {s3_forms.CHECKSUM: to_base64(part.crc64nvme)}
         doing = f"storing part {number} of"
         with self._wire.send(self._request("PUT", doing, upload.key, "s3:PutObject", query, headers, part)) as response:
             return StoredPart(number, self._stored(upload.key, part, response), part.size, part.crc64nvme)
@@ -196,8 +181,9 @@ class S3Store:
             raise self._replaced(source) from error
         except s3_errors.BeyondEndError as error:
             raise PermanentStoreError(str(error)) from error  # the ETag is right: the object will not grow
-        told = compare(root, source, crc64nvme)
-        return StoredPart(number, s3_errors.text_of(root, "ETag"), size, told if crc64nvme is None else crc64nvme)
+        told = s3_forms.compare(root, source, crc64nvme)
+        self._vouch(told, source, etag)
+        return StoredPart(number, s3_forms.etag_in(root), size, told if crc64nvme is None else crc64nvme)
 
     def complete_upload(
         self,
@@ -211,24 +197,25 @@ class S3Store:
         """As `Store.complete_upload`."""
         headers = {
             "Content-Type": "application/xml",
-            CHECKSUM: to_base64(crc64nvme),
+            s3_forms.CHECKSUM: to_base64(crc64nvme),
             "x-amz-checksum-type": "FULL_OBJECT",
             "x-amz-mp-object-size": str(sum(part.size for part in parts)),
-            **conditions(replaces=replaces, only_if_absent=only_if_absent),
+            **s3_forms.conditions(replaces=replaces, only_if_absent=only_if_absent),
         }
-        text = completion(parts)
+        text = s3_forms.completion(parts)
         body = Part(text, 0, len(text), checksum_of(text))
         query = [("uploadId", upload.id)]
+        permission = "s3:PutObject" if replaces is None else "s3:PutObject and s3:GetObject"
         try:
-            root = self._wire.answer(
-                self._request("POST", "completing", upload.key, "s3:PutObject", query, headers, body)
-            )
+            root = self._wire.answer(self._request("POST", "completing", upload.key, permission, query, headers, body))
+        except s3_errors.BadDigestError as error:
+            raise PermanentStoreError(f"{error}; the parts are not the whole that was announced") from error
         except NotFoundError as error:
             if replaces is None or isinstance(error, s3_errors.NoUploadError):
                 raise
             raise AlreadyExistsError(f"there is nothing to replace at {upload.key!r}: {error}") from error
         # Some servers (radosgw 16) leave the name of what they made empty.
-        return s3_errors.text_of(root, "ETag") or self.head(upload.key).etag
+        return s3_forms.etag_in(root) or self.head(upload.key).etag
 
     def abort_upload(self, upload: Upload) -> None:
         """As `Store.abort_upload`."""
@@ -247,9 +234,10 @@ class S3Store:
 
     def delete(self, key: str, *, etag: str | None = None) -> None:
         """As `Store.delete`, with If-Match."""
-        headers = conditions(replaces=etag)
+        permission = "s3:DeleteObject" if etag is None else "s3:DeleteObject and s3:GetObject"
+        request = self._request("DELETE", "deleting", key, permission, headers=s3_forms.conditions(replaces=etag))
         try:
-            with self._wire.send(self._request("DELETE", "deleting", key, "s3:DeleteObject", headers=headers)):
+            with self._wire.send(request):
                 pass
         except NotFoundError:
             pass

@@ -28,7 +28,7 @@ _DENIED = {
 }  # fmt: skip
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 _TRANSIENT = {
-    "BadDigest", "ConditionalRequestConflict", "EC2ThrottledException", "IncompleteBody", "InternalError",
+    "ConditionalRequestConflict", "EC2ThrottledException", "IncompleteBody", "InternalError",
     "OperationAborted", "RequestLimitExceeded", "RequestTimeout", "RequestTimeoutException", "ServiceUnavailable",
     "SlowDown", "TemporaryRedirect", "Throttling", "ThrottlingException", "TooManyRequests",
     "XAmzContentChecksumMismatch",
@@ -39,6 +39,10 @@ _MESSAGE_CHARACTERS = 300
 
 class BeyondEndError(TransientStoreError):
     """The object has no bytes where the range begins (HTTP 416)."""
+
+
+class BadDigestError(TransientStoreError):
+    """The server got other bytes than the checksum says."""
 
 
 class NoUploadError(NotFoundError):
@@ -109,6 +113,8 @@ class Problem:
             return NoBucketError
         if self.code == "NoSuchUpload":
             return NoUploadError
+        if self.code == "BadDigest":
+            return BadDigestError
         if self.code in _DENIED | _EXPIRED | _CLOCK:
             return AccessDeniedError
         if self.code in _TRANSIENT:

@@ -36,6 +36,12 @@ def conditions(*, replaces: str | None = None, only_if_absent: bool = False) -> 
     }
 
 
+def etag_in(root: ET.Element) -> str:
+    """Return the ETag that an answer states, with the quotes that belong to it; empty when it states none."""
+    etag = s3_errors.text_of(root, "ETag")
+    return f'"{etag}"' if etag and '"' not in etag else etag  # radosgw 16 leaves them out
+
+
 def crc_of(text: str | None) -> int | None:
     """Return the checksum that a server states, None when it states none."""
     try:

@@ -13,11 +13,12 @@ import urllib3
 
 import holdfast
 from holdfast import s3_errors, s3_settings
-from holdfast.body import pieces
+from holdfast.body import PIECE, pieces
+from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.s3_connections import Connections
 from holdfast.s3_settings import Address, S3Settings
 from holdfast.s3_signing import Signer
-from holdfast.store import Part
+from holdfast.store import Part, Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +140,29 @@ class Wire:
 
 def _quoted(key: str) -> str:
     return quote(key.encode("utf-8", "surrogateescape"), safe="/~")
+
+
+def deliver(response: urllib3.BaseHTTPResponse, key: str, size: int | None, sink: Sink, *, ranged: bool) -> None:
+    """Hand the body of an answer to `sink`, piece by piece.
+
+    Args:
+        response: the answer to a GET.
+        key: for the messages.
+        size: bytes that were asked for; None for what the answer announces.
+        sink: gets the pieces.
+        ranged: a whole object is the wrong answer.
+
+    Raises:
+        TransientStoreError: there were fewer bytes.
+        PermanentStoreError: there were others than were asked for.
+    """
+    announced = response.headers.get("content-length", "")
+    expected = size if size is not None else int(announced) if announced.isdecimal() else None
+    got = 0
+    while piece := response.read(PIECE):
+        got += len(piece)
+        if (ranged and response.status == 200) or (expected is not None and got > expected):
+            raise PermanentStoreError(f"reading {key!r} failed: the server does not give ranges of an object")
+        sink(memoryview(piece))
+    if expected is not None and got != expected:
+        raise TransientStoreError(f"reading {key!r} ended after {got:,} of {expected:,} bytes")

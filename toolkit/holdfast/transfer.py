@@ -17,7 +17,7 @@ from holdfast.body import os_error
 from holdfast.checksum import combine, crc64nvme, to_hex
 from holdfast.copying import SINGLE_COPY, copy_object
 from holdfast.errors import DamagedError, DiskFullError, FileChangedError, HoldfastError
-from holdfast.multipart import dropped_on_failure, refuse_early, side_by_side
+from holdfast.multipart import dropped_on_failure, look, side_by_side
 from holdfast.parts import PART_SIZE, Checksums, StoppedError, StopQuestion, checksum_file, ranges, refuse_if_stopped
 from holdfast.store import Part, Store, StoredPart
 
@@ -80,7 +80,7 @@ def upload_file(
         etag = store.put(key, Part(path, 0, size, checksums.whole), metadata=metadata, only_if_absent=only_if_absent)
         count(size)
         return etag
-    refuse_early(store, key, only_if_absent=only_if_absent)
+    look(store, key, only_if_absent=only_if_absent)
     upload = store.begin_upload(key, metadata=metadata)
     with dropped_on_failure(store, upload):
         jobs = (
@@ -92,6 +92,7 @@ def upload_file(
             stored.append(done)
             count(done.size)
         stored.sort(key=lambda part: part.number)
+        look(store, key, only_if_absent=only_if_absent)
         return store.complete_upload(upload, stored, crc64nvme=checksums.whole, only_if_absent=only_if_absent)
 
 

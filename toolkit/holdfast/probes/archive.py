@@ -52,7 +52,7 @@ def check(view: View) -> Finding:
     """
     directory = _find_directory(view)
     members = sorted(_read_directory(view, directory), key=lambda member: member.header)
-    ends = [*(member.header for member in members[1:]), directory.offset]
+    ends = [*(member.header for member in members[1:]), directory.offset] if members else []
     if (members[0].header if members else directory.offset) != 0:
         raise UnclearError("zip archive with something before its first member")
     starts = [_check_header(view, member, end) for member, end in zip(members, ends, strict=True)]
@@ -151,7 +151,7 @@ def _check_header(view: View, member: _Member, end: int) -> int:
     header = view.at(member.header, 30 + len(member.name))
     if len(header) < 30 + len(member.name) or header[:4] != _LOCAL or header[30:] != member.name:
         raise UnclearError(f"zip archive whose directory names {member.name!r} where it is not")
-    flags, method, crc, packed, name_size, extra_size = struct.unpack_from("<6xHH4xII4xHH", header)
+    flags, method, crc, packed, unpacked, name_size, extra_size = struct.unpack_from("<6xHH4xIIIHH", header)
     if (flags, method, name_size) != (member.flags, member.method, len(member.name)) or flags & _ENCRYPTED:
         raise UnclearError(f"zip archive whose member {member.name!r} is not as its directory says")
     start = member.header + 30 + name_size + extra_size
@@ -160,7 +160,12 @@ def _check_header(view: View, member: _Member, end: int) -> int:
         at = 4 if after[:4] == b"PK\x07\x08" else 0
         if len(after) - at not in (12, 20) or int.from_bytes(after[at : at + 4], "little") != member.crc:
             raise UnclearError(f"zip archive whose member {member.name!r} is followed by another's checksum")
-    elif after or crc != member.crc or packed not in (member.packed, _FULL_4):
+    elif (
+        after
+        or crc != member.crc
+        or packed not in (member.packed, _FULL_4)
+        or unpacked not in (member.unpacked, _FULL_4)
+    ):
         raise UnclearError(f"zip archive whose member {member.name!r} is not as its directory says")
     if start + member.packed + len(after) != end:
         raise UnclearError(f"zip archive whose member {member.name!r} does not end where the next begins")

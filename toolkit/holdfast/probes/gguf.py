@@ -12,12 +12,12 @@ _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY, _UINT32 = 8, 9, 4
 _STEPS = 5_000_000
 # Values per block and bytes per block, by ggml's type number.
-_BLOCKS = {
-    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
+BLOCKS = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
     16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
     23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
-    34: (256, 54), 35: (256, 66), 39: (32, 17),
+    34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18),
 }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def check(view: View) -> Finding:
         if dimensions > 8:
             raise UnclearError("GGUF with a tensor of too many dimensions")
         values = prod(cursor.number("<Q") for _ in range(dimensions))
-        block = _BLOCKS.get(cursor.number("<I"))
+        block = BLOCKS.get(cursor.number("<I"))
         if block is None:
             raise UnclearError("GGUF with a tensor type that is not known")
         end = max(end, cursor.number("<Q") + -(-values // block[0]) * block[1])

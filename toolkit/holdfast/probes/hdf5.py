@@ -13,7 +13,7 @@ from holdfast.probes.view import Cursor, View
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _SIZES = {2: "<H", 4: "<I", 8: "<Q"}
-_SPREAD = b"NCSA"  # how the drivers that spread one file over several are named in it
+_SPREAD = (b"NCSA", b"Subfilin")  # how the drivers that spread one file over several are named in it
 
 
 def check(view: View) -> Finding:
@@ -56,8 +56,8 @@ def _late(cursor: Cursor) -> tuple[int, int, bool, int]:
     cursor.skip(2)
     base, extension, end, root = (cursor.number(layout) for _ in range(4))
     cursor.skip(4)
-    spread = extension != undefined and _SPREAD in cursor.view.at(base + extension, 1024)
-    return base, end, spread, root
+    message = cursor.view.at(base + extension, 1024) if extension != undefined else b""
+    return base, end, any(driver in message for driver in _SPREAD), root
 
 
 def _address(size: int) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from holdfast.probes.opcodes import Argument, operations
 from holdfast.probes.verdict import UnclearError
 from holdfast.probes.view import Cursor
 
-_STEPS = 2_000_000
+_STEPS = 5_000_000
 _KEPT = 1 << 26  # bytes of strings, all together
 
 

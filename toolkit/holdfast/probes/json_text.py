@@ -33,7 +33,7 @@ def check(view: View) -> Finding:
     if start not in (b"{", b"["):
         raise UnclearError("JSON neither of an object nor of an array")
     end = _last_content(view)
-    if end > view.budget:
+    if end > max(view.budget, _PIECE):
         return _check_last(view, start, end)
     depth, rest = _scan(view, end)
     if rest or depth > 0:

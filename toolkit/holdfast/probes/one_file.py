@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from holdfast.probes import (
     packed,
     pickled,
     safetensors,
+    saved_model,
     sstable,
     tarball,
 )
@@ -30,6 +30,8 @@ from holdfast.probes.view import View
 
 CONTENT_BUDGET = 1 << 28
 """Bytes of content that a probe reads by default, beside headers and directories: about a second's work."""
+PROBE_FAILED = "the probe itself failed"
+"""How the reason begins where that happened."""
 _HEAD = 512
 _PARTS = re.compile(r".+\.distcp|.+\.data-\d{5}-of-\d{5}|[0-9a-f]{32}")
 """Names of files that are not of one format, but rows of values of any: torch's, TensorFlow's and OCDBT's shards."""
@@ -65,13 +67,19 @@ _BY_LOOKS: tuple[tuple[Callable[[str, bytes], bool], _Check], ...] = (
         lambda name, head: head[:2] in packed.ZLIB and name.endswith((".joblib", ".pkl", ".z", ".zlib")),
         lambda view: packed.check(view, view.at(0, 2)),
     ),
+    (
+        lambda name, head: head.startswith(packed.LZMA) and name.endswith((".joblib", ".pkl", ".lzma")),
+        partial(packed.check, magic=packed.LZMA),
+    ),
+    (lambda name, head: name == saved_model.NAME and head[:1] == b"\x08", saved_model.check),
 )
 _ZIP = tuple(archive.MAGICS)
 _PICKLE = pickled.PROTOCOLS
 _TORCH = (*_ZIP, *_PICKLE)
+_PACKED_PICKLE = (*_PICKLE, *packed.ZLIB, packed.GZIP, packed.BZIP2, packed.XZ, packed.LZMA)
 _BY_NAME: dict[str, tuple[bytes, ...]] = {
     ".npz": _ZIP, ".keras": _ZIP, ".pt": _TORCH, ".pth": _TORCH, ".ckpt": _TORCH, ".pt2": _ZIP,
-    ".pkl": _PICKLE, ".pickle": _PICKLE, ".joblib": _PICKLE,
+    ".pkl": _PACKED_PICKLE, ".pickle": _PACKED_PICKLE, ".joblib": _PACKED_PICKLE,
     ".h5": (hdf5.MAGIC,), ".hdf5": (hdf5.MAGIC,), ".npy": (npy.MAGIC,), ".gguf": (gguf.MAGIC,),
     ".ocdbt": (ocdbt.MAGIC,), ".ubj": (b"{",), ".msgpack": (b"\x80",),
     ".gz": (packed.GZIP,), ".tgz": (packed.GZIP,), ".bz2": (packed.BZIP2,), ".xz": (packed.XZ,),
@@ -115,8 +123,10 @@ def judge(view: View) -> Finding:
         return cut(str(error))
     except UnclearError as error:
         return unknown(str(error))
-    except (struct.error, OverflowError, UnicodeError) as error:
-        return unknown(f"not what it looked like: {error}")
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever a file holds, it must not stop the others from being stored
+        return unknown(f"{PROBE_FAILED}: {error!r}")
 
 
 def _check(view: View) -> Finding:

@@ -15,9 +15,8 @@ from holdfast.probes.view import Cursor
 
 MAGIC = b"\x80"
 _OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
-_FIXED = {"uint1": "<B", "uint2": "<H", "int4": "<i", "uint4": "<I", "uint8": "<Q", "float8": ">d"}
+_FIXED = {"uint2": "<H", "int4": "<i", "uint4": "<I", "uint8": "<Q", "float8": ">d"}
 _LENGTHS = {
-    pickletools.TAKEN_FROM_ARGUMENT1: "<B",
     pickletools.TAKEN_FROM_ARGUMENT4: "<i",
     pickletools.TAKEN_FROM_ARGUMENT4U: "<I",
     pickletools.TAKEN_FROM_ARGUMENT8U: "<Q",
@@ -54,7 +53,7 @@ def operations(cursor: Cursor, steps: int) -> Iterator[tuple[str, Argument]]:
         UnclearError: it is no pickle, or has more operations.
     """
     for _ in range(steps):
-        opcode = _OPCODES.get(cursor.take(1)[0])
+        opcode = _OPCODES.get(cursor.byte())
         if opcode is None:
             raise UnclearError("no pickle: an operation is not known")
         yield opcode.name, None if opcode.arg is None else _argument(cursor, opcode.arg)
@@ -64,13 +63,15 @@ def operations(cursor: Cursor, steps: int) -> Iterator[tuple[str, Argument]]:
 
 
 def _argument(cursor: Cursor, kind: pickletools.ArgumentDescriptor) -> Argument:
+    if kind.name == "uint1":
+        return cursor.byte()
     if kind.name in _FIXED:
         value = struct.unpack(_FIXED[kind.name], cursor.take(kind.n))[0]
         return value if isinstance(value, int | float) else None
     if kind.n == pickletools.UP_TO_NEWLINE:
         line = cursor.line()
         return (line, cursor.line()) if kind.name == "stringnl_noescape_pair" else line
-    size = cursor.number(_LENGTHS[kind.n])
+    size = cursor.byte() if kind.n == pickletools.TAKEN_FROM_ARGUMENT1 else cursor.number(_LENGTHS[kind.n])
     if size < 0:
         raise UnclearError("no pickle: a length is negative")
     if size > _KEPT:

@@ -35,8 +35,10 @@ def check(listing: Listing) -> dict[str, str]:
 
 def _is_pending(metadata: object) -> bool:
     """Say whether a checkpoint was begun and not committed."""
+    # Before Orbax named the handlers of a checkpoint, it noted the commit after the rename.
     return (
         isinstance(metadata, dict)
+        and "item_handlers" in metadata
         and type(metadata.get("init_timestamp_nsecs")) is int
         and metadata.get("commit_timestamp_nsecs", 0) is None
     )

@@ -8,10 +8,11 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
-from holdfast.probes.verdict import CutError, Finding, UnclearError, sized, whole
+from holdfast.probes.verdict import CutError, Finding, UnclearError, sized, unknown, whole
 from holdfast.probes.view import Cursor, View
 
 GZIP, BZIP2, XZ, ZSTD = b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"
+LZMA = b"\x5d\0\0"
 ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _PIECE = 1 << 20
 _BLOCKS = 4_000_000
@@ -69,6 +70,7 @@ class _Buffering:
 _UNPACKERS: dict[bytes, tuple[str, Callable[[], _Unpacker]]] = {
     GZIP: ("gzip file", lambda: _Zlib(zlib.MAX_WBITS | 16)),
     BZIP2: ("bzip2 file", lambda: _Buffering(bz2.BZ2Decompressor())),
+    LZMA: ("lzma file", lambda: _Buffering(lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=1 << 28))),
     XZ: ("xz file", lambda: _Buffering(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 28))),
     **{magic: ("zlib stream", lambda: _Zlib(zlib.MAX_WBITS)) for magic in ZLIB},
 }
@@ -101,6 +103,8 @@ def check(view: View, magic: bytes) -> Finding:
         raise UnclearError(f"{what} that cannot be unpacked: {error}") from None
     if not unpacker.eof:
         raise CutError(f"{what} without its end, cut at {view.size:,} bytes")
+    if magic == LZMA:
+        return unknown("lzma file with its end; the format has no checksum")
     return whole(f"{what} whose checksum holds up to its last byte")
 
 

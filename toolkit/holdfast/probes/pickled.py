@@ -107,6 +107,15 @@ def _item_size(dtype: object) -> int | None:
 def _check_torch(view: View, start: int) -> Finding:
     """Judge a file of torch.save before the zip archives: five pickles, then the storages that they name."""
     cursor = Cursor(view, start)
+    try:
+        while view.at(cursor.position + 2, len(_TORCH)) == _TORCH:
+            _skip_torch(cursor)
+    except CutError as error:
+        raise CutError(f"torch file that {error}") from None
+    return sized("torch file", has=view.size, needs=cursor.position)
+
+
+def _skip_torch(cursor: Cursor) -> None:
     sizes: dict[str, int] = {}
 
     def note(reference: Reference) -> Reference:
@@ -117,17 +126,13 @@ def _check_torch(view: View, start: int) -> Finding:
             sizes[str(key)] = _STORAGES[kind.name]
         return reference
 
-    try:
-        for _ in range(3):
-            inert.load(cursor)
-        inert.load(cursor, when_referred=note)
-        keys = inert.load(cursor)
-        if not isinstance(keys, list):
-            raise UnclearError("torch file without a list of storages")
-        for key in keys:
-            if key not in sizes:
-                raise UnclearError("torch file with a storage that is not named before")
-            cursor.skip(cursor.number("<Q") * sizes[key])
-    except CutError as error:
-        raise CutError(f"torch file that {error}") from None
-    return sized("torch file", has=view.size, needs=cursor.position)
+    for _ in range(3):
+        inert.load(cursor)
+    inert.load(cursor, when_referred=note)
+    keys = inert.load(cursor)
+    if not isinstance(keys, list):
+        raise UnclearError("torch file without a list of storages")
+    for key in keys:
+        if key not in sizes:
+            raise UnclearError("torch file with a storage that is not named before")
+        cursor.skip(cursor.number("<Q") * sizes[key])

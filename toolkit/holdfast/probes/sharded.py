@@ -24,9 +24,9 @@ def check(listing: Listing) -> dict[str, str]:
         files = sorted(_named(listing, path))
         named.update(files)
         # An index may outlive the shards: a smaller model was saved over a larger one, into a single file.
-        single = path.removesuffix(_INDEX)
+        outlived = path.endswith(_INDEX) and path.removesuffix(_INDEX) in listing.files
         missing = [file for file in files if file not in listing.files]
-        if missing and single not in listing.files:
+        if missing and not outlived:
             reasons[path] = f"index that names {missing[0]!r}, which is missing"
     return reasons | _check_rows(listing, named)
 

@@ -22,15 +22,19 @@ def check(view: View) -> Finding:
     """
     at = 0
     size_to_come: int | None = None
+    announced = False  # a header of its own has given the next member a long name, or a size
     for _ in range(_MEMBERS):
         header = view.at(at, _BLOCK)
         if not header.strip(b"\0"):
+            if announced:
+                raise CutError(f"tar archive cut before a member that is announced, at {view.size:,} bytes")
             return unknown("tar archive with all its members; nothing in it vouches for their content")
         if len(header) < _BLOCK:
             raise CutError(f"tar archive cut within a header, at {view.size:,} bytes")
         if sum(header) - sum(header[148:156]) + 8 * 32 != _number(header[148:156]):
             raise UnclearError("tar archive with a header whose checksum does not hold")
         kind = header[156:157]
+        announced = kind in (b"x", b"L", b"K")
         if kind == b"S":
             raise UnclearError("tar archive with a sparse member")
         # Links, devices, directories and pipes have no content, whatever their size says.
