@@ -45,7 +45,7 @@ def test_whatever_a_supervisor_was_at_when_it_was_killed_its_successor_resumes_f
     dice = random.Random(1)
     durable, killed = "", 0
     for life in range(KILLS + 1):
-        number = _FOREVER if life == KILLS else dice.randrange(40, 700)
+        number = _FOREVER if life == KILLS else dice.randrange(5, 110)
         code, output, log = run(tmp_path, dice.choice(("same", f"new-{life}")), number)
         assert "TORN" not in output, log
         assert code in (0, -signal.SIGKILL), log

@@ -34,20 +34,22 @@ def newest(contents: set[bytes]) -> int:
 
 
 def save(directory: Path, number: int) -> None:
-    """Overwrite a file in place, build a directory aside and rename it, and delete the oldest but two."""
+    """Overwrite a file in place; every third time build a directory aside, rename it, delete the oldest but two."""
     with (directory / "last").open("wb") as file:
         file.write(content(number)[: LINES * 3])
         file.flush()
         time.sleep(0.02)
         file.write(content(number)[LINES * 3 :])
+    if number % 3:
+        return
     aside = directory / f"tmp-step-{number:06d}"
     aside.mkdir(exist_ok=True)
     for shard in range(SHARDS):
         (aside / f"shard-{shard}").write_bytes(content(number))
     aside.rename(directory / f"step-{number:06d}")
     for old in sorted(directory.glob("step-*"))[:-2]:
-        for shard in old.iterdir():
-            shard.unlink()
+        for part in old.iterdir():
+            part.unlink()
         old.rmdir()
 
 
