@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.crash.fuse import Charge, Crash, Decide, Fuse, Moment, Operation, Struck, by_chance
+from tests.crash.hosts import Job
 from tests.crash.journal import Died, Violation
 from tests.crash.life import Ending, Life, Plan
 from tests.crash.operations import Disk
@@ -31,6 +32,8 @@ from holdfast.store import Part, Store
 
 MIB = 1 << 20
 MOST_LIVES = 6
+TWO_HOSTS = 0.2
+"""The share of cases that are a job of two hosts."""
 _QUICK_DISK = Path("/dev/shm")
 
 
@@ -245,8 +248,11 @@ class Case:
             Broken: something is as it must never be.
         """
         dice = random.Random(f"{self.seed}:{self.number}")
-        stage = Stage(world, disk, tally)
         tally.cases += 1
+        if dice.random() < TWO_HOSTS:
+            Job(world, disk, tally, dice).play()
+            return
+        stage = Stage(world, disk, tally)
         large = 0.15 if dice.random() < 0.04 and world.backend.takes_small_parts else 0.0
         machine = world.machine()
         for life in range(dice.randint(2, MOST_LIVES)):
