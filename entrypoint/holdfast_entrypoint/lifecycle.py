@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 import tempfile
 import time
@@ -116,9 +117,9 @@ class _Life:
         if self.interruption.deadline is not None:
             self._tell("interrupted before the script was started")
             return INTERRUPTED
+        self._start_watcher()  # before the script: what it renames into place in its first moments is whole, if seen
         child = self._start()
         try:
-            self._start_watcher()
             self.supervisor.wait_for_script(child)
         finally:
             child.kill()  # whatever happened to us: nobody writes while we flush, and nobody is left behind
@@ -172,6 +173,7 @@ class _Life:
             if not self._config.managed:
                 self._tell("CHECKPOINT_S3_URI is not set: the script is supervised, checkpoints are not stored")
             return
+        self.workers.submit(importlib.import_module, "holdfast.watch")  # while the network is waited for
         self._prepared = self.supervisor.in_background(
             lambda: prepare(
                 self._config,
@@ -192,7 +194,7 @@ class _Life:
             self.report.bytes_restored = self._prepared.restored.bytes_fetched
 
     def _open(self, place: Location) -> Store:
-        return open_store(place, self._environ, should_stop=self._out_of_time)
+        return open_store(place, self._environ, seconds_left=self.interruption.seconds_left, tell=self._tell)
 
     def _out_of_time(self) -> bool:
         return self.interruption.seconds_left() <= 0
@@ -214,10 +216,9 @@ class _Life:
         return self._prepared.resume if self._prepared else None
 
     def _start_watcher(self) -> None:
-        # Loaded when the script is running already: it costs the start nothing.
-        from holdfast.watch import Watcher  # noqa: PLC0415
-
         if self._prepared is not None:
+            from holdfast.watch import Watcher  # noqa: PLC0415  loaded beside the restore
+
             self._watcher = Watcher(
                 self._prepared.syncer,
                 self._config.checkpoints,
@@ -226,6 +227,7 @@ class _Life:
                 settling=self._watcher.settling if self._watcher else None,
             )
             self._watcher.start()
+            self._watcher.watching.wait()
 
     def _watch_ended(self) -> None:
         if self._superseded():

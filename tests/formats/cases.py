@@ -15,7 +15,7 @@ def every_cut(content: bytes, length: int) -> bool:
 
 
 def within_text(content: bytes, length: int) -> bool:
-    return length < len(content.rstrip())
+    return 0 < length < len(content.rstrip())
 
 
 def behind(first: int) -> Provable:

@@ -132,11 +132,11 @@ FILES = (
     File("HDF5", "large.weights.h5", KERAS, lambda path, seed: keras_weights(path, seed, width=400)),
     File("zip: Keras", "model.keras", KERAS, keras_model, whole=True),
     File("zip: Keras", "large.keras", KERAS, lambda path, seed: keras_model(path, seed, width=400), whole=True),
-    File("MessagePack", "flax_model.msgpack", ("flax",), flax),
-    File("MessagePack", "large.msgpack", ("flax",), lambda path, seed: flax(path, seed, size=20_000)),
+    File("MessagePack", "flax_model.msgpack", ("flax",), flax, behind(1)),
+    File("MessagePack", "large.msgpack", ("flax",), lambda path, seed: flax(path, seed, size=20_000), behind(1)),
 )
 INDEX_AND_DATA = {r".*\.index|.*\.data-.*": every_cut}
-OCDBT = r".*manifest\.ocdbt|.*_METADATA|.*_sharding"
+OCDBT = {r".*manifest\.ocdbt": every_cut, r".*_METADATA|.*_sharding": behind(1)}
 DIRECTORIES = (
     Directory("TensorFlow checkpoint", "one-file", ("tensorflow",), variables, (r".*\.index", r".*\.data-.*"),
               INDEX_AND_DATA),
@@ -150,9 +150,9 @@ DIRECTORIES = (
               INDEX_AND_DATA | {r"saved_model\.pb": behind(3)}),
     Directory("Keras, sharded weights", "weights", KERAS, keras_shards, (r".*\.weights\.h5",),
               {r".*\.weights\.h5": every_cut}),
-    Directory("Orbax", "step", ORBAX, orbax_step, (r".*state/manifest\.ocdbt",), {OCDBT: every_cut}),
-    Directory("Orbax", "tree", ORBAX, orbax_tree, (r"standard/manifest\.ocdbt",), {OCDBT: every_cut}),
+    Directory("Orbax", "step", ORBAX, orbax_step, (r".*state/manifest\.ocdbt",), OCDBT),
+    Directory("Orbax", "tree", ORBAX, orbax_tree, (r"standard/manifest\.ocdbt",), OCDBT),
     Directory("Orbax", "files", ORBAX, orbax_files, (),
-              {r".*_METADATA|.*\.zarray": every_cut, r"files/a/0": behind(4)}),
-    Directory("Orbax", "commit-file", ORBAX, orbax_committed_by_file, (r"7/manifest\.ocdbt",), {OCDBT: every_cut}),
+              {r".*_METADATA|.*\.zarray": behind(1), r"files/a/0": behind(4)}),
+    Directory("Orbax", "commit-file", ORBAX, orbax_committed_by_file, (r"7/manifest\.ocdbt",), OCDBT),
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.formats.conftest import Corpus
 from tests.formats.corpus import FILES, Tally, cuts
 
 from holdfast.probes import Verdict, probe
+from holdfast.probes.one_file import PROBE_FAILED
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the frameworks', while they are imported
 every_file = pytest.mark.parametrize("case", FILES, ids=str)
@@ -84,3 +86,16 @@ def test_a_file_overwritten_in_place_up_to_somewhere_is_not_called_whole(
                 tally.holes[case.format] += 1
                 finding = probe(path)
                 assert finding.verdict is not Verdict.WHOLE, (length, finding.reason)
+
+
+def test_no_file_of_the_installed_packages_is_refused() -> None:
+    refused, seen = {}, 0
+    for directory, _, names in os.walk(sysconfig.get_path("purelib")):
+        for path in (Path(directory) / name for name in names):
+            if path.is_file() and not path.is_symlink():
+                finding = probe(path, content_budget=1 << 20)
+                seen += 1
+                if finding.verdict is Verdict.CUT or finding.reason.startswith(PROBE_FAILED):
+                    refused[path] = finding.reason
+    assert not refused
+    assert seen > 1000

@@ -48,6 +48,7 @@ class Supervised:
         environ: variables on top of the usual ones; None removes one.
         as_pid_1: in a PID namespace of its own, where it is PID 1.
         machine: name of the "machine": another name is an empty disk.
+        under: a command that runs it: it puts it into another namespace, for one.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Supervised:
         machine: str = "one",
         verb: Sequence[str] = ("run", "--"),
         directory: Path | None = None,
+        under: Sequence[str] = (),
     ) -> None:
         self.store = root / "store"
         self.store.mkdir(exist_ok=True)
@@ -79,7 +81,7 @@ class Supervised:
             "PYTHONUNBUFFERED": "1",
             **(environ or {}),
         }
-        line = [sys.executable, "-I", "-u", "-m", "holdfast_entrypoint", *verb, *map(str, command)]
+        line = [*under, sys.executable, "-I", "-u", "-m", "holdfast_entrypoint", *verb, *map(str, command)]
         if as_pid_1:
             line = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *line]
         with self._out.open("wb") as out, self._err.open("wb") as err:

@@ -87,7 +87,7 @@ def test_every_cut_of_any_json_object_is_refused_and_no_object_is(
 ) -> None:
     content = json.dumps({"value": value}, indent=indent, ensure_ascii=plain).encode("utf-8", "surrogatepass")
     assert judge(directory, "a.json", content) is Verdict.UNKNOWN
-    assert judge(directory, "a.json", content[: int(len(content) * part)]) is Verdict.CUT
+    assert judge(directory, "a.json", content[: max(1, int(len(content) * part))]) is Verdict.CUT
 
 
 @settings(max_examples=200, deadline=None)
@@ -196,9 +196,9 @@ def test_json_beyond_the_budget_is_judged_by_its_last_bracket(tmp_path: Path) ->
 
 
 def test_an_empty_file_is_cut_where_its_name_says_what_it_should_be_and_else_left_alone(tmp_path: Path) -> None:
-    for name in ("a.pt", "a.safetensors", "a.npz", "a.json", "a.h5", "pytorch_model.bin"):
+    for name in ("a.pt", "a.safetensors", "a.npz", "a.h5", "pytorch_model.bin"):
         assert judge(tmp_path, name, b"") is Verdict.CUT, name
-    for name in ("done", "a.txt", "a.bin", "latest", ".keep"):
+    for name in ("done", "a.txt", "a.bin", "latest", ".keep", "log.json"):
         assert judge(tmp_path, name, b"") is Verdict.UNKNOWN, name
 
 
@@ -247,3 +247,7 @@ def test_whatever_an_index_holds_a_set_is_judged(directory: Path, content: bytes
     for name in names:
         (directory / name).write_bytes(head + content)
     assert set(probe_checkpoint(directory, names)) <= set(names)
+
+
+def test_other_formats_under_the_suffix_of_messagepack_are_left_alone(tmp_path: Path) -> None:
+    assert judge(tmp_path, "a.msgpack", b"torch-2.13.0.whl" + bytes(100) + b"\xc8\0") is Verdict.UNKNOWN

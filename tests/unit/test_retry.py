@@ -106,6 +106,18 @@ def test_whoever_must_stop_does_not_wait_for_another_try(pauses: Pauses) -> None
     assert pauses.total < 1
 
 
+def test_what_fails_time_and_again_is_said_once_for_all_requests() -> None:
+    said: list[str] = []
+    with ScriptedServer(BUSY, DONE, *[BUSY] * 4, DONE, *[BUSY] * 2, DONE) as server:
+        inner = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
+        store = RetryingStore(inner, tell=said.append, sleep=lambda seconds: None)
+        store.delete("a")
+        assert said == []
+        store.delete("b")
+        store.delete("c")
+    assert said == ["deleting 'b' failed: HTTP 503 (SlowDown); trying again"]
+
+
 # Reading
 
 
@@ -134,7 +146,10 @@ def test_a_read_that_broke_goes_on_where_it_was(pauses: Pauses, offset: int, siz
 
 
 def test_a_read_of_any_content_holds_on_to_the_one_it_began_with(pauses: Pauses) -> None:
-    with ScriptedServer(DONE, ranged(b"12345", 2), TAKEN) as server, pytest.raises(DamagedError, match="no longer"):
+    with (
+        ScriptedServer(replace(DONE, body=b"12345"), ranged(b"12345", 2), TAKEN) as server,
+        pytest.raises(DamagedError, match="no longer"),
+    ):
         open_at(server, pauses).read("k", sink=lambda piece: None)
     assert server.asked == ["HEAD /data/k", "GET /data/k", "GET /data/k"]
     assert server.seen[1].headers["if-match"] == server.seen[2].headers["if-match"] == '"e"'

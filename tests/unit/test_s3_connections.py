@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import resource
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,13 +61,27 @@ def test_a_server_that_says_nothing_is_left_after_a_while() -> None:
         release.set()
 
 
-def test_a_server_that_takes_a_body_slowly_is_not_left() -> None:
+@pytest.mark.parametrize("before", [[], [DONE]], ids=["new connection", "connection used before"])
+def test_a_server_that_takes_a_body_slowly_is_not_left(before: list[Answer]) -> None:
     """The time limit for connecting must not count for sending."""
     release = threading.Event()
-    with ScriptedServer(replace(DONE, waits_for=release)) as server:
+    with ScriptedServer(*before, replace(DONE, waits_for=release)) as server:
         settings = replace(from_environ(server.environ()), connect_seconds=0.2)
+        store = S3Store(Location("s3", "data", ""), settings)
+        for _ in before:
+            store.delete("k")
         threading.Timer(1.0, release.set).start()
-        assert S3Store(Location("s3", "data", ""), settings).put("k", LARGE) == '"e"'
+        assert store.put("k", LARGE) == '"e"'
+
+
+def test_a_silence_is_borne_for_half_of_the_time_that_is_left() -> None:
+    release = threading.Event()
+    with ScriptedServer(Answer(waits_for=release), DONE) as server:
+        store = S3Store(Location("s3", "data", ""), from_environ(server.environ()), seconds_left=lambda: 0.0)
+        with pytest.raises(TransientStoreError, match="does not answer"):
+            store.put("k", BYTES)  # after a second, which is the least, and not after 60
+        store.put("k", BYTES)
+        release.set()
 
 
 def test_nobody_at_the_address_is_transient_and_named() -> None:
@@ -79,6 +94,18 @@ def test_nobody_at_the_address_is_transient_and_named() -> None:
     settings = replace(from_environ(KEYS), endpoint="http://nowhere.invalid")
     with pytest.raises(TransientStoreError, match=r"http://nowhere\.invalid has no address"):
         S3Store(Location("s3", "data", ""), settings).check()
+
+
+def test_a_process_without_a_free_file_descriptor_is_told_to_raise_the_limit() -> None:
+    store = S3Store(Location("s3", "data", ""), from_environ({**KEYS, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path("/dev/null").open() as highest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 1, limits[1]))
+        try:
+            with pytest.raises(TransientStoreError, match=r"Too many open files\): raise the limit"):
+                store.check()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_proxy_gets_the_whole_url_of_a_plain_request() -> None:
@@ -127,7 +154,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_a_certificate_is_trusted_when_its_authority_is_named(certificate: tuple[str, str], variable: str) -> None:
     size = 3 << 20
-    with ScriptedServer(DONE, Answer(body=bytes(size)), tls=certificate) as server:
+    with ScriptedServer(DONE, replace(DONE, body=bytes(size)), tls=certificate) as server:
         store = open_at(server, **{variable: certificate[0]})
         store.put("k", Part(bytes(size), 0, size, crc64nvme(bytes(size))))
         assert len(read_all(store)) == size

@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 from tests.s3_requests import BYTES, DONE, open_at
-from tests.servers import SECRET, Answer, ScriptedServer, error, listing
+from tests.servers import SECRET, Answer, ScriptedServer, Seen, error, listing
 
 from holdfast.errors import (
     AccessDeniedError,
@@ -122,3 +125,45 @@ def test_a_server_that_sends_on_for_ever_is_left() -> None:
     sent_on = [error(301, "PermanentRedirect", x_amz_bucket_region=region) for region in ("eu-west-1", "eu-west-2")]
     with ScriptedServer(*sent_on) as server, pytest.raises(PermanentStoreError, match="set AWS_REGION"):
         open_at(server).check()
+
+
+def server_at(ahead: dt.timedelta) -> Callable[[Seen], Answer]:
+    """Answer as S3 does whose clock is that far ahead: 15 minutes are allowed."""
+
+    def answer(seen: Seen) -> Answer:
+        now = dt.datetime.now(dt.UTC) + ahead
+        signed = dt.datetime.strptime(seen.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
+        said = DONE if abs(now - signed) < dt.timedelta(minutes=15) else error(403, "RequestTimeTooSkewed")
+        return replace(said, headers={**said.headers, "Date": format_datetime(now, usegmt=True)})
+
+    return answer
+
+
+@pytest.mark.parametrize("hours", [-30, 1, 26])
+def test_a_wrong_clock_of_this_machine_is_corrected_by_the_server_s(hours: int) -> None:
+    with ScriptedServer(*[server_at(dt.timedelta(hours=hours))] * 5) as server:
+        store = open_at(server)
+        store.head("k")  # refused without a word: an answer to HEAD has no body
+        store.put("k", BYTES)
+    assert server.asked == ["HEAD /data/p/k", "HEAD /data/p/k", "PUT /data/p/k"]
+    assert all(seen.signature_fits(SECRET) for seen in server.seen)
+
+
+def test_a_clock_that_the_server_does_not_tell_is_for_the_operator_to_set() -> None:
+    with ScriptedServer(error(403, "RequestTimeTooSkewed")) as server, pytest.raises(AccessDeniedError, match="NTP"):
+        open_at(server).put("k", BYTES)
+    strange = replace(error(403, "RequestTimeTooSkewed"), headers={"Date": "yesterday"})
+    with ScriptedServer(strange) as server, pytest.raises(AccessDeniedError, match="NTP"):
+        open_at(server).put("k", BYTES)
+
+
+def test_a_server_that_never_likes_the_hour_is_left() -> None:
+    skewed = error(403, "RequestTimeTooSkewed", Date="Fri, 02 Jan 2026 03:04:05 GMT")
+    with ScriptedServer(skewed, skewed) as server, pytest.raises(AccessDeniedError, match="clock is wrong"):
+        open_at(server).put("k", BYTES)
+
+
+def test_a_refused_look_at_the_right_hour_is_a_refusal() -> None:
+    date = {"Date": format_datetime(dt.datetime.now(dt.UTC), usegmt=True)}
+    with ScriptedServer(Answer(403, date)) as server, pytest.raises(AccessDeniedError, match="s3:GetObject"):
+        open_at(server).head("k")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.s3_requests import BYTES, DONE, complete, open_at
+from tests.s3_requests import BYTES, DONE, complete, open_at, read_all
 from tests.servers import SECRET, Answer, ScriptedServer, Seen, error, listing
 
 from holdfast.checksum import to_base64
 from holdfast.errors import (
     AccessDeniedError,
     AlreadyExistsError,
+    DamagedError,
     NoBucketError,
     NotFoundError,
     PermanentStoreError,
     StoreError,
     TransientStoreError,
 )
+from holdfast.s3 import S3Store
 from holdfast.s3_errors import BadDigestError, NoUploadError
 
 
@@ -132,3 +135,30 @@ def test_bytes_that_arrived_otherwise_are_sent_again() -> None:
     wrong = replace(DONE, headers={**DONE.headers, "x-amz-checksum-crc64nvme": to_base64(1)})
     with ScriptedServer(wrong) as server, pytest.raises(TransientStoreError, match="other bytes"):
         open_at(server).put("k", BYTES)
+
+
+@pytest.mark.parametrize("method", ["put", "complete", "read", "list"])
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_page_of_somebody_in_between_is_no_answer(method: str, status: int) -> None:
+    page = Answer(status, {"Content-Type": "text/html"}, b"<html><body>We are being maintained</body></html>")
+    ask: Callable[[S3Store], object] = {
+        "put": lambda store: store.put("k", BYTES),
+        "complete": complete,
+        "read": read_all,
+        "list": lambda store: list(store.list("")),
+    }[method]
+    with ScriptedServer(page) as server, pytest.raises(TransientStoreError, match=r"not what S3 sends|is not S3's"):
+        ask(open_at(server))
+
+
+def test_a_page_that_forbids_says_who_may_have_sent_it() -> None:
+    page = Answer(403, body=b"<html>The proxy does not let you</html>")
+    with ScriptedServer(page) as server, pytest.raises(AccessDeniedError, match="proxy variables"):
+        open_at(server).put("k", BYTES)
+
+
+def test_other_content_than_the_recorded_one_from_a_server_that_takes_no_conditions_is_not_read() -> None:
+    found: list[bytes] = []
+    with ScriptedServer(replace(DONE, body=b"12345")) as server, pytest.raises(DamagedError, match="replaced"):
+        open_at(server).read("k", etag='"other"', sink=lambda piece: found.append(bytes(piece)))
+    assert found == []

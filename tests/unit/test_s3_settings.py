@@ -75,3 +75,14 @@ def test_no_proxy_lists_hosts_domains_and_ports(url: str, proxied: bool) -> None
 
 def test_an_asterisk_is_every_host() -> None:
     assert from_environ({"https_proxy": "http://p", "no_proxy": "*"}).proxy_for("https://any") is None
+
+
+def test_the_longest_silence_of_the_server_can_be_set() -> None:
+    assert from_environ({}).read_seconds == 60
+    assert from_environ({"HOLDFAST_S3_TIMEOUT_SECONDS": "2.5"}).read_seconds == 2.5
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-1", "inf", "nan"])
+def test_a_silence_that_is_no_number_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="HOLDFAST_S3_TIMEOUT_SECONDS must be a number of seconds above 0"):
+        from_environ({"HOLDFAST_S3_TIMEOUT_SECONDS": value})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -122,14 +123,14 @@ def test_one_connection_serves_many_requests() -> None:
 
 def test_a_server_that_ignores_ranges_is_refused_before_a_wrong_byte_is_kept() -> None:
     for options in ({"offset": 2}, {"offset": 2, "size": 2}, {"size": 2}):
-        with ScriptedServer(Answer(body=b"12345")) as server, pytest.raises(PermanentStoreError, match="ranges"):
+        with ScriptedServer(replace(DONE, body=b"12345")) as server, pytest.raises(PermanentStoreError, match="ranges"):
             assert read_all(open_at(server), **options) == b""
-    with ScriptedServer(Answer(body=b"12345")) as server:
+    with ScriptedServer(replace(DONE, body=b"12345")) as server:
         assert read_all(open_at(server), size=5) == b"12345"
 
 
 def test_a_read_asks_for_exactly_the_content_that_was_recorded() -> None:
-    with ScriptedServer(Answer(206, body=b"34"), error(412, "PreconditionFailed")) as server:
+    with ScriptedServer(replace(DONE, status=206, body=b"34"), error(412, "PreconditionFailed")) as server:
         store = open_at(server)
         found: list[bytes] = []
         store.read("k", offset=2, size=2, etag='"e"', sink=lambda piece: found.append(bytes(piece)))
@@ -141,7 +142,9 @@ def test_a_read_asks_for_exactly_the_content_that_was_recorded() -> None:
 
 
 def test_encoded_content_is_handed_on_as_it_is_stored() -> None:
-    with ScriptedServer(Answer(headers={"Content-Encoding": "gzip"}, body=b"not really gzip")) as server:
+    with ScriptedServer(
+        Answer(headers={**DONE.headers, "Content-Encoding": "gzip"}, body=b"not really gzip")
+    ) as server:
         assert read_all(open_at(server)) == b"not really gzip"
 
 
@@ -149,7 +152,7 @@ def test_an_error_of_the_sink_is_passed_on_and_the_store_goes_on() -> None:
     def full(_: memoryview) -> None:
         raise PermanentStoreError("disk full")
 
-    with ScriptedServer(Answer(body=bytes(4 << 20)), DONE) as server:
+    with ScriptedServer(replace(DONE, body=bytes(4 << 20)), DONE) as server:
         store = open_at(server)
         with pytest.raises(PermanentStoreError, match="disk full"):
             store.read("k", sink=full)

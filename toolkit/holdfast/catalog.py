@@ -100,17 +100,23 @@ def _is_marker(info: ObjectInfo) -> bool:
 
 
 def load_record(store: Store, name: str) -> Snapshot | Fence:
-    """Read what lies at a record's key.
+    """Read what lies at a record's key, and what does not hold once more: it may have been damaged on the way only.
 
     Raises:
         DamagedError: there is no such record any more, or it does not hold.
         StoreError: it cannot be read.
     """
-    pieces: list[bytes] = []
     try:
-        store.read(keys.snapshot_key(name), sink=lambda piece: pieces.append(bytes(piece)))
+        return _read_record(store, name)
     except NotFoundError as error:
         raise DamagedError(f"snapshot {name}: there is no such record") from error
+    except DamagedError:
+        return _read_record(store, name)
+
+
+def _read_record(store: Store, name: str) -> Snapshot | Fence:
+    pieces: list[bytes] = []
+    store.read(keys.snapshot_key(name), sink=lambda piece: pieces.append(bytes(piece)))
     return record.from_json(b"".join(pieces), name=name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,7 +17,8 @@ def open_store(
     environ: Mapping[str, str],
     *,
     policy: RetryPolicy | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    seconds_left: Callable[[], float] = lambda: math.inf,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Store:
     """Open the store of a location, and prove with one cheap request that it is there and may be read.
 
@@ -25,7 +27,8 @@ def open_store(
         environ: the environment: endpoint, region, proxies, trusted certificates and keys. What else the AWS
             credentials chain looks at (profiles, roles of tasks and machines), botocore reads by itself.
         policy: how often and how long to repeat; None for the default.
-        should_stop: when it says yes, nothing is repeated any more.
+        seconds_left: until nobody waits any more; then nothing is repeated.
+        tell: gets a sentence about a request that fails time and again.
 
     Raises:
         ConfigError: the environment names an endpoint or certificates that cannot be used.
@@ -33,15 +36,16 @@ def open_store(
         AccessDeniedError: there are no credentials, or they do not allow listing it.
         StoreError: it cannot be reached.
     """
-    store = RetryingStore(_bare(place, environ), policy, should_stop=should_stop)
+    bare = _bare(place, environ, seconds_left)
+    store = RetryingStore(bare, policy, should_stop=lambda: seconds_left() <= 0, tell=tell)
     store.check()
     return store
 
 
-def _bare(place: Location, environ: Mapping[str, str]) -> Store:
+def _bare(place: Location, environ: Mapping[str, str], seconds_left: Callable[[], float]) -> Store:
     if place.scheme == "file":
         return DirectoryStore(Path(place.prefix))
     # Only a location on S3 pays for botocore: 100 ms and 20 MiB.
     from holdfast import s3, s3_settings  # noqa: PLC0415
 
-    return s3.S3Store(place, s3_settings.from_environ(environ))
+    return s3.S3Store(place, s3_settings.from_environ(environ), seconds_left=seconds_left)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,6 +18,7 @@ from holdfast.tries import RetryPolicy, Tries
 T = TypeVar("T")
 
 __all__ = ["RetryPolicy", "RetryingStore"]
+COMPLAINT_SECONDS = 30.0
 
 
 class RetryingStore:
@@ -25,6 +28,7 @@ class RetryingStore:
         store: the store whose requests are repeated.
         policy: how often and how long.
         should_stop: when it says yes, the next failure is final and a pause ends at once.
+        tell: gets a sentence about a request that failed twice, once in `COMPLAINT_SECONDS` at most.
         sleep: waits the given seconds.
         random: gives a number from 0 to 1.
     """
@@ -35,11 +39,30 @@ class RetryingStore:
         policy: RetryPolicy | None = None,
         *,
         should_stop: Callable[[], bool] = lambda: False,
+        tell: Callable[[str], None] = lambda text: None,
         sleep: Callable[[float], object] = time.sleep,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
-        self._begin = partial(Tries, policy or RetryPolicy(), should_stop=should_stop, sleep=sleep, random=random)
+        self._tell = tell
+        self._complained = -math.inf
+        self._lock = threading.Lock()
+        self._begin = partial(
+            Tries,
+            policy or RetryPolicy(),
+            should_stop=should_stop,
+            complain=self._complain,
+            sleep=sleep,
+            random=random,
+        )
+
+    def _complain(self, error: TransientStoreError) -> None:
+        """Say what fails, unless something has been said a moment ago: a thousand requests fail for one reason."""
+        with self._lock:
+            if time.monotonic() - self._complained < COMPLAINT_SECONDS:
+                return
+            self._complained = time.monotonic()
+        self._tell(f"{error}; trying again")
 
     def _repeat(self, request: Callable[[], T]) -> T:
         tries = self._begin()
@@ -78,9 +101,15 @@ class RetryingStore:
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
         """As `Store.read`. After a failure the reading goes on behind the last byte that the sink got.
 
-        Both halves must come from the same content: without an ETag, a HEAD finds the one to hold on to first.
+        Both halves must come from the same content, and be all of it: without an ETag, a HEAD finds the one to hold on
+        to first, and how much there is.
         """
-        pinned = self.head(key).etag if etag is None else etag
+        pinned = etag
+        if pinned is None:
+            info = self.head(key)
+            pinned = info.etag
+            if size is None and offset <= info.size:
+                size = info.size - offset
         tries = self._begin()
         done = 0
 

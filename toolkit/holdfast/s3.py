@@ -6,7 +6,8 @@ supported: they list in no order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 
 import urllib3
@@ -28,10 +29,13 @@ class S3Store:
     Args:
         location: bucket and prefix.
         settings: how to reach S3.
+        seconds_left: until nobody waits any more.
     """
 
-    def __init__(self, location: Location, settings: S3Settings) -> None:
-        self._wire = Wire(settings, location.bucket)
+    def __init__(
+        self, location: Location, settings: S3Settings, *, seconds_left: Callable[[], float] = lambda: math.inf
+    ) -> None:
+        self._wire = Wire(settings, location.bucket, seconds_left)
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._listing = Listing(self._wire, self._prefix)
 
@@ -52,10 +56,11 @@ class S3Store:
         try:
             size = int(headers["content-length"])
             modified = parsedate_to_datetime(headers["last-modified"]).timestamp()
+            etag = headers["etag"]
         except (KeyError, ValueError) as error:
             raise TransientStoreError(f"the description of {key!r} is not what S3 sends ({error})") from error
         crc = s3_forms.crc_of(headers.get(s3_forms.CHECKSUM))
-        return ObjectInfo(key, size, headers.get("etag", ""), modified, s3_forms.metadata_in(headers), crc)
+        return ObjectInfo(key, size, etag, modified, s3_forms.metadata_in(headers), crc)
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
         """As `Store.read`, with If-Match and Range."""
@@ -69,6 +74,8 @@ class S3Store:
             headers["Range"] = f"bytes={offset}-" if size is None else f"bytes={offset}-{offset + size - 1}"
         try:
             with self._wire.send(self._request("GET", "reading", key, "s3:GetObject", headers=headers)) as response:
+                if etag not in (None, _etag(response, f"reading {key!r}")):
+                    raise self._replaced(key)  # by a server that does not look at If-Match
                 deliver(response, key, size, sink, ranged=offset > 0)
         except AlreadyExistsError as error:
             raise self._replaced(key) from error
@@ -94,10 +101,10 @@ class S3Store:
             return self._stored(key, part, response)
 
     def _stored(self, key: str, part: Part, response: urllib3.BaseHTTPResponse) -> str:
-        """Return the ETag of what was stored, unless the server says that it got something else."""
+        """Return the ETag of what was stored, unless the answer says that something else was, or nothing."""
         if response.headers.get(s3_forms.CHECKSUM, to_base64(part.crc64nvme)) != to_base64(part.crc64nvme):
             raise TransientStoreError(f"storing {key!r} failed: the server got other bytes than were sent")
-        return response.headers.get("etag", "")
+        return _etag(response, f"storing {key!r}")
 
     def copy(
         self,
@@ -127,7 +134,8 @@ class S3Store:
         }
         permission = "s3:GetObject and s3:PutObject"
         try:
-            root = self._wire.answer(self._request("PUT", f"copying {source!r} to", key, permission, headers=headers))
+            request = self._request("PUT", f"copying {source!r} to", key, permission, headers=headers)
+            root = self._wire.answer(request, "CopyObjectResult")
         except (AlreadyExistsError, NotFoundError) as error:
             # S3 does not say which condition failed, nor which of the two keys is not there.
             if self.head(source).etag != etag or not only_if:
@@ -155,7 +163,7 @@ class S3Store:
             **s3_forms.metadata_headers(metadata),
         }
         request = self._request("POST", "beginning to store", key, "s3:PutObject", [("uploads", "")], headers)
-        identity = s3_errors.text_of(self._wire.answer(request), "UploadId")
+        identity = s3_errors.text_of(self._wire.answer(request, "InitiateMultipartUploadResult"), "UploadId")
         if not identity:
             raise TransientStoreError(f"beginning to store {key!r} failed: the server named no upload")
         return Upload(key, identity, dict(metadata or {}))
@@ -176,7 +184,8 @@ class S3Store:
         headers = {**self._source(source, etag), "x-amz-copy-source-range": f"bytes={offset}-{offset + size - 1}"}
         doing, permission = f"copying {source!r} to part {number} of", "s3:GetObject and s3:PutObject"
         try:
-            root = self._wire.answer(self._request("PUT", doing, upload.key, permission, query, headers))
+            request = self._request("PUT", doing, upload.key, permission, query, headers)
+            root = self._wire.answer(request, "CopyPartResult")
         except AlreadyExistsError as error:
             raise self._replaced(source) from error
         except s3_errors.BeyondEndError as error:
@@ -206,8 +215,9 @@ class S3Store:
         body = Part(text, 0, len(text), checksum_of(text))
         query = [("uploadId", upload.id)]
         permission = "s3:PutObject" if replaces is None else "s3:PutObject and s3:GetObject"
+        request = self._request("POST", "completing", upload.key, permission, query, headers, body)
         try:
-            root = self._wire.answer(self._request("POST", "completing", upload.key, permission, query, headers, body))
+            root = self._wire.answer(request, "CompleteMultipartUploadResult")
         except s3_errors.BadDigestError as error:
             raise PermanentStoreError(f"{error}; the parts are not the whole that was announced") from error
         except NotFoundError as error:
@@ -253,3 +263,10 @@ class S3Store:
         body: Part | None = None,
     ) -> Request:
         return Request(method, f"{doing} {key!r}", permission, self._prefix + key, query, headers or {}, body)
+
+
+def _etag(response: urllib3.BaseHTTPResponse, doing: str) -> str:
+    """Return the ETag, without which a success is that of somebody in between: a load balancer's page, for one."""
+    if "etag" not in response.headers:
+        raise TransientStoreError(f"{doing} failed: the answer is not what S3 sends (it has no ETag)")
+    return response.headers["etag"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,16 @@ _KEPT = 64
 
 
 class Connections:
-    """The connection pools that a store uses, one for each host. Safe to use from several threads."""
+    """The connection pools that a store uses, one for each host. Safe to use from several threads.
 
-    def __init__(self, settings: S3Settings) -> None:
+    Args:
+        settings: how to reach S3.
+        patience: says how many seconds the server may take for one piece of a body.
+    """
+
+    def __init__(self, settings: S3Settings, patience: Callable[[], float]) -> None:
         self._settings = settings
+        self._patience = patience
         self._lock = threading.Lock()
         self._pools: dict[str, HTTPConnectionPool] = {}
 
@@ -48,26 +55,36 @@ class Connections:
         if origin.startswith("https:"):
             options["ssl_context"] = _trust(self._settings.ca_bundle)
         manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-        manager.pool_classes_by_scheme = _pool_classes(self._settings.read_seconds)
+        manager.pool_classes_by_scheme = _pool_classes(self._patience)
         return manager.connection_from_url(origin)
 
 
-def _pool_classes(send_seconds: float) -> dict[str, type[HTTPConnectionPool]]:
+def _pool_classes(patience: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]]:
     """Return pools whose connections give the sending of a body the long time limit.
 
-    urllib3 leaves the limit for connecting on the socket until it waits for the answer, and Python counts it for a
-    whole `sendall`: a slow line would break every upload.
+    urllib3 leaves the limit for connecting on the socket until it waits for the answer, also where nothing is to be
+    connected any more, and Python counts it for a whole `sendall`: a slow line would break every upload.
     """
 
     class PatientConnection(HTTPConnection):
         def connect(self) -> None:
             super().connect()
-            self.sock.settimeout(send_seconds)
+            self.sock.settimeout(patience())
+
+        def request(self, *args: Any, **options: Any) -> None:
+            if self.sock is not None:
+                self.timeout = patience()
+            super().request(*args, **options)
 
     class PatientTLSConnection(HTTPSConnection):
         def connect(self) -> None:
             super().connect()
-            self.sock.settimeout(send_seconds)
+            self.sock.settimeout(patience())
+
+        def request(self, *args: Any, **options: Any) -> None:
+            if self.sock is not None:
+                self.timeout = patience()
+            super().request(*args, **options)
 
     class PatientPool(HTTPConnectionPool):
         ConnectionCls = PatientConnection

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import urllib3
@@ -35,6 +38,7 @@ _TRANSIENT = {
 }  # fmt: skip
 _CLOCK = {"RequestTimeTooSkewed"}
 _MESSAGE_CHARACTERS = 300
+_MOST_SKEW = timedelta(minutes=15)  # what S3 allows
 
 
 class BeyondEndError(TransientStoreError):
@@ -53,6 +57,7 @@ _ADVICE = {
     **dict.fromkeys(_CLOCK, "; this machine's clock is wrong: set it (NTP), then run again"),
     **dict.fromkeys(_EXPIRED, "; the session token has expired: provide credentials that are valid"),
 }
+_FOREIGN_ADVICE = "; that answer is not S3's: check the endpoint, the load balancer and the proxy variables"
 _KIND_OF_STATUS: dict[int, type[StoreError]] = {
     401: AccessDeniedError,
     403: AccessDeniedError,
@@ -80,6 +85,13 @@ class Purpose:
     origin: str
 
 
+_KIND_OF_CODE: dict[str, type[StoreError]] = {
+    "NoSuchBucket": NoBucketError,
+    "NoSuchUpload": NoUploadError,
+    "BadDigest": BadDigestError,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """An answer that is no success.
@@ -89,17 +101,28 @@ class Problem:
         code: S3's word for it; empty when it said none.
         message: S3's sentence, shortened; nothing else of the answer is kept, for it may repeat what was signed.
         region: where the bucket is, when the answer says so.
+        foreign: whether somebody in between has answered, with a page of his own.
+        date: the server's clock.
     """
 
     status: int
     code: str
     message: str
     region: str | None
+    foreign: bool = False
+    date: datetime | None = None
 
     @property
     def is_expiry(self) -> bool:
         """Whether other credentials may help. A HEAD has no body to say so: 400 is what it gets for an old token."""
         return self.code in _EXPIRED or (self.status == HTTPStatus.BAD_REQUEST and not self.code)
+
+    def is_skew(self, now: datetime) -> bool:
+        """Whether the server finds the hour of the signature wrong. To a HEAD it can only say 403 and its own hour."""
+        if self.date is None:
+            return False
+        silent = self.status == HTTPStatus.FORBIDDEN and not self.code and abs(self.date - now) > _MOST_SKEW
+        return self.code in _CLOCK or silent
 
     def as_error(self, purpose: Purpose) -> StoreError:
         """Return the error to raise."""
@@ -109,24 +132,23 @@ class Problem:
         return kind(failed + self._advice(kind, purpose))
 
     def _kind(self) -> type[StoreError]:
-        if self.code == "NoSuchBucket":
-            return NoBucketError
-        if self.code == "NoSuchUpload":
-            return NoUploadError
-        if self.code == "BadDigest":
-            return BadDigestError
+        if self.code in _KIND_OF_CODE:
+            return _KIND_OF_CODE[self.code]
         if self.code in _DENIED | _EXPIRED | _CLOCK:
             return AccessDeniedError
         if self.code in _TRANSIENT:
             return TransientStoreError
+        if self.foreign and self.status == HTTPStatus.NOT_FOUND:
+            return TransientStoreError  # what is not there, only S3 can say
         return _KIND_OF_STATUS.get(self.status, PermanentStoreError)
 
     def _advice(self, kind: type[StoreError], purpose: Purpose) -> str:
         """Return what the operator should do about it."""
         if kind is NoBucketError:
             return f"; there is no bucket {purpose.bucket!r} at {purpose.origin}: create it, or correct the URI"
-        if self.code in _ADVICE:
-            return _ADVICE[self.code]
+        known = _FOREIGN_ADVICE if self.foreign else _ADVICE.get(self.code)
+        if known:
+            return known
         if kind is AccessDeniedError:
             return (
                 f"; the credentials need {purpose.permission} on bucket {purpose.bucket!r}: "
@@ -151,10 +173,18 @@ def read_problem(status: int, headers: urllib3.HTTPHeaderDict, body: bytes) -> P
         root = parse_xml(body) if body.strip() else None
     except TransientStoreError:
         root = None  # a proxy's or load balancer's page: the status says enough
-    if root is not None and root.tag == "Error":
+    foreign = bool(body.strip()) and (root is None or root.tag != "Error")
+    if root is not None and not foreign:
         code, message = text_of(root, "Code"), text_of(root, "Message")
         region = region or text_of(root, "Region") or None
-    return Problem(status, code, " ".join(message.split())[:_MESSAGE_CHARACTERS], region)
+    return Problem(status, code, " ".join(message.split())[:_MESSAGE_CHARACTERS], region, foreign, _date(headers))
+
+
+def _date(headers: urllib3.HTTPHeaderDict) -> datetime | None:
+    try:
+        return parsedate_to_datetime(headers["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None
 
 
 def problem_in_success(root: ET.Element) -> Problem | None:
@@ -189,16 +219,12 @@ def text_of(element: ET.Element, name: str) -> str:
 def from_connection(error: HTTPError, purpose: Purpose) -> StoreError:
     """Return what a failure on the way to the server means."""
     where = f"{purpose.doing} failed: {purpose.origin}"
+    if isinstance(error, SSLError):
+        return _from_tls(error, where)
     if isinstance(error, ProxyError):
         return TransientStoreError(f"{where} cannot be reached through the proxy: check HTTPS_PROXY and NO_PROXY")
-    if isinstance(error, SSLError):
-        cause = error.args[0] if error.args else error
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return PermanentStoreError(
-                f"{where} shows a certificate that is not trusted ({cause.verify_message}): "
-                "set AWS_CA_BUNDLE to the file with its authority's certificate"
-            )
-        return TransientStoreError(f"{where}: TLS broke ({cause})")
+    if getattr(_innermost(error), "errno", None) in (errno.EMFILE, errno.ENFILE):
+        return TransientStoreError(f"{where} cannot be asked ({_short(error)}): raise the limit of open files")
     if isinstance(error, NameResolutionError):
         return TransientStoreError(f"{where} has no address: check the endpoint, the region and this machine's DNS")
     if isinstance(error, NewConnectionError | ConnectionTimeoutError):
@@ -209,13 +235,27 @@ def from_connection(error: HTTPError, purpose: Purpose) -> StoreError:
     return TransientStoreError(f"{where}: the connection broke ({_short(error)})")
 
 
-def _short(error: Exception) -> str:
-    """Return the innermost reason: urllib3 wraps an operating system's error in words about its own objects."""
+def _from_tls(error: SSLError, where: str) -> StoreError:
+    cause = error.args[0] if error.args else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return PermanentStoreError(
+            f"{where} shows a certificate that is not trusted ({cause.verify_message}): "
+            "set AWS_CA_BUNDLE to the file with its authority's certificate"
+        )
+    return TransientStoreError(f"{where}: TLS broke ({cause})")
+
+
+def _innermost(error: Exception) -> Exception:
+    """Return the first reason: urllib3 wraps an operating system's error in words about its own objects."""
     while True:
         inner = error.__cause__ or next((arg for arg in reversed(error.args) if isinstance(arg, Exception)), None)
         if not isinstance(inner, Exception):
-            break
+            return error
         error = inner
+
+
+def _short(error: Exception) -> str:
+    error = _innermost(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__ if isinstance(error, HTTPError) else f"{type(error).__name__}: {error}"

@@ -59,8 +59,10 @@ class Listing:
         query = [("max-uploads", "1000"), ("prefix", self._prefix), ("uploads", "")]
         encoding, markers = [("encoding-type", "url")], list[tuple[str, str]]()
         while True:
-            what, permission = "the unfinished uploads of ", "s3:ListBucketMultipartUploads"
-            root = self._ask(what, "", permission, [*encoding, *query, *markers])
+            doing = f"listing the unfinished uploads of {self._where('')}"
+            asked = [*encoding, *query, *markers]
+            request = Request("GET", doing, "s3:ListBucketMultipartUploads", query=asked)
+            root = self._wire.answer(request, "ListMultipartUploadsResult")
             if encoding and s3_errors.text_of(root, "EncodingType") != "url":
                 encoding = []  # radosgw 16 encodes the keys and does not say so; asked plainly, no server does
                 continue
@@ -96,14 +98,11 @@ class Listing:
         ]
         if token:
             query.append(("continuation-token", token))
-        return self._ask("", prefix, "s3:ListBucket", query)
+        request = Request("GET", f"listing {self._where(prefix)}", "s3:ListBucket", query=query)
+        return self._wire.answer(request, "ListBucketResult")
 
-    def _ask(self, what: str, prefix: str, permission: str, query: list[tuple[str, str]]) -> ET.Element:
-        doing = f"listing {what}'s3://{self._wire.bucket}/{self._prefix}{prefix}'"
-        root = self._wire.answer(Request("GET", doing, permission, query=query))
-        if root.tag not in ("ListBucketResult", "ListMultipartUploadsResult"):
-            raise TransientStoreError(f"the answer to {doing} is not what S3 sends (<{root.tag}>)")
-        return root
+    def _where(self, prefix: str) -> str:
+        return repr(f"s3://{self._wire.bucket}/{self._prefix}{prefix}")
 
     def _broken_off(self) -> TransientStoreError:
         return TransientStoreError(f"listing bucket {self._wire.bucket!r} broke off: more was announced and not named")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 from holdfast.errors import ConfigError
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
+TIMEOUT_VARIABLE = "HOLDFAST_S3_TIMEOUT_SECONDS"
 
 # The domains of the AWS partitions by the beginning of their regions' names; everything else is amazonaws.com.
 _DOMAINS = (
@@ -42,7 +44,8 @@ class S3Settings:
         proxies: URL of the proxy, by the scheme of the endpoint.
         no_proxy: hosts that are reached without a proxy, as NO_PROXY states them.
         connect_seconds: longest time for a connection to be made.
-        read_seconds: longest silence of the server, and longest time for it to take one piece of a body.
+        read_seconds: longest silence of the server, and longest time for it to take one piece of a body;
+            HOLDFAST_S3_TIMEOUT_SECONDS.
     """
 
     endpoint: str | None = None
@@ -82,7 +85,7 @@ def from_environ(environ: Mapping[str, str]) -> S3Settings:
     """Read the settings from the environment. What is empty counts as not set.
 
     Raises:
-        ConfigError: the endpoint is not a URL.
+        ConfigError: the endpoint is not a URL, or the longest silence is no number.
     """
 
     def first(*names: str) -> str | None:
@@ -100,7 +103,18 @@ def from_environ(environ: Mapping[str, str]) -> S3Settings:
         ca_bundle=first("AWS_CA_BUNDLE", "SSL_CERT_FILE"),
         proxies={scheme: url if "//" in url else f"http://{url}" for scheme, url in found.items() if url},
         no_proxy=first("no_proxy", "NO_PROXY") or "",
+        read_seconds=_seconds(first(TIMEOUT_VARIABLE) or "60"),
     )
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"{TIMEOUT_VARIABLE} must be a number of seconds above 0; it is {value!r}")
+    return seconds
 
 
 def _endpoint(url: str, name: str) -> str:

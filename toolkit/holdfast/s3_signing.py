@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from botocore.auth import S3SigV4Auth
+from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import (
@@ -38,6 +39,18 @@ _DEFAULT_REGION = "us-east-1"
 _UNSIGNED_BODY = SimpleNamespace(s3={"payload_signing_enabled": False})
 
 
+class _ClockedAuth(S3SigV4Auth):
+    """Signs for the hour of the server's clock: botocore's signer reads the machine's and corrects nothing."""
+
+    def __init__(self, credentials: ReadOnlyCredentials, region: str, ahead: timedelta) -> None:
+        super().__init__(credentials, "s3", region)
+        self._ahead = ahead
+
+    def _modify_request_before_signing(self, request: AWSRequest) -> None:
+        request.context["timestamp"] = (datetime.now(UTC) + self._ahead).strftime(SIGV4_TIMESTAMP)
+        super()._modify_request_before_signing(request)  # type: ignore[misc]  # the stubs leave it out
+
+
 class Signer:
     """Signs requests with the credentials that are valid at that moment.
 
@@ -49,6 +62,7 @@ class Signer:
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._credentials: Credentials | None = None
+        self._ahead = timedelta()
         # At level DEBUG botocore logs what it signs, session tokens included.
         logging.getLogger("botocore.auth").setLevel(logging.INFO)
 
@@ -78,13 +92,17 @@ class Signer:
         """
         request = AWSRequest(method=method, url=url, headers=dict(headers))
         request.context["client_config"] = _UNSIGNED_BODY
-        S3SigV4Auth(self._frozen(), "s3", region).add_auth(request)
+        _ClockedAuth(self._frozen(), region, self._ahead).add_auth(request)
         return dict(request.headers.items())
 
     def renew(self) -> None:
         """Forget the credentials: the next request asks the chain again."""
         with self._lock:
             self._credentials = self._session = None
+
+    def set_clock(self, server: datetime) -> None:
+        """Sign from now on by the server's clock: S3 refuses what was signed 15 minutes before or after its own."""
+        self._ahead = server - datetime.now(UTC)
 
     def _frozen(self) -> ReadOnlyCredentials:
         try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import cast
 from urllib.parse import quote
 
@@ -19,6 +20,8 @@ from holdfast.s3_connections import Connections
 from holdfast.s3_settings import Address, S3Settings
 from holdfast.s3_signing import Signer
 from holdfast.store import Part, Sink
+
+_LEAST_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +48,34 @@ class Request:
 
 
 class Wire:
-    """Exchanges requests and answers with the server of one bucket. Safe to use from several threads."""
+    """Exchanges requests and answers with the server of one bucket. Safe to use from several threads.
 
-    def __init__(self, settings: S3Settings, bucket: str) -> None:
+    Args:
+        settings: how to reach S3.
+        bucket: which bucket.
+        seconds_left: until nobody waits any more. A silence is borne for half of them at most, so that one connection
+            that hangs leaves time for another.
+    """
+
+    def __init__(self, settings: S3Settings, bucket: str, seconds_left: Callable[[], float]) -> None:
         self.bucket = bucket
         self._settings = settings
         self._signer = Signer(settings)
         self._region: str | None = None
-        self._timeout = urllib3.Timeout(connect=settings.connect_seconds, read=settings.read_seconds)
-        self._connections = Connections(settings)
+        self._seconds_left = seconds_left
+        self._connections = Connections(settings, self._patience)
 
     @contextmanager
     def send(self, request: Request) -> Iterator[urllib3.BaseHTTPResponse]:
         """Make a request and give its answer, whose body is still to be read.
 
-        A request that went to the wrong region is repeated once in the right one, and one whose credentials have
-        expired once with those that the chain gives then.
+        A request that went to the wrong region is repeated once in the right one, one whose credentials have expired
+        once with those that the chain gives then, and one whose hour is wrong once with the hour of the server.
 
         Raises:
             StoreError: the server refused, or could not be reached; also when the connection breaks inside the `with`.
         """
-        moved = renewed = False
+        moved = renewed = clocked = False
         while True:
             region = self._region = self._region or self._signer.region()
             address = s3_settings.address(self._settings, self.bucket, region)
@@ -89,21 +99,34 @@ class Wire:
             elif problem.is_expiry and not renewed:
                 self._signer.renew()
                 renewed = True
+            elif problem.date is not None and problem.is_skew(datetime.now(UTC)) and not clocked:
+                self._signer.set_clock(problem.date)
+                clocked = True
             else:
                 raise problem.as_error(purpose)
 
-    def answer(self, request: Request) -> ET.Element:
-        """Make a request that is answered with XML. S3 may put an error into the body of a success."""
+    def answer(self, request: Request, expected: str) -> ET.Element:
+        """Make a request that is answered with XML of this root. S3 may put an error into the body of a success.
+
+        Raises:
+            TransientStoreError: it is other XML, from somebody in between.
+            StoreError: as `send`.
+        """
         with self.send(request) as response:
             root = s3_errors.parse_xml(response.read())
         problem = s3_errors.problem_in_success(root)
         if problem is not None:
             raise problem.as_error(self._purpose(request))
+        if root.tag != expected:
+            raise TransientStoreError(f"{request.doing} failed: the answer is not what S3 sends (<{root.tag}>)")
         return root
 
     def target(self, key: str) -> str:
         """Return the bucket and a whole key in the form in which a header names an object."""
         return f"/{self.bucket}/{_quoted(key)}"
+
+    def _patience(self) -> float:
+        return min(self._settings.read_seconds, max(_LEAST_PATIENCE, self._seconds_left() / 2))
 
     def _purpose(self, request: Request) -> s3_errors.Purpose:
         origin = s3_settings.address(self._settings, self.bucket, self._region or "").origin
@@ -132,7 +155,7 @@ class Wire:
             retries=False,
             redirect=False,
             assert_same_host=False,
-            timeout=self._timeout,
+            timeout=urllib3.Timeout(connect=self._settings.connect_seconds, read=self._patience()),
             preload_content=False,
             decode_content=False,
         )

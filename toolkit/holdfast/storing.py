@@ -17,6 +17,9 @@ from holdfast.plain import Origin, PlainKeys
 from holdfast.record import FileEntry
 from holdfast.store import Store
 
+_CONTENT_BUDGET = 16 << 20
+"""Bytes of content that a probe may read beside headers: what a cut looks like shows mostly without any."""
+
 
 class Storer:
     """Stores files of one checkpoint directory under one prefix.
@@ -113,7 +116,7 @@ class Storer:
         from holdfast import probes  # noqa: PLC0415  loaded with the first file: no script waits for it at its start
 
         try:
-            finding = probes.probe(path)
+            finding = probes.probe(path, content_budget=_CONTENT_BUDGET)
         except FileNotFoundError as error:
             raise FileChangedError(f"{path} is gone") from error
         if finding.verdict is probes.Verdict.CUT:

@@ -110,6 +110,8 @@ def download_file(
 ) -> int:
     """Fetch an object into a file, check it, and return its CRC64NVME. On any error there is no file.
 
+    What arrives damaged is fetched once more: what was damaged on the way only is whole the second time.
+
     Args:
         store: where from.
         key: which object.
@@ -119,7 +121,8 @@ def download_file(
         etag: the content that is wanted.
         expected_crc: what the checksum must be; None takes what comes.
         workers: fetches the parts of a large object; None: one after the other, in this thread.
-        progress: gets the bytes of each part that has arrived, always in this thread.
+        progress: gets the bytes of each part that has arrived, always in this thread; fewer than none when what had
+            arrived was damaged.
         should_stop: asked between parts.
 
     Raises:
@@ -128,32 +131,57 @@ def download_file(
         StoppedError: `should_stop` said yes.
         StoreError: it cannot be read, or the file not be written.
     """
-    doing = f"fetching {key!r}"
-    count = progress or _ignore
+    arrived = 0
+
+    def count(length: int) -> None:
+        nonlocal arrived
+        arrived += length
+        (progress or _ignore)(length)
+
+    fetch = partial(_fetch, store, key, destination, size, etag, expected_crc, workers, count, should_stop)
+    try:
+        try:
+            return fetch()
+        except DamagedError:
+            count(-arrived)
+            return fetch()
+    except BaseException:
+        destination.unlink(missing_ok=True)
+        raise
+
+
+def _fetch(
+    store: Store,
+    key: str,
+    destination: Path,
+    size: int,
+    etag: str | None,
+    expected_crc: int | None,
+    workers: Executor | None,
+    count: Progress,
+    should_stop: StopQuestion | None,
+) -> int:
+    """Do what `download_file` does, once; on an error the file stays."""
     try:
         descriptor = os.open(destination, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise os_error(error, destination, "create") from error
     try:
-        try:
-            _reserve(descriptor, size, destination)
-            fetch = partial(_fetch_range, store, key, etag, descriptor, destination)
-            # Also an empty object is asked for: it may be gone, or another one.
-            jobs = (partial(fetch, start, length) for start, length in (ranges(size) if size else [(0, 0)]))
-            found = {}
-            for start, length, crc in side_by_side(jobs, workers, should_stop, doing):
-                found[start] = (crc, length)
-                count(length)
-        finally:
-            os.close(descriptor)
-        whole = 0
-        for _, (crc, length) in sorted(found.items()):
-            whole = combine(whole, crc, length)
-        if expected_crc is not None and whole != expected_crc:
-            raise DamagedError(f"object {key!r} has CRC64NVME {to_hex(whole)} instead of {to_hex(expected_crc)}")
-    except BaseException:
-        destination.unlink(missing_ok=True)
-        raise
+        _reserve(descriptor, size, destination)
+        fetch = partial(_fetch_range, store, key, etag, descriptor, destination)
+        # Also an empty object is asked for: it may be gone, or another one.
+        jobs = (partial(fetch, start, length) for start, length in (ranges(size) if size else [(0, 0)]))
+        found = {}
+        for start, length, crc in side_by_side(jobs, workers, should_stop, f"fetching {key!r}"):
+            found[start] = (crc, length)
+            count(length)
+    finally:
+        os.close(descriptor)
+    whole = 0
+    for _, (crc, length) in sorted(found.items()):
+        whole = combine(whole, crc, length)
+    if expected_crc is not None and whole != expected_crc:
+        raise DamagedError(f"object {key!r} has CRC64NVME {to_hex(whole)} instead of {to_hex(expected_crc)}")
     return whole
 
 
@@ -193,6 +221,10 @@ def _reserve(descriptor: int, size: int, path: Path) -> None:
 def _write_error(error: OSError, path: Path, needed: int) -> HoldfastError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(f"{path.parent} has no room for {needed:,} bytes of {path.name}: give it a larger volume")
+    if error.errno == errno.EFBIG:
+        return DiskFullError(
+            f"{path.parent} takes no file of {needed:,} bytes: raise the limit (ulimit -f), or use another file system"
+        )
     return os_error(error, path, "write")
 
 

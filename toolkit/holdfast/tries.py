@@ -35,6 +35,7 @@ class Tries:
     Args:
         policy: how many, and how long.
         should_stop: when it says yes, the next failure is final and a pause ends at once.
+        complain: gets what failed twice.
         sleep: waits the given seconds.
         random: gives a number from 0 to 1.
 
@@ -47,11 +48,13 @@ class Tries:
         policy: RetryPolicy,
         *,
         should_stop: Callable[[], bool],
+        complain: Callable[[TransientStoreError], None],
         sleep: Callable[[float], object],
         random: Callable[[], float],
     ) -> None:
         self.failed = 0
         self._policy, self._should_stop, self._sleep, self._random = policy, should_stop, sleep, random
+        self._complain = complain
         self._began = time.monotonic()
 
     def after(self, error: TransientStoreError) -> None:
@@ -65,6 +68,8 @@ class Tries:
             if self.failed == 1:
                 raise error
             raise TransientStoreError(f"{error} (given up after {self.failed} tries in {waited:.0f} s)") from error
+        if self.failed > 1:
+            self._complain(error)
         while pause > 0 and not stopped():
             self._sleep(min(pause, _SLICE))
             pause -= _SLICE

@@ -46,6 +46,7 @@ _LONGEST_BACKOFF = 60.0
 _COMMIT_SECONDS = 1.0
 _TIDY_SECONDS = 10.0  # what must be left before the container is killed, so that nobody waits for the tidying
 _FINAL_TRIES = 3
+_SUSPECT_BUDGET = 4 << 30  # bytes of a file's content that are summed up to clear it: 1.4 s
 _EVENT_DELAY = 0.6  # watchdog holds events for half a second, to find the two halves of a rename
 
 
@@ -74,6 +75,8 @@ class Watcher(threading.Thread):
         """What the final pass did; None before it succeeded."""
         self.error: BaseException | None = None
         """Why the final pass, or the thread, failed."""
+        self.watching = threading.Event()
+        """Set when the kernel tells of every change from now on, or when it is known that it will not."""
         self.rate: float | None = None
         """Bytes per second of the last upload that was large enough to measure."""
         self._syncer = syncer
@@ -121,6 +124,7 @@ class Watcher(threading.Thread):
         """Run the thread; its failure is kept in `error`."""
         try:
             observer = observe(self._directory, self._events, tell=self._tell, on_overflow=self.settling.forget_open)
+            self.watching.set()
             pause = 0.0
             try:
                 while not self._finishing.is_set():
@@ -136,6 +140,7 @@ class Watcher(threading.Thread):
             self._finish()
         except BaseException as error:  # noqa: BLE001  the lifecycle reads it and decides the exit code
             self.error = error
+            self.watching.set()
             if not self._finishing.is_set() and not isinstance(error, SupersededError):
                 self._tell(f"the watch of the checkpoint directory has failed, all is stored at the end: {error!r}")
         self._on_end()
@@ -342,7 +347,7 @@ class Watcher(threading.Thread):
 
     def _is_whole(self, path: str) -> bool:
         try:
-            return probe(self._directory / path).verdict is Verdict.WHOLE
+            return probe(self._directory / path, content_budget=_SUSPECT_BUDGET).verdict is Verdict.WHOLE
         except OSError:
             return False
 

@@ -114,19 +114,26 @@ def _peek(cursor: Cursor) -> bytes:
     return kind
 
 
+def looks_like_messagepack(head: bytes) -> bool:
+    """Say whether a file that begins so may be a map with text for its first key: other formats use the suffix too."""
+    kind = head[:1]
+    key_at = 1 if b"\x80" <= kind <= b"\x8f" else {b"\xde": 3, b"\xdf": 5}.get(kind, 0)
+    key = head[key_at : key_at + 1]
+    return key_at > 0 and (not key or b"\xa0" <= key <= b"\xbf" or key in (b"\xd9", b"\xda", b"\xdb"))
+
+
 def check_messagepack(view: View) -> Finding:
-    """Judge a MessagePack file; several values may follow each other.
+    """Judge a MessagePack file of one map.
 
     Raises:
-        CutError: it ends before its last value does.
+        CutError: it ends before the map does.
         UnclearError: it is no MessagePack.
     """
     cursor = Cursor(view)
     waiting, seen = 1, 0
     try:
-        while waiting or cursor.left:
-            # Between values, a further one begins.
-            waiting = max(1, waiting) - 1 + _skip_messagepack(cursor)
+        while waiting:
+            waiting += _skip_messagepack(cursor) - 1
             seen += 1
             if seen > _STEPS:
                 raise UnclearError("MessagePack of more values than may be looked at")

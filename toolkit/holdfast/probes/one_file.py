@@ -59,10 +59,15 @@ _BY_LOOKS: tuple[tuple[Callable[[str, bytes], bool], _Check], ...] = (
     (lambda name, head: name.endswith(sstable.SUFFIX) and sstable.HEAD.match(head) is not None, sstable.check),
     (lambda name, head: name.endswith(_JSON), json_text.check),
     (
-        lambda name, head: name.endswith(binary_json.UBJSON_SUFFIX) or binary_json.looks_like_xgboost(head),
+        lambda name, head: (
+            (name.endswith(binary_json.UBJSON_SUFFIX) and head[:1] == b"{") or binary_json.looks_like_xgboost(head)
+        ),
         binary_json.check_ubjson,
     ),
-    (lambda name, head: name.endswith(binary_json.MESSAGEPACK_SUFFIX), binary_json.check_messagepack),
+    (
+        lambda name, head: name.endswith(binary_json.MESSAGEPACK_SUFFIX) and binary_json.looks_like_messagepack(head),
+        binary_json.check_messagepack,
+    ),
     (
         lambda name, head: head[:2] in packed.ZLIB and name.endswith((".joblib", ".pkl", ".z", ".zlib")),
         lambda view: packed.check(view, view.at(0, 2)),
@@ -81,7 +86,7 @@ _BY_NAME: dict[str, tuple[bytes, ...]] = {
     ".npz": _ZIP, ".keras": _ZIP, ".pt": _TORCH, ".pth": _TORCH, ".ckpt": _TORCH, ".pt2": _ZIP,
     ".pkl": _PACKED_PICKLE, ".pickle": _PACKED_PICKLE, ".joblib": _PACKED_PICKLE,
     ".h5": (hdf5.MAGIC,), ".hdf5": (hdf5.MAGIC,), ".npy": (npy.MAGIC,), ".gguf": (gguf.MAGIC,),
-    ".ocdbt": (ocdbt.MAGIC,), ".ubj": (b"{",), ".msgpack": (b"\x80",),
+    ".ocdbt": (ocdbt.MAGIC,), ".ubj": (b"{",),
     ".gz": (packed.GZIP,), ".tgz": (packed.GZIP,), ".bz2": (packed.BZIP2,), ".xz": (packed.XZ,),
     ".zst": (packed.ZSTD,),
 }  # fmt: skip
@@ -149,8 +154,6 @@ def _beginnings(name: str) -> tuple[bytes, ...]:
     suffix = Path(name).suffix.lower()
     if _METADATA.fullmatch(name):
         return _PICKLE
-    if name.endswith(_JSON):
-        return (b"{", b"[")
     if suffix == ".bin" and name.startswith(_WEIGHTS):
         return _TORCH
     return _BY_NAME.get(suffix, ())
