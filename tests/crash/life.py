@@ -94,8 +94,6 @@ class Life:
             self._settling,
             lambda: self._now,
             plan.large,
-            # A directory store has no place for `shape/a` once it has had `shape`.
-            shapes=world.backend.kind != "file",
         )
         self._base: Tree = {}
         self._pending: Tree = {}

@@ -30,7 +30,6 @@ class Script:
         settling: gets the events.
         now: the time by the clock that settling goes by.
         large: how often a file is so large that it travels in parts.
-        shapes: whether it also makes directories of files and files of directories.
 
     Attributes:
         busy: checkpoints of which a save has begun and not ended.
@@ -45,7 +44,6 @@ class Script:
         settling: Settling,
         now: Callable[[], float],
         large: float,
-        shapes: bool,
     ) -> None:
         self.busy: set[str] = set()
         self.open: dict[str, BinaryIO] = {}
@@ -60,8 +58,7 @@ class Script:
         self._moves: tuple[Callable[[], Move], ...] = (
             self.new_file, self.overwrite, self.overwrite, self.patch, self.replace, self.replace, self.delete_file,
             self.new_directory, self.rewrite_directory, self.rewrite_directory, self.delete_directory,
-            self.renamed_directory, self.pair, self.pair, self.log, self.duplicate, self.touch,
-            *([self.change_shape] if shapes else []),
+            self.renamed_directory, self.pair, self.pair, self.log, self.duplicate, self.touch, self.change_shape,
         )  # fmt: skip
 
     def move(self) -> Move:
