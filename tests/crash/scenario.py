@@ -261,8 +261,8 @@ class Case:
                 continue
             if own.random() < 0.5:
                 machine = world.machine()
-            if own.random() < 0.15:
-                world.intrude(own.choice((f"foreign-{life}.bin", f"foreign-{life}/model.bin")))
+            if own.random() < 0.2:
+                world.intrude(own.choice((f"foreign-{life}", f"sharded/foreign-{life}")))
             self._live(stage, own, self._plan(own, f"{self.number}.{life}", machine, large), tally)
 
     def _plan(self, dice: random.Random, name: str, machine: Path, large: float) -> Plan:

@@ -59,6 +59,7 @@ class Script:
             self.new_file, self.overwrite, self.overwrite, self.patch, self.replace, self.replace, self.delete_file,
             self.new_directory, self.rewrite_directory, self.rewrite_directory, self.delete_directory,
             self.renamed_directory, self.pair, self.pair, self.log, self.duplicate, self.touch, self.change_shape,
+            self.take_over,
         )  # fmt: skip
 
     def move(self) -> Move:
@@ -174,6 +175,15 @@ class Script:
                 self._touched(path)
         yield 0.0
 
+    def take_over(self) -> Move:
+        """Overwrite or delete what somebody else had put there and the restore has brought."""
+        theirs = sorted(path for path in self._directory.rglob("foreign-*") if path.is_file())
+        if theirs and self._dice.random() < 0.5:
+            yield from self._save(self._dice.choice(theirs).relative_to(self._directory).as_posix())
+        elif theirs:
+            self._remove(self._dice.choice(theirs).relative_to(self._directory).as_posix())
+            yield 0.0
+
     def change_shape(self) -> Move:
         """A file where a directory was, or the other way round."""
         target = self._directory / "shape"
@@ -190,9 +200,10 @@ class Script:
     # --- steps ---
 
     def _save(self, path: str) -> Move:
-        self.busy.add(path)
+        checkpoint = path.partition("/")[0]
+        self.busy.add(checkpoint)
         yield from self._write(path)
-        self.busy.discard(path)
+        self.busy.discard(checkpoint)
 
     def _save_directory(self, name: str) -> Move:
         """Write shards, one in a subdirectory, and a manifest; remove what an earlier save had more."""
