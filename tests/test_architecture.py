@@ -66,7 +66,13 @@ LAYERS = (
         },
     ),
     ("lifecycle", {"holdfast_entrypoint.lifecycle"}),
-    ("cli", {f"holdfast_entrypoint.{name}" for name in ("__main__", "browse", "cli")}),
+    (
+        "cli",
+        {
+            f"holdfast_entrypoint.{name}"
+            for name in ("__main__", "browse", "cli", "collecting", "looking", "moving", "prefix")
+        },
+    ),
 )  # fmt: skip
 ONLY_IN = {
     "awscrt": {"holdfast.checksum"},
@@ -126,7 +132,7 @@ def test_third_party_packages_are_used_where_they_belong_and_nowhere_else(module
 def test_only_the_stores_and_the_metadata_client_open_connections() -> None:
     network = {"http.client", "socket", "ssl", "urllib.request", "urllib3"}
     allowed = set(LAYERS[2][1]) | {"holdfast.metadata"}
-    hostname_only = {"holdfast_entrypoint.config", "holdfast_entrypoint.browse"}
+    hostname_only = {"holdfast_entrypoint.config", "holdfast_entrypoint.moving"}
     assert {name for name, found in GRAPH.items() if found & network} <= allowed | hostname_only
 
 

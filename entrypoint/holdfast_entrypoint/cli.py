@@ -46,6 +46,8 @@ environment:
                              (known on SageMaker and for AWS Batch's multi-node jobs)
   HOLDFAST_HOST              this host's name among them (the hostname)
   HOLDFAST_RUN               the same on all hosts of one start, different at the next start
+  HOLDFAST_S3_TIMEOUT_SECONDS
+                             how long a silence of the server is borne (60)
   HOLDFAST_REPORT_FILE       where a JSON report of this run goes
 
 exit codes:

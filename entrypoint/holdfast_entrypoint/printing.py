@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -34,3 +35,11 @@ def table(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         sys.stdout.write(line.rstrip() + "\n")
+
+
+def say(options: argparse.Namespace, result: dict[str, Any], text: str) -> None:
+    """Print what a command did: as JSON where that was asked for, else as a line."""
+    if options.json:
+        as_json(result)
+    else:
+        sys.stdout.write(text + "\n")

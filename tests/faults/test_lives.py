@@ -358,7 +358,6 @@ def test_a_process_without_a_free_file_descriptor_says_so_and_loses_nothing(star
     assert job.restored() == {**steps(1, 1000), "meanwhile.pt": b"meanwhile"}
 
 
-@pytest.mark.xfail(strict=True, reason="an OSError of the scan ends the watch for the rest of the life (watch.py)")
 def test_a_process_that_was_without_a_free_file_descriptor_goes_on_storing(start: Start, job: Job) -> None:
     assert "the watch of the checkpoint directory has failed" not in without_descriptors(start, job).log
 

@@ -110,7 +110,6 @@ def test_an_answer_that_is_cut_or_damaged_on_the_way_is_asked_for_again(request_
     assert job.said == []
 
 
-@pytest.mark.xfail(strict=True, reason="verify reads once: it calls damaged what was damaged on the way (verify.py)")
 @pytest.mark.parametrize("fault", [Fault(down=first_half), Fault(down=damaged)], ids=["half of it", "a flipped bit"])
 def test_what_is_damaged_on_the_way_only_is_no_damage_to_verify(fault: Fault, job: Job) -> None:
     job.write("model.pt", b"m" * 1000)

@@ -225,3 +225,55 @@ def test_a_closed_standard_output_changes_no_exit_code(tmp_path: Path) -> None:
         "PATH": os.environ["PATH"],
     }
     assert subprocess.run(["sh", "-c", line], env=environ, capture_output=True, timeout=60).returncode == 5
+
+
+def test_gc_says_what_it_would_delete_and_deletes_exactly_that(start: Start, tmp_path: Path) -> None:
+    script = "import os, pathlib, sys; (pathlib.Path(os.environ['SM_CHECKPOINT_DIR']) / 'last').write_text(sys.argv[1])"
+    for number in range(5):
+        life = start(sys.executable, "-c", script, f"{number}", environ={"CHECKPOINT_RETENTION": "all"}, machine="one")
+        assert life.exit_code() == 0, life.log
+    (life.store / "theirs").write_text("not ours")
+    uri = f"file://{life.store}"
+
+    def everything() -> dict[str, bytes]:
+        files = (path for path in life.store.rglob("*") if path.is_file())
+        return {path.relative_to(life.store).as_posix(): path.read_bytes() for path in files}
+
+    before = everything()
+    said = json.loads(line("gc", "--keep", "1", "--ended", "--dry-run", "--json", uri, directory=tmp_path).stdout)
+    assert everything() == before
+    assert said["snapshots"] == [f"00000{number}-000001" for number in range(1, 5)]
+    done = line("gc", "--keep", "1", "--ended", uri, directory=tmp_path)
+    assert done.returncode == 0, done.stderr
+    gone = {path for path in before.keys() - everything().keys() if "/metadata/" not in path}
+    assert gone == {*said["objects"], *(f".holdfast/snapshots/{name}.json" for name in said["snapshots"])}
+    assert line("verify", "--all", uri, directory=tmp_path).returncode == 0
+    assert (life.store / "theirs").read_text() == "not ours"
+    assert (life.store / "last").read_text() == "4"
+
+
+def test_gc_beside_a_job_leaves_what_the_job_may_still_need(start: Start, tmp_path: Path) -> None:
+    script = (
+        "import os, pathlib, time\n"
+        "base = pathlib.Path(os.environ['SM_CHECKPOINT_DIR'])\n"
+        "if not (base / 'b').exists(): (base / 'a').write_text('same'); (base / 'b').write_text('other')\n"
+        "while not (base / 'go').exists(): time.sleep(0.05)\n"
+        "(base / 'go').unlink(); (base / 'c').write_text('same')\n"
+    )
+    first = start(sys.executable, "-c", script)
+    first.wait_for_log("snapshot 000001-000001")
+    uri = f"file://{first.store}"
+    done = line("gc", "--keep", "1", uri, directory=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (first.checkpoints / "go").touch()
+    assert first.exit_code() == 0, first.log
+    assert line("verify", uri, directory=tmp_path).returncode == 0
+    assert first.stored() == {"a": b"same", "b": b"other", "c": b"same"}
+
+
+def test_gc_without_a_policy_that_it_understands_deletes_nothing(start: Start, tmp_path: Path) -> None:
+    life = start(sys.executable, "-c", "import os; open(os.environ['SM_CHECKPOINT_DIR'] + '/a', 'w').write('x')")
+    assert life.exit_code() == 0
+    done = line("gc", "--keep", "0", f"file://{life.store}", directory=tmp_path)
+    assert done.returncode == 64
+    assert "--keep must be" in done.stderr

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.unit.job import Job, sync
 
+from holdfast import disk
 from holdfast.errors import ConfigError
 from holdfast.staging import refuse_if_same_file
 
@@ -158,3 +161,42 @@ def test_sagemakers_markers_are_ignored_both_ways(job: Job) -> None:
     job.write("model.pt", b"x")
     assert back(job) == {"model.pt": b"x"}
     assert sorted(path.name for path in (job.root / "store").glob("model*")) == ["model.pt"]
+
+
+def test_what_lies_in_a_directory_that_may_not_be_read_just_now_stays_in_the_snapshot(job: Job) -> None:
+    syncer = job.syncer("one")
+    job.write("step-1/model", b"1")
+    job.write("last", b"1")
+    sync(syncer)
+    job.write("last", b"2")
+    scan = replace(syncer.scan(), unreadable=frozenset({"step-1"}))
+    del scan.files["step-1/model"]
+    assert syncer.vanished(scan) == []
+    done = syncer.sync(scan)
+    assert done.snapshot is not None
+    assert sorted(done.snapshot.files) == ["last", "step-1/model"]
+
+
+def test_a_directory_that_may_not_be_read_is_told_from_one_that_is_gone() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        (place / "closed").mkdir()
+        (place / "file").touch()
+        (place / "closed").chmod(0)
+        scan = as_nobody(lambda: disk.scan(place))
+        (place / "closed").chmod(0o700)
+    assert list(scan.files) == ["file"]
+    assert scan.unreadable == {"closed"}
+    assert scan.left_out == {"closed": "it is a directory that may not be read"}
+
+
+def as_nobody(work: Callable[[], disk.Scan]) -> disk.Scan:
+    """Do work as somebody who may not read everything; whoever is not root is one already."""
+    if os.geteuid() != 0:
+        return work()
+    os.seteuid(65534)
+    try:
+        return work()
+    finally:
+        os.seteuid(0)

@@ -243,9 +243,12 @@ def test_a_completion_of_an_upload_that_is_gone_is_an_error(pauses: Pauses) -> N
         complete(open_at(server, pauses))
 
 
-COPIED = Answer(
-    body=f'<R><ETag>"e"</ETag><ChecksumCRC64NVME>{to_base64(BYTES.crc64nvme)}</ChecksumCRC64NVME></R>'.encode()
-)
+def copied(root: str) -> Answer:
+    crc = f"<ChecksumCRC64NVME>{to_base64(BYTES.crc64nvme)}</ChecksumCRC64NVME>"
+    return Answer(body=f'<{root}><ETag>"e"</ETag>{crc}</{root}>'.encode())
+
+
+COPIED = copied("CopyObjectResult")
 SOURCE = Answer(headers={**HEAD, "ETag": '"source"'})
 
 
@@ -327,7 +330,8 @@ def test_a_list_of_unfinished_uploads_that_broke_yields_nothing_twice(pauses: Pa
 
 def test_every_other_request_is_repeated_too(pauses: Pauses) -> None:
     begun = Answer(body=b"<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>")
-    answers = [BUSY, DONE, BUSY, begun, BUSY, DONE, BUSY, Answer(204), BUSY, Answer(204), BUSY, listing(), BUSY, COPIED]
+    answers = [BUSY, DONE, BUSY, begun, BUSY, DONE, BUSY, Answer(204), BUSY, Answer(204), BUSY, listing()]
+    answers += [BUSY, copied("CopyPartResult")]
     with ScriptedServer(*answers) as server:
         store = open_at(server, pauses)
         store.head("k")

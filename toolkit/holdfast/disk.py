@@ -45,10 +45,12 @@ class Scan:
     Attributes:
         files: by path.
         left_out: path → why it cannot be part of a snapshot.
+        unreadable: directories that may not be read: what lies in them is not known, and is not gone.
     """
 
     files: dict[str, FileState]
     left_out: dict[str, str]
+    unreadable: frozenset[str] = frozenset()
 
 
 def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) -> Scan:
@@ -67,8 +69,9 @@ def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) 
     """
     files: dict[str, FileState] = {}
     left_out: dict[str, str] = {}
+    unreadable: set[str] = set()
     root = directory.resolve()
-    for path, entry in _walk(directory, "", only, left_out):
+    for path, entry in _walk(directory, "", only, unreadable):
         reason = _unfit_reason(path, entry, root, room_for_prefix)
         if reason == "":
             continue
@@ -78,7 +81,8 @@ def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) 
         state = look(directory, path)
         if state is not None:
             files[path] = state
-    return Scan(files, left_out)
+    left_out |= dict.fromkeys(unreadable, "it is a directory that may not be read")
+    return Scan(files, left_out, frozenset(unreadable))
 
 
 def look(directory: Path, path: str) -> FileState | None:
@@ -102,7 +106,7 @@ def look(directory: Path, path: str) -> FileState | None:
 
 
 def _walk(
-    directory: Path, below: str, only: str | None, left_out: dict[str, str]
+    directory: Path, below: str, only: str | None, unreadable: set[str]
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     try:
         entries = sorted(os.scandir(directory / below), key=lambda entry: entry.name)
@@ -111,14 +115,14 @@ def _walk(
     except PermissionError:
         if not below:
             raise
-        left_out[below] = "it is a directory that may not be read"
+        unreadable.add(below)
         return
     for entry in entries:
         path = f"{below}/{entry.name}" if below else entry.name
         if names.is_bookkeeping(PurePosixPath(path)) or (only is not None and entry.name != only):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(directory, path, None, left_out)
+            yield from _walk(directory, path, None, unreadable)
         else:
             yield path, entry
 

@@ -154,7 +154,8 @@ class Syncer:
 
         An empty directory is no state to commit: a script that wipes it at its start must not wipe what is stored.
         """
-        return [path for path in self._entries if path not in scan.files] if scan.files else []
+        gone = [path for path in self._entries if path not in scan.files] if scan.files else []
+        return [path for path in gone if not _is_below(path, scan.unreadable)]
 
     def flush(self, scan: Scan, held: Collection[str], *, should_stop: Callable[[], bool]) -> Synced:
         """Store what changed, newest first, and commit after each unit, so that what was first is durable first.
@@ -201,6 +202,7 @@ class Syncer:
         cut = self._cut_sets(scan)
         skipped = {path for path in held if is_log(path)}
         waiting = {checkpoint_of(path) for path in held if path not in skipped} | {checkpoint_of(path) for path in cut}
+        waiting |= {checkpoint_of(path) for path in scan.unreadable}
         todo = [s for s in self.changed(scan) if s.checkpoint not in waiting and s.path not in skipped]
         before = self.uploaded
         stored, unfinished = self._store_all(todo, should_stop, should_leave)
@@ -322,6 +324,10 @@ def _as_restored(entries: Mapping[str, FileEntry], files: Mapping[str, FileState
         for path, entry in entries.items()
         if path in files and (files[path].size, files[path].mtime_ns) == (entry.size, entry.mtime_ns)
     }
+
+
+def _is_below(path: str, directories: Collection[str]) -> bool:
+    return any(path.startswith(f"{directory}/") for directory in directories)
 
 
 def _unit(path: str) -> str:

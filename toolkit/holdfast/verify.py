@@ -41,15 +41,20 @@ def _identity(entry: FileEntry) -> tuple[str, str, int]:
 
 
 def _problem(store: Store, entry: FileEntry, progress: Callable[[int], object]) -> str | None:
-    try:
-        return _difference(store, entry, entry.key, entry.etag, progress)
-    except (DamagedError, NotFoundError) as error:
-        if entry.preserved is None:
-            return str(error)
+    """Say what is wrong with a file; what is wrong is read once more: it may have been damaged on the way only."""
+    said: str | None = None
+    places = [(entry.key, entry.etag), (entry.key, entry.etag), (entry.preserved, None)]
+    for key, etag in places:
+        if key is None:
+            continue
         try:
-            return _difference(store, entry, entry.preserved, None, progress)
-        except (DamagedError, NotFoundError):
-            return str(error)
+            problem = _difference(store, entry, key, etag, progress)
+        except (DamagedError, NotFoundError) as error:
+            problem = str(error)
+        if problem is None:
+            return None
+        said = said or problem
+    return said
 
 
 def _difference(

@@ -179,6 +179,13 @@ class Watcher(threading.Thread):
             return self._retry_at - now
         if self._dirty_since is None and not hurry and now < due:
             return due - now
+        try:
+            return self._look(now, scan_every, hurry=hurry)
+        except OSError as error:  # no file descriptor is free, or the directory may not be read just now
+            self._tell(f"checkpoints are NOT being stored: {error}; trying again in {self._back_off():g} s")
+            return self._retry_at - now
+
+    def _look(self, now: float, scan_every: float, *, hurry: bool) -> float:
         scan = self._syncer.scan()
         self._last_scan = now
         self._next_look = time.monotonic() + max(_LEAST_PAUSE, _PAUSE_PER_SCAN * (time.monotonic() - now))

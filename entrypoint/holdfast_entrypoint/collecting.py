@@ -1,0 +1,58 @@
+"""gc: what a running job tidies by itself, by hand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from holdfast import keys, retention
+from holdfast.catalog import Catalog
+from holdfast.keeping import Keeper, Scope
+from holdfast.plain import PlainKeys
+from holdfast_entrypoint import printing
+from holdfast_entrypoint.prefix import Prefix
+
+
+def gc(options: argparse.Namespace, prefix: Prefix) -> int:
+    """Delete what the retention policy does not keep."""
+    policy = retention.parse(options.keep or os.environ.get("CHECKPOINT_RETENTION") or "3", name="--keep")
+    found = prefix.found
+    newest = max(found.attempts, default=0)
+    there = prefix.survey(prefix.newest())
+    keeper = Keeper(
+        prefix.store,
+        policy,
+        Scope(newest + options.ended, frozenset({host for number, host in found.joined if number == newest} or {""})),
+        found,
+        # What the newest attempt has, and what it started from, it may be about to name once more.
+        protected=() if options.ended else _of_the_newest(found, newest),
+        plain=PlainKeys(prefix.store, None, there, prefix.workers),
+        workers=prefix.workers,
+        clock=time.time,
+    )
+    tidied = keeper.tidy(dry_run=options.dry_run)
+    every = {**found.plain, **found.stored}
+    size = sum(every[key].size for key in tidied.objects if key in every)
+    result = {
+        "dry_run": options.dry_run,
+        "snapshots": list(tidied.snapshots),
+        "objects": sorted(tidied.objects),
+        "bytes": size,
+        "uploads": tidied.uploads,
+    }
+    if options.dry_run and not options.json:
+        sys.stdout.writelines(f"would delete snapshot {name}\n" for name in tidied.snapshots)
+        sys.stdout.writelines(f"would delete object {printing.printable(key)}\n" for key in sorted(tidied.objects))
+    done = "would be deleted" if options.dry_run else "deleted"
+    text = f"{len(tidied.snapshots)} snapshots, {len(tidied.objects)} objects ({size:,} bytes) and {tidied.uploads} "
+    printing.say(options, result, f"{text}unfinished uploads {done}")
+    return 0
+
+
+def _of_the_newest(found: Catalog, newest: int) -> list[str]:
+    """Return the records of the newest attempt and of the last one before it that has any: what it started from."""
+    numbers = [keys.commit_order(name)[0] for name in found.snapshots]
+    first = max((number for number in numbers if number < newest), default=newest)
+    return [name for name, number in zip(found.snapshots, numbers, strict=True) if number >= first]

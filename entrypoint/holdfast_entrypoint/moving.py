@@ -1,0 +1,111 @@
+"""pull and push: checkpoints from a prefix, and to it, by hand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import holdfast
+from holdfast import attempt, disk, names, restore
+from holdfast.base import Base
+from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
+from holdfast.retention import Retention
+from holdfast.sync import Syncer
+from holdfast_entrypoint import platforms, printing
+from holdfast_entrypoint.prefix import Prefix
+
+
+def pull(options: argparse.Namespace, prefix: Prefix) -> int:
+    """Fetch a snapshot into a new directory."""
+    directory: Path = options.directory
+    # A pull that was cut off leaves its staging behind, and goes on from there.
+    if directory.exists() and (not directory.is_dir() or _others_in(directory)):
+        raise ConfigError(f"pull: {directory} is not empty: name a new directory, nothing is ever overwritten")
+    with printing.bar("pull") as (bar, note):
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        done = restore.restore(
+            prefix.store, prefix.found, directory, workers=prefix.workers, tell=note, progress=progress,
+            only=(options.snapshot,) if options.snapshot else None, checkpoint=options.checkpoint,
+        )  # fmt: skip
+    if not done.base.files:
+        raise NoSnapshotError("pull: nothing of that is here; `holdfast ls URI` shows what is")
+    result = {
+        "snapshot": done.snapshot.name if done.snapshot else None,
+        "files": len(done.base.files),
+        "bytes": done.bytes_fetched,
+        "directory": str(directory),
+    }
+    printing.say(options, result, f"{result['files']} files, {result['bytes']:,} bytes → {directory}")
+    return 0
+
+
+def push(options: argparse.Namespace, prefix: Prefix) -> int:
+    """Store a file or directory as one checkpoint beside the others."""
+    path: Path = options.path.absolute()
+    if not path.exists() or str(options.path) == ".":
+        raise ConfigError(f"push: {options.path} is no file or directory with a name of its own")
+    if path.is_dir() and not any(path.iterdir()):
+        raise ConfigError(f"push: {options.path} is empty")
+    if not disk.scan(path.parent, only=path.name).files:
+        raise ConfigError(f"push: there is nothing in {options.path} that can be stored")
+    claimed = attempt.claim(
+        prefix.store,
+        prefix.found.attempts,
+        host=socket.gethostname(),
+        version=holdfast.__version__,
+        platform=platforms.detect(os.environ),
+        started=datetime.now(UTC),
+    )
+    # Only behind the fence is it known what the others have committed last.
+    prefix = replace(prefix, found=attempt.fence(prefix.store, prefix.found, claimed))
+    before = prefix.newest()
+    base = Base(
+        prefix.found,
+        before.files() if before else {},
+        before.adopted if before else {},
+        prefix.survey(before),
+    )
+    with printing.bar("push") as (bar, note):
+
+        def sent(size: int) -> None:
+            bar.update(size)
+
+        syncer = Syncer(
+            prefix.store,
+            path.parent,
+            claimed,
+            base,
+            retention=Retention(last=None),
+            workers=prefix.workers,
+            clock=lambda: datetime.now(UTC),
+            tell=note,
+            only=path.name,
+            progress=sent,
+        )
+        scan = syncer.scan()
+        bar.total = sum(state.size for state in syncer.changed(scan))
+        # Every other checkpoint is held, so it stays in the snapshot as it is.
+        done = syncer.sync(scan, [name for name in base.files if names.checkpoint_of(name) != path.name])
+    if done.unfinished:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in sorted(done.unfinished.items()))
+        raise DamagedError(f"push: not stored: {reasons}")
+    syncer.tidy()
+    if scan.left_out:
+        raise ConfigError(f"push: not everything could be stored: {', '.join(sorted(scan.left_out))}")
+    name = done.snapshot.name if done.snapshot else (before.name if before else None)
+    result = {"snapshot": name, "files": len(scan.files), "bytes": done.bytes_uploaded, "checkpoint": path.name}
+    what = f"snapshot {name}" if done.snapshot else f"snapshot {name} had it already"
+    printing.say(options, result, f"{path.name}: {len(scan.files)} files, {done.bytes_uploaded:,} bytes sent, {what}")
+    return 0
+
+
+def _others_in(directory: Path) -> bool:
+    return any(entry.name != names.OWN_DIRECTORY for entry in directory.iterdir())
