@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 COVERAGE_FLOOR := 93
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-container test test-quick test-radosgw formats test-formats lint format type check clean
+.PHONY: help demo demo-container test test-quick crash test-radosgw formats test-formats lint format type check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z_%\/.-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ test: $(VENV)/.dev ## every test, with branch coverage; Docker tests are skipped
 
 test-quick: $(VENV)/.dev ## the tests that take seconds: unit, contract, pages and architecture
 	$(BIN)/python -m pytest -q tests/unit tests/contract tests/docs tests/test_architecture.py $(ARGS)
+
+crash: $(VENV)/.dev ## kill N lives at operations chosen by SEED (10,000 unless said): nothing may be torn or lost
+	$(BIN)/python -m tests.crash.campaign --kills $(or $(N),10000) --seed $(or $(SEED),1) $(ARGS)
+	HOLDFAST_RACES=500 HOLDFAST_SUPERVISED_KILLS=60 $(BIN)/python -m pytest -q tests/crash/test_races.py tests/crash/test_supervised.py
 
 test-radosgw: $(VENV)/.dev ## the contract of the stores against Ceph's radosgw, started on loopback (needs its packages)
 	$(BIN)/python -m tests.radosgw $(ARGS)

@@ -90,6 +90,8 @@ def unsafe_reason(path: str) -> str | None:  # noqa: PLR0911  one reason, one li
         encoded = [segment.encode() for segment in segments]
     except UnicodeEncodeError:
         return "it is no valid Unicode"
+    if len(path.encode()) > MAX_KEY_BYTES:
+        return f"it is longer than the {MAX_KEY_BYTES:,} bytes of a key"
     if any(len(segment) > 255 for segment in encoded):
         return "a part of it is longer than the 255 bytes of a file name"
     return None

@@ -1,0 +1,307 @@
+"""One life on a prefix: claim, restore, let the script work, sync as the watch does, flush.
+
+What the entrypoint does with threads and clocks is done here by hand and in order, so that it can be struck anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from tests.crash.fuse import Fuse
+from tests.crash.journal import Claimed, Commit, Durable, File, TookOver, Tree, Violation, read_tree
+from tests.crash.operations import CountedStore, Disk
+from tests.crash.script import Move, Script
+from tests.crash.world import World
+
+from holdfast import attempt, catalog, restore
+from holdfast.checksum import crc64nvme, from_hex
+from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError
+from holdfast.names import checkpoint_of, is_log
+from holdfast.retention import Retention
+from holdfast.retry import RetryingStore
+from holdfast.settling import Killed, Settling
+from holdfast.sync import Synced, Syncer
+
+PATIENCE = 5.0
+"""As holdfast.watch.PATIENCE: seconds that what is settled waits for what is not."""
+
+
+class Ending(StrEnum):
+    """How the script of a life ends, where nothing strikes before."""
+
+    DONE = "ends"
+    SIGNAL = "is killed by our signal"
+    CRASH = "dies of something else"
+    VANISH = "is gone, and we with it"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a life will be.
+
+    Attributes:
+        seed: of its script.
+        machine: its checkpoint directory.
+        moves: how many moves its script makes.
+        ending: and what then.
+        retention: which snapshots are kept.
+        large: how often a file travels in parts.
+    """
+
+    seed: str
+    machine: Path
+    moves: int
+    ending: Ending
+    retention: Retention = field(default_factory=Retention)
+    large: float = 0.0
+
+
+class Life:
+    """One attempt, from its claim to its end.
+
+    Args:
+        world: where it is lived.
+        plan: what it will be.
+        fuse: counts what it does.
+        disk: is told whose operations are coming.
+        workers: runs transfers.
+    """
+
+    def __init__(self, world: World, plan: Plan, fuse: Fuse, disk: Disk, workers: Executor) -> None:
+        self._world = world
+        self._plan = plan
+        self._fuse = fuse
+        self._disk = disk
+        self._workers = workers
+        self._dice = random.Random(plan.seed)
+        self._now = 1000.0
+        self._settling = Settling()
+        self._store = RetryingStore(
+            CountedStore(world.backend.open(), fuse, committing=self._committing, committed=self._committed)
+        )
+        self._script = Script(
+            plan.machine,
+            self._dice,
+            plan.seed,
+            self._settling,
+            lambda: self._now,
+            plan.large,
+        )
+        self._base: Tree = {}
+        self._pending: Tree = {}
+        self._adopted: frozenset[str] = frozenset()
+        self._seen: Tree = {}
+        self._busy: frozenset[str] = frozenset()
+        self._dirty_since: float | None = None
+        self._move: Move | None = None
+        self._number = 0
+        self._syncer: Syncer
+
+    def live(self) -> None:
+        """Live to the end; a crash comes out as it is. Who has been superseded has nothing more to do."""
+        with self._disk.used_by(None), suppress(SupersededError):  # what the script does is not counted
+            with self._disk.used_by(self._fuse):
+                self.begin()
+            for _ in range(self._plan.moves):
+                self._make_move()
+                self._pass_time(self._dice.choice((0.0, 0.1, 1.0, 6.0, 60.0)))
+            self._end()
+
+    def close(self) -> None:
+        """Close what the script has open, as the kernel does."""
+        self._script.die()
+
+    def _make_move(self) -> None:
+        """Make a move, or end the one that began during a pass."""
+        self._move = move = self._move or self._script.move()
+        for seconds in move:
+            self._pass_time(seconds)
+        if self._move is move:
+            self._move = None
+
+    def work_on(self) -> None:
+        """Let the script take one more step while the engines are at something."""
+        with self._disk.used_by(None):
+            self._move = self._move or self._script.move()
+            if next(self._move, None) is None:
+                self._move = None
+
+    def begin(self) -> None:
+        """Claim, end who was before, restore."""
+        world, machine = self._world, self._plan.machine
+        not_before, foreign = world.journal.newest_durable, frozenset(world.foreign)
+        with self._disk.used_by(None):
+            world.owe(machine)
+            before = read_tree(machine)
+        self._fuse.stage = "claim"
+        found = catalog.read_catalog(self._store)
+        claimed = attempt.claim(
+            self._store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
+        )
+        with self._disk.used_by(None):
+            world.journal.note(Claimed(claimed.number))
+        self._number = claimed.number
+        self._fuse.stage = "fence"
+        found = attempt.fence(self._store, found, claimed)
+        self._fuse.stage = "restore"
+        with self._unless_superseded():
+            done = restore.restore(
+                self._store, found, machine, workers=self._workers, tell=lambda _: None, mine=claimed
+            )
+        with self._disk.used_by(None):
+            tree = read_tree(machine)
+            name = done.snapshot.name if done.snapshot else None
+            world.check_restored(name, tree, before=before, not_before=not_before)
+            world.check_owed(machine)
+            world.journal.note(TookOver(claimed.number, name or "", self._plan.retention.last))
+            self._base = {path: tree[path] for path in done.base.files}
+            commit = world.journal.commits[name] if name else None
+            self._adopted = foreign | (commit.adopted if commit else frozenset())
+        self._syncer = Syncer(
+            self._store,
+            machine,
+            claimed,
+            done.base,
+            retention=self._plan.retention,
+            workers=self._workers,
+            clock=lambda: datetime.now(UTC),
+            tell=lambda _: None,
+        )
+
+    @contextmanager
+    def _unless_superseded(self) -> Iterator[None]:
+        """Take an error for what it is: who was asleep while others went on finds what it knew gone or changed."""
+        try:
+            yield
+        except (NoSnapshotError, DamagedError, NotFoundError) as error:
+            with self._disk.used_by(None):
+                if catalog.read_catalog(self._world.backend.open()).attempts[-1] > self._number:
+                    raise SupersededError(str(error)) from error
+            raise
+
+    def _pass_time(self, seconds: float) -> None:
+        """Let time pass, and do what the watch does then."""
+        self._now += seconds
+        if self._dice.random() < 0.4:
+            return
+        with self._disk.used_by(self._fuse):
+            self._fuse.stage = "sync"
+            self._look()
+            scan = self._syncer.scan()
+            self._settling.observe(scan.files, self._now)
+            dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
+            waiting = self._settling.unsettled(dirty, self._now)
+            if not dirty:
+                self._dirty_since = None
+                self._tidy(patience=self._dice.choice((3, 30, 1000)))
+                return
+            self._dirty_since = self._now if self._dirty_since is None else self._dirty_since
+            others_coming = any(not is_log(path) for path in waiting) and self._now < self._dirty_since + PATIENCE
+            if len(waiting) < len(dirty) and not others_coming:
+                self._syncer.sync(scan, waiting)
+                self._dirty_since = self._now if waiting else None
+
+    def _end(self) -> None:
+        ending = self._plan.ending
+        if ending is Ending.VANISH:
+            return
+        killed = None
+        if ending is not Ending.DONE:
+            killed = self._kill_script(seen=ending is Ending.SIGNAL)
+        elif self._move is not None:
+            self._make_move()
+        self.flush(killed)
+
+    def flush(self, killed: Killed | None = None) -> None:
+        """Store everything and tidy: what the last pass of the watch does."""
+        with self._disk.used_by(self._fuse):
+            self._fuse.stage = "flush"
+            self._look()
+            scan = self._syncer.scan()
+            self._settling.observe(scan.files, self._now)
+            dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
+            held = self._settling.cut_off(dirty, killed) if killed else []
+            synced = self._syncer.flush(scan, held, should_stop=lambda: False)
+            self._tidy(patience=1000)
+        if killed is None:
+            self._check_all_is_stored(synced)
+
+    def _tidy(self, *, patience: int) -> None:
+        """Tidy, until the watch has been asked so many times whether there is something better to do."""
+        self._fuse.stage = "tidy"
+        asked = iter(range(patience))
+        with self._unless_superseded():
+            self._syncer.tidy(should_stop=lambda: next(asked, None) is None)
+
+    def _kill_script(self, *, seen: bool) -> Killed:
+        """Begin a move and kill the script in it."""
+        self._move = self._move or self._script.move()
+        for seconds in self._move:
+            self._now += seconds
+            if self._dice.random() < 0.4:
+                break
+        at, writing = self._now, frozenset(self._script.open)
+        self._now += 0.01
+        self._script.die()
+        return Killed(at, seen=seen, writing=writing)
+
+    def _check_all_is_stored(self, synced: Synced) -> None:
+        """A script that has ended by itself loses nothing, unless it left nothing at all."""
+        tree = read_tree(self._plan.machine)
+        if tree and (synced.unfinished or dict(self._base) != tree):
+            self._world.journal.note(Violation(f"LOST: the flush of {self._plan.seed} left {dict(synced.unfinished)}"))
+        if self._syncer.snapshots and not self._world.crowded:
+            self._world.check_published(self._base)
+
+    def _look(self) -> None:
+        """Remember what there is when a pass begins: what it commits is this, or what was committed before."""
+        with self._disk.used_by(None):
+            self._seen = read_tree(self._plan.machine)
+            self._busy = frozenset(self._script.busy)
+
+    def _committing(self, name: str, text: bytes) -> None:
+        with self._disk.used_by(None):
+            entries = {entry["path"]: entry for entry in json.loads(text)["files"]}
+            tree: dict[str, File] = {}
+            for path, entry in entries.items():
+                for candidate in (self._seen.get(path), self._base.get(path)):
+                    if candidate is not None and _is(candidate, entry):
+                        tree[path] = candidate
+            for problem in [
+                *(f"TORN: {name} has {path} as it never was" for path in entries.keys() - tree.keys()),
+                *self._mixtures(name, tree),
+            ]:
+                self._world.journal.note(Violation(problem))
+            self._world.journal.note(Commit(name, tree, self._adopted))
+            self._pending = tree
+
+    def _mixtures(self, name: str, tree: Tree) -> list[str]:
+        """Each checkpoint is as the directory had it, in which case nobody was at it, or as it was committed before."""
+        problems = []
+        for checkpoint in {checkpoint_of(path) for path in (*tree, *self._seen, *self._base)}:
+            found, seen, base = (_part(which, checkpoint) for which in (tree, self._seen, self._base))
+            if found != base and (checkpoint in self._busy or found != seen):
+                problems.append(f"TORN: {name} has {checkpoint} half written")
+        return problems
+
+    def _committed(self, name: str) -> None:
+        with self._disk.used_by(None):
+            self._world.journal.note(Durable(name))
+            self._base = self._pending
+
+
+def _part(tree: Tree, checkpoint: str) -> Mapping[str, File]:
+    return {path: file for path, file in tree.items() if checkpoint_of(path) == checkpoint and not is_log(path)}
+
+
+def _is(file: File, entry: Mapping[str, object]) -> bool:
+    described = (entry["size"], entry["mtime_ns"], from_hex(str(entry["crc64nvme"])))
+    return described == (len(file.content), file.mtime_ns, crc64nvme(file.content))
