@@ -150,3 +150,14 @@ def test_a_directory_that_was_renamed_into_place_need_not_wait() -> None:
     assert waiting(settling, 10.5, "step-1/a") == {}
     settling.renamed("step-2/a.tmp", "step-2/a", 10.1)  # inside one directory: others may follow
     assert waiting(settling, 10.5, "step-2/a").keys() == {"step-2/a"}
+
+
+def test_a_change_of_which_no_event_told_may_have_been_before_the_signal() -> None:
+    settling = Settling()
+    settling.observe({"step/a": state("step/a")}, 10)
+    killed = Killed(at=100, seen=True)
+    settling.observe({"step/a": state("step/a"), "step/b": state("step/b")}, 100.5)
+    assert settling.cut_off(["step/b"], killed) == ["step/b"], "nobody saw when it was written"
+    settling.written("step/b", 101)
+    settling.closed("step/b", 101)
+    assert settling.cut_off(["step/b"], killed) == [], "somebody has outlived the signal and finished it"

@@ -58,7 +58,9 @@ class Settling:
         self._directory = directory
         self._seen: dict[str, _Seen] = {}
         self._open: set[str] = set()
-        self._touched: dict[str, float] = {}
+        # Directory → the earliest and the latest moment at which its last change may have been.
+        self._touched: dict[str, tuple[float, float]] = {}
+        self._observed_at = -math.inf
 
     def written(self, path: str, now: float) -> None:
         """Note that somebody wrote to the file: it is open for writing."""
@@ -80,13 +82,13 @@ class Settling:
         self.closed(path, now)
         if "/" not in path or checkpoint_of(source) != checkpoint_of(path):
             self._seen[path].renamed = True
-            self._touched[checkpoint_of(path)] = -math.inf if before is None else before
+            self._touched[checkpoint_of(path)] = (-math.inf, -math.inf) if before is None else before
 
-    def gone(self, path: str, now: float) -> None:
-        """Note that the file was deleted or renamed away: the rest of its checkpoint may follow."""
+    def gone(self, path: str, now: float, *, since: float | None = None) -> None:
+        """Note that the file was deleted or renamed away, after `since`: the rest of its checkpoint may follow."""
         self._open.discard(path)
         self._seen.pop(path, None)
-        self._touch_directory(path, now)
+        self._touch_directory(path, now, since)
 
     def forget_open(self) -> None:
         """Forget which files are open for writing: the kernel dropped events, so a closing may have been missed."""
@@ -98,10 +100,11 @@ class Settling:
             seen = self._seen.get(path)
             if seen is None or (seen.state is not None and seen.state != state):
                 # New to us, or a change that no event told of: a mapped file, or a write on another host.
-                self._touch(path, now, closed=False)
+                self._touch(path, now, closed=False, since=self._observed_at)
             self._seen[path].state = state
         for path in [path for path in self._seen if path not in files]:
-            self.gone(path, now)
+            self.gone(path, now, since=self._observed_at)
+        self._observed_at = now
 
     def unsettled(self, paths: Iterable[str], now: float) -> dict[str, float]:
         """Return those of `paths` that may not be taken yet, each with the seconds until it may be.
@@ -117,7 +120,7 @@ class Settling:
             elif seen is not None and not seen.renamed:
                 left = seen.changed_at + (self._after_close if seen.closed else self._quiet) - now
             if "/" in path and not is_log(path):
-                left = max(left, self._touched.get(checkpoint_of(path), -math.inf) + self._directory - now)
+                left = max(left, self._last_touched(path)[1] + self._directory - now)
             if left > 0:
                 waiting[path] = left
         return waiting
@@ -142,15 +145,18 @@ class Settling:
             return False
         if not killed.seen:
             return bool(self.unsettled([path], killed.at))
-        touched = self._touched.get(checkpoint_of(path), -math.inf)
-        # What was touched after the signal was touched by one who outlived it.
-        return "/" in path and killed.at - self._directory < touched <= killed.at + _CLOCK_STEP
+        earliest, latest = self._last_touched(path)
+        # What was surely touched after the signal was touched by one who outlived it.
+        return "/" in path and killed.at - self._directory < latest and earliest <= killed.at + _CLOCK_STEP
 
-    def _touch(self, path: str, now: float, *, closed: bool) -> None:
+    def _last_touched(self, path: str) -> tuple[float, float]:
+        return self._touched.get(checkpoint_of(path), (-math.inf, -math.inf))
+
+    def _touch(self, path: str, now: float, *, closed: bool, since: float | None = None) -> None:
         self._seen[path] = _Seen(None, now, closed)
-        self._touch_directory(path, now)
+        self._touch_directory(path, now, since)
 
-    def _touch_directory(self, path: str, now: float) -> None:
+    def _touch_directory(self, path: str, now: float, since: float | None) -> None:
         # A log in a directory is written all the time, and says nothing of the checkpoint there.
         if "/" in path and not is_log(path):
-            self._touched[checkpoint_of(path)] = now
+            self._touched[checkpoint_of(path)] = (now if since is None else since, now)
