@@ -7,8 +7,7 @@ import os
 import sys
 import time
 
-from holdfast import keys, retention
-from holdfast.catalog import Catalog
+from holdfast import joining, keys, retention
 from holdfast.keeping import Keeper, Scope
 from holdfast.plain import PlainKeys
 from holdfast_entrypoint import printing
@@ -20,15 +19,17 @@ def gc(options: argparse.Namespace, prefix: Prefix) -> int:
     policy = retention.parse(options.keep or os.environ.get("CHECKPOINT_RETENTION") or "3", name="--keep")
     found = prefix.found
     newest = max(found.attempts, default=0)
-    there = prefix.survey(prefix.newest())
+    chosen = prefix.newest()
+    protected = set(chosen.names if chosen else ())
+    if not options.ended:  # what the newest attempt has, and what it began from, it may be about to name once more
+        protected |= _of_the_newest(prefix, newest)
     keeper = Keeper(
         prefix.store,
         policy,
         Scope(newest + options.ended, frozenset({host for number, host in found.joined if number == newest} or {""})),
         found,
-        # What the newest attempt has, and what it started from, it may be about to name once more.
-        protected=() if options.ended else _of_the_newest(found, newest),
-        plain=PlainKeys(prefix.store, None, there, prefix.workers),
+        protected=protected,
+        plain=PlainKeys(prefix.store, None, prefix.survey(chosen), prefix.workers),
         workers=prefix.workers,
         clock=time.time,
     )
@@ -51,8 +52,10 @@ def gc(options: argparse.Namespace, prefix: Prefix) -> int:
     return 0
 
 
-def _of_the_newest(found: Catalog, newest: int) -> list[str]:
-    """Return the records of the newest attempt and of the last one before it that has any: what it started from."""
-    numbers = [keys.commit_order(name)[0] for name in found.snapshots]
+def _of_the_newest(prefix: Prefix, newest: int) -> set[str]:
+    """Return the records of the newest attempt, of the last one before it that has any, and those it began from."""
+    numbers = [keys.commit_order(name)[0] for name in prefix.found.snapshots]
     first = max((number for number in numbers if number < newest), default=newest)
-    return [name for name, number in zip(found.snapshots, numbers, strict=True) if number >= first]
+    base = joining.read_claim(prefix.store, newest).get("base") if newest else None
+    names = {name for name, number in zip(prefix.found.snapshots, numbers, strict=True) if number >= first}
+    return names | set(base if isinstance(base, list) else ())

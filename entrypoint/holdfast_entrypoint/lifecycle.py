@@ -279,6 +279,9 @@ class _Life:
 
     def _exit_code(self, child: Child, *, stored: bool) -> int:
         if self._guard is not None and self._guard.superseded is not None:
+            if self._config.group is not None:
+                self._tell(f"{self._guard.superseded}. The hosts have begun anew without this one: run it again")
+                return INTERRUPTED_INCOMPLETE
             self._tell(f"{self._guard.superseded}. Run one container on a prefix; this one must not be run again")
             return SupersededError.exit_code
         if self.supervisor.script_was_stopped:

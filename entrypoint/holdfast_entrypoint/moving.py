@@ -25,6 +25,8 @@ def pull(options: argparse.Namespace, prefix: Prefix) -> int:
     # A pull that was cut off leaves its staging behind, and goes on from there.
     if directory.exists() and (not directory.is_dir() or _others_in(directory)):
         raise ConfigError(f"pull: {directory} is not empty: name a new directory, nothing is ever overwritten")
+    named = prefix.newest(options.snapshot) if options.snapshot else None
+    chosen = None if named is None else [named]
     with printing.bar("pull") as (bar, note):
 
         def progress(done: int, total: int) -> None:
@@ -33,7 +35,7 @@ def pull(options: argparse.Namespace, prefix: Prefix) -> int:
 
         done = restore.restore(
             prefix.store, prefix.found, directory, workers=prefix.workers, tell=note, progress=progress,
-            only=(options.snapshot,) if options.snapshot else None, checkpoint=options.checkpoint,
+            candidates=chosen, adopt=chosen is None, checkpoint=options.checkpoint,
         )  # fmt: skip
     if not done.base.files:
         raise NoSnapshotError("pull: nothing of that is here; `holdfast ls URI` shows what is")

@@ -54,7 +54,8 @@ class Prefix:
     def survey(self, chosen: Joint | None) -> dict[str, PlainObject]:
         """Find out who wrote what lies at the plain keys, given the newest snapshot."""
         recorded = chosen.files().values() if chosen else ()
-        return plain.survey(self.store, self.found, recorded, chosen.adopted if chosen else {}, None, self.workers)
+        adopted = chosen.adopted if chosen else {}
+        return plain.survey(self.store, self.found, recorded, (), adopted, None, self.workers)
 
     def records(self) -> dict[str, Snapshot | DamagedError]:
         """Read every record, oldest first; the fences among them are nobody's business here."""

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import holdfast
-from holdfast import attempt, catalog, joining, restore
+from holdfast import attempt, catalog, joining, joint, restore
 from holdfast.attempt import Attempt
 from holdfast.commits import Commits
 from holdfast.errors import NoSnapshotError
@@ -84,6 +84,8 @@ def prepare(
         tell=tell,
         room_for_prefix=len(place.prefix.encode()) + 1,
     )
+    if restored.base.passed_over and not claimed.hosts:
+        syncer.commit_base()
     resume = latest(directory=config.checkpoints) if restored.base.files or restored.base.theirs else None
     tell(_summary(place, claimed, restored, resume))
     return Prepared(claimed, restored, syncer, resume)
@@ -132,7 +134,8 @@ def _together(
         )
         found = attempt.fence(store, found, claimed)
         try:
-            return claimed, bring(catalog=found, mine=claimed, only=base)
+            chosen = [joint.of(store, base)] if base else []
+            return claimed, bring(catalog=found, mine=claimed, candidates=chosen)
         except NoSnapshotError:
             passed_over += base
             tell(f"what attempt {claimed.number} began from does not verify: the hosts begin another one")

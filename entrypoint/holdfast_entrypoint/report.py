@@ -19,7 +19,7 @@ class Report:
         files_restored, bytes_restored: what came from the store.
         bytes_uploaded: bytes of checkpoints that travelled.
         snapshots: how many were committed.
-        notice: spot, host or signal; None when nobody said stop.
+        notice: spot, host, signal, or superseded: another container has taken over; None when nobody said stop.
         seconds_notice_to_durable: from the notice until everything was stored; None without a notice, or if it was not.
     """
 

@@ -21,7 +21,7 @@ from tests.crash.journal import Died, read_tree
 from tests.crash.operations import CountedStore, Disk
 from tests.crash.world import Broken, InOrder, World
 
-from holdfast import attempt, catalog, joining, restore
+from holdfast import attempt, catalog, joining, joint, restore
 from holdfast.joining import Group
 from holdfast.retention import Retention
 from holdfast.retry import RetryingStore
@@ -89,7 +89,13 @@ class Host:
         found = attempt.fence(self._store, found, claimed)
         self.fuse.stage = "restore"
         done = restore.restore(
-            self._store, found, self.directory, workers=InOrder(), tell=lambda _: None, only=base, mine=claimed
+            self._store,
+            found,
+            self.directory,
+            workers=InOrder(),
+            tell=lambda _: None,
+            candidates=[joint.of(self._store, base)] if base else [],
+            mine=claimed,
         )
         self._syncer = Syncer(
             self._store, self.directory, claimed, done.base, retention=retention, workers=InOrder(),

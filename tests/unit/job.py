@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from holdfast import attempt, catalog
+from holdfast import attempt, catalog, joint
 from holdfast.attempt import Attempt
 from holdfast.directory import DirectoryStore
 from holdfast.restore import Restored, restore
@@ -40,10 +41,12 @@ class Job:
         (root / "store").mkdir()
         self.store: Store = DirectoryStore(root / "store")
 
-    def restore(self, machine: str, **options: object) -> Restored:
+    def restore(self, machine: str, only: Sequence[str] | None = None, **options: Any) -> Restored:
         found = catalog.read_catalog(self.store)
+        if only is not None:
+            options |= {"candidates": [joint.of(self.store, only)], "adopt": False}
         directory = self.root / machine
-        return restore(self.store, found, directory, workers=self.workers, tell=self.said.append, **options)  # type: ignore[arg-type]
+        return restore(self.store, found, directory, workers=self.workers, tell=self.said.append, **options)
 
     def syncer(self, machine: str, store: Store | None = None, retention: Retention | None = None) -> Syncer:
         found = catalog.read_catalog(self.store)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import attempt, joining
+from holdfast import attempt, joining, joint
 from holdfast.attempt import Attempt
+from holdfast.base import Base
+from holdfast.catalog import Catalog
 from holdfast.directory import DirectoryStore
 from holdfast.errors import SupersededError
 from holdfast.joining import Group
@@ -74,8 +76,9 @@ class Job:
         found = attempt.fence(self.store, found, claimed)
         directory = self._root / f"{run}-{host}"
         restored = restore(
-            self.store, found, directory, workers=self._workers, tell=self.said.append, only=base, mine=claimed
-        )
+            self.store, found, directory, workers=self._workers, tell=self.said.append, mine=claimed,
+            candidates=[joint.of(self.store, base)] if base else [],
+        )  # fmt: skip
         syncer = Syncer(
             self.store, directory, claimed, restored.base, retention=Retention(last=2), workers=self._workers,
             clock=lambda: self.now, tell=self.said.append,
@@ -114,7 +117,9 @@ def test_a_checkpoint_that_one_host_has_not_finished_is_restored_by_none(job: Jo
     one.write("latest", b"step-1", job.now)
     one.sync()
     two.sync()
-    job.later(300)
+    job.later(60)
+    two.syncer.speak()
+    job.later(240)
     shards(job, one, two, name="step-2", content=b"2")
     one.write("latest", b"step-2", job.now)
     one.sync()  # host b is reclaimed before it commits
@@ -136,20 +141,36 @@ def test_shards_that_are_rewritten_in_place_are_never_mixed(job: Job) -> None:
         assert set(host.files().values()) == {b"epoch 2"}
 
 
-@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(("says", "counts"), [("nothing", False), ("soon", False), ("later", True), ("ended", True)])
 def test_a_checkpoint_of_one_host_counts_once_the_others_have_said_that_they_have_nothing_of_it(
-    job: Job, ended: bool
+    job: Job, says: str, counts: bool
 ) -> None:
     one, two = job.begin_all("first", "a", "b")
     two.syncer.speak()
     job.later(100)
     one.write("step-1/model", b"1", job.now)
     one.sync()
-    assert job.begin("second", "a", "b", only="a").files() == {}
-    if not ended:
-        job.later(60)
-    two.syncer.speak(ended=ended)
-    assert job.begin("third", "a", "b", only="a").files() == {"step-1/model": b"1"}
+    job.later({"soon": 5, "later": 60}.get(says, 0))
+    if says != "nothing":
+        two.syncer.speak(ended=says == "ended")
+    for host in job.begin_all("second", "a", "b"):
+        assert host.files() == ({"step-1/model": b"1"} if counts else {})
+
+
+def test_a_commit_while_something_is_held_back_says_nothing_of_the_rest(job: Job) -> None:
+    one, two = job.begin_all("first", "a", "b")
+    shards(job, one, two, name="step-1", content=b"1")
+    one.sync()
+    two.sync()
+    job.later(300)
+    shards(job, two, name="step-2", content=b"2")
+    two.sync()
+    one.write("step-2/shard-a", b"half", job.now)
+    one.write("step-2/metrics.jsonl", b"a log", job.later(60))
+    one.write("metrics.jsonl", b"a log", job.now)
+    one.syncer.sync(one.syncer.scan(), ["step-2/shard-a"])  # still being written; the log is not
+    for host in job.begin_all("second", "a", "b"):
+        assert not [path for path in host.files() if path.startswith("step-2/shard")]
 
 
 def test_a_host_that_arrives_while_others_train_restores_what_they_restored(job: Job) -> None:
@@ -212,16 +233,76 @@ def test_the_same_path_on_two_hosts_is_told_and_each_gets_its_own_back(job: Job)
     assert any("is different on a and b" in text for text in job.said)
 
 
-def test_a_host_s_earlier_life_is_ended_and_the_other_hosts_lives_are_not(job: Job) -> None:
+def test_who_begins_anew_ends_the_lives_of_all_hosts_and_who_joins_only_his_own(job: Job) -> None:
     one, two = job.begin_all("first", "a", "b")
     again = job.begin("second", "a", "b", only="a")
-    one.write("x", b"zombie", job.now)
+    for zombie in (one, two):
+        zombie.write("x", b"zombie", job.now)
+        with pytest.raises(SupersededError, match="attempt 2 on a"):
+            zombie.sync()
+    late = job.begin("second", "a", "b", only="b")
+    assert late.attempt.number == again.attempt.number
+    for host in (again, late):
+        host.write(f"x-{host.attempt.host}", b"successor", job.now)
+        host.sync()
+
+
+def test_a_host_that_joins_a_start_that_is_over_is_ended_and_joins_the_next(job: Job) -> None:
+    def begin(host: str, run: str | None = None) -> tuple[Attempt, Catalog]:
+        claimed, found, _ = joining.join(
+            job.store, Group(("a", "b"), run), host=host, version="0", platform="local", clock=lambda: job.now,
+            workers=job._workers, tell=job.said.append,
+        )  # fmt: skip
+        return claimed, attempt.fence(job.store, found, claimed)
+
+    assert begin("a")[0].number == 1  # b does not come up, and all are restarted
+    job.later(60)
+    stale, found = begin("b")
+    assert stale.number == 1
+    assert begin("a")[0].number == 2
+    zombie = Syncer(
+        job.store, job._root / "b", stale, Base(found), workers=job._workers, clock=lambda: job.now,
+        tell=job.said.append,
+    )  # fmt: skip
     with pytest.raises(SupersededError):
+        zombie.speak()
+    assert begin("b")[0].number == 2
+
+
+def test_what_the_attempt_began_from_stays_until_all_have_something_newer_in_common(job: Job) -> None:
+    hosts = job.begin_all("first", "a", "b")
+    shards(job, *hosts, name="step-1", content=b"1")
+    for host in hosts:
+        host.sync()
+        host.syncer.speak(ended=True)
+    one, two = job.begin_all("second", "a", "b")
+    for number in range(6):
+        job.later(300)
+        one.write(f"log-{number}.log", b"x", job.now)
         one.sync()
-    two.write("y", b"alive", job.now)
+    two.write("step-2/shard-b", b"2", job.later(60))
     two.sync()
-    again.write("x", b"successor", job.now)
-    again.sync()
+    job.later(120)
+    one.write("last.log", b"x", job.now)
+    one.sync()
+    for host in job.begin_all("third", "a", "b"):
+        assert host.files()["step-1/shard-a"] == host.files()["step-1/shard-b"] == b"1"
+
+
+def test_a_host_that_comes_back_deletes_nothing_that_another_host_has_taken_over(job: Job) -> None:
+    for run, names in (("first", ("a", "c")), ("second", ("a", "b")), ("third", ("a", "c"))):
+        hosts = job.begin_all(run, *names)
+        if run == "first":
+            shards(job, *hosts, name="step-1", content=b"1")
+        for host in hosts:
+            host.write(f"of-{run}-{host.attempt.host}", b"x", job.later(1))
+            host.sync()
+        job.later(60)
+        for host in hosts:
+            host.syncer.speak(ended=True)
+            host.syncer.tidy()
+    (found, _) = job.begin_all("fourth", "a", "c")
+    assert {"step-1/shard-a", "step-1/shard-c"} <= found.files().keys()
 
 
 def test_what_is_kept_is_what_the_slowest_host_may_still_need(job: Job) -> None:

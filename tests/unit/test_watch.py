@@ -55,8 +55,9 @@ def test_a_host_of_several_says_again_and_again_that_what_is_stored_is_all_it_ha
         job.store, Group(("a", "b"), "run"), host="a", version="0", platform="local",
         clock=lambda: datetime.now(UTC), workers=job.workers, tell=job.said.append,
     )  # fmt: skip
+    assert base == ()
     done = restore(
-        job.store, found, job.root / "one", workers=job.workers, tell=job.said.append, only=base, mine=claimed
+        job.store, found, job.root / "one", workers=job.workers, tell=job.said.append, candidates=[], mine=claimed
     )
     syncer = Syncer(
         job.store, job.root / "one", claimed, done.base, workers=job.workers, clock=lambda: datetime.now(UTC),

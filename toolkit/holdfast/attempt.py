@@ -25,6 +25,7 @@ class Attempt:
         version: of holdfast.
         conditional: whether the store has shown that it honours conditional writes, which make a fence hold.
         hosts: the names of all hosts that commit under the prefix side by side; none where there is one.
+        joined: whether another host of the same start has begun it.
         token: random; tells this attempt's records from those of another container that has the same number, which
             only a store without conditional writes lets happen.
     """
@@ -35,6 +36,7 @@ class Attempt:
     conditional: bool = True
     hosts: tuple[str, ...] = ()
     token: str = ""
+    joined: bool = False
 
     @property
     def slot(self) -> str:
@@ -96,11 +98,11 @@ def put_claim(store: Store, key: str, about: Mapping[str, object]) -> str | None
 
 
 def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
-    """End every life before this one: put a fence where its next record would go.
+    """End the lives before this one: put a fence where the next record of each would go.
 
     Whichever is first there, its commit or our fence, the store decides; so nobody commits behind the snapshot from
-    which his successor goes on, and he learns of his end at his next commit. The other hosts of this attempt end their
-    own lives before it.
+    which his successor goes on, and he learns of his end at his next commit. A host that has joined the attempt of
+    another ends its own earlier lives; whoever has begun the attempt has ended all others.
 
     Args:
         store: where the prefix is.
@@ -115,7 +117,7 @@ def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
     """
     numbers = () if mine.hosts else range(max(found.attempts, default=0) + 1, mine.number)  # claimed since we looked
     lives: list[tuple[int, str]] = []
-    for slot in found.slots() - (set(mine.hosts) - {mine.host}) | ({""} if not mine.hosts else set()):
+    for slot in {mine.slot} if mine.joined else found.slots() | {mine.slot}:
         first = _first_open(store, found.records_of(slot))
         own = found.lives(slot) + (list(numbers) if not slot else [])
         lives += [(number, slot) for number in own if first <= number < mine.number]

@@ -19,6 +19,7 @@ class Base:
         files: what the newest snapshot that verifies has, by path, with what was adopted; of several hosts only what is
             this host's.
         theirs: what it has of other hosts.
+        names: of the records of that snapshot.
         adopted: every foreign object that has been taken in so far, key → ETag.
         plain: what lies at the plain keys.
         passed_over: names of newer snapshots that do not verify.
@@ -30,6 +31,7 @@ class Base:
     plain: Mapping[str, PlainObject] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
     theirs: Mapping[str, FileEntry] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     def located(self, entry: FileEntry) -> FileEntry:
         """Return a file with the key at which its content lies: its plain key may have been overwritten since."""

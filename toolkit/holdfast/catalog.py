@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
@@ -64,7 +64,7 @@ def read_catalog(store: Store) -> Catalog:
             if claim is not None:
                 claims.add(claim)
         elif info.key.startswith(keys.SNAPSHOTS):
-            name = _name_in(info.key)
+            name = name_in(info.key)
             if keys.parse_name(name):
                 records[name] = info
         elif info.key.startswith((keys.OBJECTS, keys.PRESERVED)):
@@ -82,11 +82,12 @@ def look_again(store: Store, found: Catalog) -> Catalog:
     Raises:
         StoreError: they cannot be listed.
     """
-    records = {_name_in(info.key): info for info in store.list(keys.SNAPSHOTS) if keys.parse_name(_name_in(info.key))}
+    records = {name_in(info.key): info for info in store.list(keys.SNAPSHOTS) if keys.parse_name(name_in(info.key))}
     return replace(found, snapshots=_in_order(records), records=records)
 
 
-def _name_in(key: str) -> str:
+def name_in(key: str) -> str:
+    """Return the name of the record at a key."""
     return key.removeprefix(keys.SNAPSHOTS).removesuffix(".json")
 
 
@@ -118,18 +119,6 @@ def _read_record(store: Store, name: str) -> Snapshot | Fence:
     pieces: list[bytes] = []
     store.read(keys.snapshot_key(name), sink=lambda piece: pieces.append(bytes(piece)))
     return record.from_json(b"".join(pieces), name=name)
-
-
-def newest_first(store: Store, catalog: Catalog) -> Iterator[Snapshot | DamagedError]:
-    """Yield the snapshots, newest first; for a record that does not hold, the error instead of it."""
-    for name in reversed(catalog.snapshots):
-        try:
-            found = load_record(store, name)
-        except DamagedError as error:
-            yield error
-        else:
-            if isinstance(found, Snapshot):
-                yield found
 
 
 def exists(store: Store, key: str) -> bool:

@@ -31,9 +31,14 @@ class Commits:
         self._attempt = attempt
         self._adopted = dict(adopted)
         self._clock = clock
+        self._untold: list[Snapshot] = []  # found to be committed by a commit that then failed
 
-    def commit(self, files: Mapping[str, FileEntry]) -> list[Snapshot]:
+    def commit(self, files: Mapping[str, FileEntry], *, complete: bool) -> list[Snapshot]:
         """Commit a snapshot of files.
+
+        Args:
+            files: by path.
+            complete: whether they are all that the host has, and none is held back.
 
         Returns:
             What has become known to be committed, the new snapshot last: before it one whose answer was lost, if any.
@@ -42,7 +47,7 @@ class Commits:
             SupersededError: another attempt has ended this one.
             StoreError: the record cannot be put.
         """
-        return self._put_behind(lambda: self._snapshot(files, since=None, ended=False))
+        return self._put_behind(lambda: self._snapshot(files, since=None, ended=False, complete=complete))
 
     def repeat(self, files: Mapping[str, FileEntry], *, ended: bool) -> list[Snapshot]:
         """Commit once more what was committed last (or before this attempt): these files are still all there is.
@@ -51,7 +56,7 @@ class Commits:
         """
         newest = self.newest
         since = (newest.since or newest.created) if newest else None
-        return self._put_behind(lambda: self._snapshot(files, since=since, ended=ended))
+        return self._put_behind(lambda: self._snapshot(files, since=since, ended=ended, complete=True))
 
     def refuse_if_superseded(self) -> None:
         """Look whether another attempt has taken over, where no commit would show it.
@@ -64,7 +69,9 @@ class Commits:
         if catalog.exists(self._store, keys.snapshot_key(name)):
             self._refuse_fence(name)
 
-    def _snapshot(self, files: Mapping[str, FileEntry], *, since: datetime | None, ended: bool) -> Snapshot:
+    def _snapshot(
+        self, files: Mapping[str, FileEntry], *, since: datetime | None, ended: bool, complete: bool
+    ) -> Snapshot:
         return Snapshot(
             attempt=self._attempt.number,
             sequence=self.newest.sequence + 1 if self.newest else 1,
@@ -77,20 +84,21 @@ class Commits:
             since=since,
             ended=ended,
             token=self._attempt.token,
+            complete=complete,
         )
 
     def _put_behind(self, make: Callable[[], Snapshot]) -> list[Snapshot]:
-        known = []
         while True:
             snapshot = make()
             try:
                 self._put(snapshot)
             except AlreadyExistsError:
                 self.newest = self._refuse_fence(snapshot.name)  # ours: its answer was lost
-                known.append(self.newest)
+                self._untold.append(self.newest)
                 continue
             self.newest = snapshot
-            return [*known, snapshot]
+            known, self._untold = [*self._untold, snapshot], []
+            return known
 
     def _put(self, snapshot: Snapshot) -> None:
         key, text = keys.snapshot_key(snapshot.name), snapshot.to_json()

@@ -7,7 +7,7 @@ the others find that claim and join it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +15,8 @@ from typing import Any
 
 from holdfast import joint, keys
 from holdfast.attempt import Attempt, describe, put_claim
-from holdfast.catalog import Catalog, read_catalog
-from holdfast.errors import DamagedError, NoSnapshotError
+from holdfast.catalog import Catalog, exists, read_catalog
+from holdfast.errors import NoSnapshotError
 from holdfast.joint import Joint
 from holdfast.store import Store
 
@@ -71,24 +71,32 @@ def join(
     """
     while True:
         found = read_catalog(store)
-        newest = max(found.attempts, default=0)
+        number = max(found.attempts, default=0)
         about = describe(host=host, version=version, platform=platform, started=clock())
-        claim = _read_claim(store, newest) if newest else {}
-        number = newest
-        if (newest, host) in found.joined or not _is_ours(claim, group, passed_over, clock()):
-            number = newest + 1
-            base = _newest_names(store, found, workers, passed_over, tell)
+        claim = read_claim(store, number) if number else {}
+        joined = (number, host) not in found.joined and _is_ours(claim, group, passed_over, clock())
+        if not joined:
+            base = _newest_names(store, found, workers, passed_over, claim, tell)
+            number += 1
             claim = {**about, "attempt": number, "hosts": list(group.hosts), "run": group.run, "base": list(base)}
             if put_claim(store, keys.attempt_key(number), claim) is None:
                 continue  # another host was faster: join it
+            claim = read_claim(store, number)  # without conditional writes that of another host that was as fast
         token = put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number})
-        if token is not None:
-            another = put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number})
-            mine = Attempt(number, host, version, another is None, group.hosts, token)
-            return mine, found, tuple(claim["base"])
+        if token is None or exists(store, keys.attempt_key(number + 1)):
+            continue  # somebody has begun anew meanwhile, and may not have seen that we are here
+        another = put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number})
+        mine = Attempt(number, host, version, another is None, group.hosts, token, joined)
+        # Who begins ends the lives of all hosts; those that have joined since the listing are among them now.
+        return mine, found if joined else read_catalog(store), tuple(claim["base"])
 
 
-def _read_claim(store: Store, number: int) -> dict[str, Any]:
+def read_claim(store: Store, number: int) -> dict[str, Any]:
+    """Return the claim of an attempt; empty when it does not parse.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
     pieces: list[bytes] = []
     store.read(keys.attempt_key(number), sink=lambda piece: pieces.append(bytes(piece)))
     try:
@@ -112,19 +120,25 @@ def _is_ours(claim: dict[str, Any], group: Group, passed_over: Sequence[str], no
 
 
 def _newest_names(
-    store: Store, found: Catalog, workers: Executor, passed_over: Sequence[str], tell: Callable[[str], None]
+    store: Store,
+    found: Catalog,
+    workers: Executor,
+    passed_over: Sequence[str],
+    claim: Mapping[str, Any],
+    tell: Callable[[str], None],
 ) -> tuple[str, ...]:
     """Return the names of the newest records that fit together; none on an empty prefix."""
-    trouble = list(passed_over)
+    trouble = bool(passed_over) or bool(claim.get("base"))
     for candidate in joint.newest_first(store, found, workers, passed_over=passed_over):
         if isinstance(candidate, Joint):
             return candidate.names
-        if isinstance(candidate, DamagedError):
-            trouble.append(str(candidate))
-            tell(f"passed over: {candidate}")
+        trouble = True
+        tell(f"passed over: {candidate}")
     if trouble:
         raise NoSnapshotError(
             "no snapshot under the prefix verifies. Look with `holdfast verify URI`; to start from scratch on purpose, "
             "use another prefix"
         )
+    if found.records:
+        tell("no checkpoint was finished by all hosts: a fresh start")
     return ()

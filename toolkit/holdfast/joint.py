@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from holdfast import keys
+from holdfast.attempt import Attempt
 from holdfast.catalog import Catalog, load_record
 from holdfast.errors import DamagedError
 from holdfast.names import checkpoint_of, is_log
@@ -48,18 +49,26 @@ class Joint:
         """What was adopted by any host, key → ETag."""
         return {key: etag for record in self.records for key, etag in record.adopted.items()}
 
-    def files(self, host: str = "") -> dict[str, FileEntry]:
-        """Return the files of all hosts, by path; where two have the same path, that of `host`, or of the first."""
-        ordered = sorted(self.records, key=lambda record: record.host == host, reverse=True)
-        merged: dict[str, FileEntry] = {}
-        for record in ordered:
-            for path, entry in record.files.items():
-                merged.setdefault(path, entry)
-        return merged
+    def files(self) -> dict[str, FileEntry]:
+        """Return the files of all hosts, by path; where several have the same path, that of the first."""
+        return {path: entry for record in reversed(self.records) for path, entry in record.files.items()}
 
-    def owners(self) -> dict[str, str]:
-        """Return which host has which path; the first one where several have it."""
-        return {path: record.host for record in reversed(self.records) for path in record.files}
+    def split(self, mine: Attempt | None) -> tuple[dict[str, FileEntry], dict[str, FileEntry]]:
+        """Return the files that this host goes on with and those of other hosts, each by path.
+
+        What belongs to no host of the attempt goes to its first one.
+        """
+        own: dict[str, FileEntry] = {}
+        theirs: dict[str, FileEntry] = {}
+        for record in reversed(self.records):
+            if mine is None or not mine.hosts or (mine.leads and record.host not in mine.hosts):
+                own.update(record.files)
+            elif record.host != mine.host:
+                theirs.update(record.files)
+        for record in self.records:
+            if mine is not None and mine.hosts and record.host == mine.host:
+                own.update(record.files)
+        return own, theirs
 
     def conflicts(self) -> dict[str, list[str]]:
         """Return the paths under which hosts have different content, each with those hosts."""
@@ -68,6 +77,13 @@ class Joint:
             for path, entry in record.files.items():
                 found.setdefault(path, {}).setdefault((entry.size, entry.crc64nvme), record.host)
         return {path: sorted(hosts.values()) for path, hosts in found.items() if len(hosts) > 1}
+
+
+def of(store: Store, names: Sequence[str]) -> Joint | DamagedError:
+    """Read the records of these names, which belong together; for one that does not hold, the error."""
+    loaded = [_load(store, name) for name in names]
+    damaged = next((record for record in loaded if isinstance(record, DamagedError)), None)
+    return damaged or Joint(tuple(record for record in loaded if isinstance(record, Snapshot)))
 
 
 def newest_first(
@@ -136,7 +152,7 @@ def _ahead(chosen: Mapping[str, Snapshot]) -> str | None:
     later that what it has is all that it could no longer be about to write its part.
     """
     written = {host: _written(record) for host, record in chosen.items()}
-    spoke = {host: math.inf if record.ended else record.created.timestamp() for host, record in chosen.items()}
+    spoke = {host: _spoke(record) for host, record in chosen.items()}
     for checkpoint in sorted({name for times in written.values() for name in times}):
         newest = max(written, key=lambda host: written[host].get(checkpoint, -math.inf))
         moment = written[newest][checkpoint]
@@ -147,11 +163,21 @@ def _ahead(chosen: Mapping[str, Snapshot]) -> str | None:
     return None
 
 
+def _spoke(record: Snapshot) -> float:
+    """Return when a host last said that what it has stored is all it has, seconds since the epoch."""
+    if not record.complete:
+        return -math.inf
+    return math.inf if record.ended else record.created.timestamp()
+
+
 def _written(record: Snapshot) -> dict[str, float]:
-    """Return when each directory of a record was last written, seconds since the epoch. Logs do not count."""
+    """Return when each unit of a record was last written, seconds since the epoch. Logs do not count.
+
+    A unit is a directory, or all files at the top level together: every rank may have one of its own there.
+    """
     times: dict[str, float] = {}
     for path, entry in record.files.items():
-        if "/" in path and not is_log(path):
-            name = checkpoint_of(path)
+        if not is_log(path):
+            name = checkpoint_of(path) if "/" in path else ""
             times[name] = max(times.get(name, 0.0), entry.mtime_ns / 1e9)
     return times

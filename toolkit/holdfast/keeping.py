@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -79,6 +79,7 @@ class Keeper:
         found: what was found under the prefix.
         passed_over: snapshots that could not be restored: they do not count as kept ones.
         protected: snapshots that stay whatever the policy says.
+        needed: files that other hosts' snapshots have.
         plain: what lies at the plain keys.
         workers: runs the requests.
         clock: seconds since the epoch.
@@ -93,6 +94,7 @@ class Keeper:
         *,
         passed_over: Collection[str] = (),
         protected: Collection[str] = (),
+        needed: Iterable[FileEntry] = (),
         plain: PlainKeys,
         workers: Executor,
         clock: Callable[[], float],
@@ -107,10 +109,10 @@ class Keeper:
         self._workers = workers
         self._clock = clock
         self._commits: dict[str, float] = {}  # every snapshot that counts → since when its files are so, oldest first
-        self._spent: list[str] = []  # records that restore nothing: they go when they are older than what is kept
+        self._damaged: list[str] = []  # records that restore nothing; fences stay for ever: their zombies may be alive
         self._repeats: set[str] = set()  # those that only say once more what the record before them said
         self._own: dict[str, Snapshot] = {}
-        self._needs: Counter[str] = Counter()
+        self._needs: Counter[str] = Counter(key for entry in needed for key in _needed(entry))
         self._at_plain_key: dict[tuple[str, str], FileEntry] = {}
         self._stored = set(found.stored)
         # What this attempt stores from now on may be named by its next snapshot, and is none of these.
@@ -136,8 +138,8 @@ class Keeper:
                 self._count(loaded)
             if isinstance(loaded, Snapshot) and name not in self._passed_over:
                 commits[name] = began(loaded)
-            else:
-                self._spent.append(name)
+            elif not isinstance(loaded, Fence):
+                self._damaged.append(name)
         self._commits = commits | self._commits
         if all_read:
             self._doomed.update(key for key in found.stored if self._is_of_the_past(key))
@@ -214,8 +216,10 @@ class Keeper:
 
         gone = {key for key, deleted in zip(doomed, self._workers.map(delete, doomed), strict=True) if deleted}
         self._doomed = set(doomed) - gone
-        uploads = self._drop_uploads(dry_run=dry_run) if not self._swept else 0
-        self._swept = True
+        uploads = 0
+        if not self._swept and not should_stop():
+            uploads = self._drop_uploads(dry_run=dry_run)
+            self._swept = True
         return Tidied(tuple(dropped), frozenset(gone), uploads)
 
     def _dropped(self) -> list[str]:
@@ -232,7 +236,7 @@ class Keeper:
         if self._retention.last is not None and len(kept) >= self._retention.last and spoken > -math.inf:
             others = (name for name in self._commits if name not in own)
             dropped += [name for name in others if name not in self._protected]
-        return dropped + [name for name in self._spent if self._is_long_past(keys.commit_order(name)[0])]
+        return dropped + [name for name in self._damaged if self._is_long_past(keys.commit_order(name)[0])]
 
     def _states(self, commits: Mapping[str, float]) -> dict[str, float]:
         """Return the records without those after which the host only said once more that it has the same files."""
@@ -246,12 +250,20 @@ class Keeper:
         """Return until when every host has said what it has, seconds since the epoch; infinity where one is alone."""
         if not self._scope.hosts:
             return math.inf
-        newest = dict.fromkeys(self._scope.hosts, -math.inf)
-        for info in self._store.list(f"{keys.SNAPSHOTS}{self._scope.attempt:06d}-"):
-            host = keys.host_of(info.key.removesuffix(".json"))
-            if host in newest:
-                newest[host] = max(newest[host], info.modified)
-        return min(newest.values()) - SKEW
+        listed = self._store.list(f"{keys.SNAPSHOTS}{self._scope.attempt:06d}-")
+        names = sorted((catalog.name_in(info.key) for info in listed), key=keys.commit_order, reverse=True)
+        spoken = self._workers.map(
+            lambda host: self._spoke([name for name in names if keys.host_of(name) == host]), self._scope.hosts
+        )
+        return min(spoken) - SKEW
+
+    def _spoke(self, names: Iterable[str]) -> float:
+        """Return when a host last said that what it has stored is all it has."""
+        for name in names:
+            loaded = self._own.get(name) or self._load(name)
+            if isinstance(loaded, Snapshot) and loaded.complete:
+                return loaded.created.timestamp()
+        return -math.inf
 
     def _drop(self, name: str, *, dry_run: bool) -> None:
         """Delete a record; what it needed may go when no other snapshot needs it."""
@@ -260,8 +272,8 @@ class Keeper:
             self._store.delete(keys.snapshot_key(name))
         self._commits.pop(name, None)
         self._repeats.discard(name)
-        if name in self._spent:
-            self._spent.remove(name)
+        if name in self._damaged:
+            self._damaged.remove(name)
         if isinstance(snapshot, Snapshot):
             for entry in snapshot.files.values():
                 needed = _needed(entry)

@@ -48,30 +48,34 @@ class PlainObject:
 def survey(
     store: Store,
     catalog: Catalog,
-    recorded: Iterable[FileEntry],
+    own: Iterable[FileEntry],
+    theirs: Iterable[FileEntry],
     adopted: Mapping[str, str],
     mine: Attempt | None,
     workers: Executor,
 ) -> dict[str, PlainObject]:
     """Find out who wrote the objects at plain keys.
 
-    What a snapshot of the only host names with the same ETag is ours, or was adopted before; anything else is asked for
+    What the snapshot names with the same ETag is known, and so is what was adopted before; anything else is asked for
     its metadata, one HEAD each.
 
     Args:
         store: where the prefix is.
         catalog: what was found there.
-        recorded: the files of the newest snapshot.
+        own: the files of the newest snapshot with which this host goes on.
+        theirs: those of other hosts.
         adopted: what was adopted before, key → ETag.
         mine: the attempt that asks; None is one of a host that is alone.
         workers: runs the requests.
     """
-    alone = mine is None or not mine.hosts
-    named = {entry.key: entry.etag for entry in recorded} if alone else {}
+    of_others = {entry.key: entry.etag for entry in theirs}
+    named = {entry.key: entry.etag for entry in own}
 
     def look(info: ObjectInfo) -> PlainObject | None:
         if adopted.get(info.key) == info.etag:
             return PlainObject(info, Origin.ADOPTED)
+        if of_others.get(info.key) == info.etag:
+            return PlainObject(info, Origin.OTHER_HOST)
         if named.get(info.key) == info.etag:
             return PlainObject(info, Origin.OURS)
         try:
@@ -113,6 +117,8 @@ class PlainKeys:
         self._mine = mine
         self._owner = mine.owner if mine else ""
         self._objects = dict(objects)
+        # A zombie may know these by ETag, which is that of the content, and delete or replace them on that condition.
+        self._found = {key: there.info.etag for key, there in objects.items()}
         self._workers = workers
 
     def is_free(self, key: str) -> bool:
@@ -158,6 +164,8 @@ class PlainKeys:
         if there is None or not self.conditional:  # a zombie's late copy might replace it
             return None
         if there.content != keys.content_name(entry.size, entry.crc64nvme):
+            return None
+        if self._found.get(entry.path) == there.info.etag:
             return None
         return replace(entry, key=entry.path, etag=there.info.etag)
 

@@ -83,6 +83,7 @@ class Snapshot:
             are all it has.
         ended: whether the host's script had ended, so that nothing follows in this attempt.
         token: of the claim of the attempt.
+        complete: whether these were all files that the host had, and none was held back, when the record was made.
     """
 
     attempt: int
@@ -96,6 +97,7 @@ class Snapshot:
     since: datetime | None = None
     ended: bool = False
     token: str = ""
+    complete: bool = True
 
     @property
     def name(self) -> str:
@@ -119,6 +121,7 @@ class Snapshot:
             "hosts": list(self.hosts),
             "ended": self.ended,
             "token": self.token,
+            "complete": self.complete,
             "holdfast": self.version,
             "files": [_to_value(entry) for _, entry in sorted(self.files.items())],
             "adopted": dict(sorted(self.adopted.items())),
@@ -165,6 +168,7 @@ def _snapshot(body: dict[str, Any]) -> Snapshot:
         since=_from_text(body["since"]) if body["since"] is not None else None,
         ended=bool(body["ended"]),
         token=str(body["token"]),
+        complete=bool(body["complete"]),
     )
 
 

@@ -5,7 +5,7 @@ Nothing in the checkpoint directory changes before every byte of the snapshot ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -50,7 +50,8 @@ def restore(
     tell: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
-    only: Sequence[str] | None = None,
+    candidates: Iterable[Joint | DamagedError] | None = None,
+    adopt: bool = True,
     checkpoint: str | None = None,
     mine: Attempt | None = None,
 ) -> Restored:
@@ -64,7 +65,8 @@ def restore(
         tell: gets a sentence about everything that the operator should know: what was skipped, and why.
         progress: gets (bytes fetched, bytes to fetch).
         should_stop: asked between pieces; when it says yes, transfer.StoppedError ends the restore.
-        only: the names of the records to restore together instead of the newest.
+        candidates: what to restore, the first that verifies; the newest where none is given.
+        adopt: take in what somebody else has put beside it.
         checkpoint: the name of one checkpoint (top-level entry) to restore instead of all.
         mine: the attempt that goes on from there.
 
@@ -73,14 +75,12 @@ def restore(
         DiskFullError: the directory has no room for the snapshot.
         StoreError: the store cannot be read.
     """
-    if only is not None:
-        catalog = replace(catalog, snapshots=tuple(name for name in catalog.snapshots if name in only))
     directory.mkdir(parents=True, exist_ok=True)
     staging = Staging(store, directory, workers, progress, should_stop)
-    restoring = _Restoring(store, catalog, staging, checkpoint, workers, tell, mine)
+    restoring = _Restoring(store, catalog, staging, checkpoint, workers, tell, mine, adopt)
     passed_over: list[str] = []
     failures = 0
-    for candidate in newest_first(store, catalog, workers):
+    for candidate in newest_first(store, catalog, workers) if candidates is None else candidates:
         try:
             if isinstance(candidate, DamagedError):
                 raise candidate
@@ -89,7 +89,7 @@ def restore(
             failures += 1
             passed_over += candidate.names if isinstance(candidate, Joint) else ()
             tell(f"snapshot passed over, the one before it is tried: {error}")
-    if failures or only:
+    if failures:
         raise NoSnapshotError(
             f"no snapshot under the prefix verifies ({failures} tried); the checkpoint directory is untouched. "
             "Look with `holdfast verify URI`; to start from scratch on purpose, use another prefix"
@@ -144,14 +144,17 @@ class _Restoring:
     workers: Executor
     tell: Callable[[str], None]
     mine: Attempt | None
+    adopt: bool
 
     def finish(self, snapshot: Joint | None, passed_over: Sequence[str]) -> Restored:
         """Fetch a snapshot and what others put beside it, then put it all in place."""
-        host = self.mine.host if self.mine else ""
-        recorded = snapshot.files(host) if snapshot else {}
+        own, theirs = snapshot.split(self.mine) if snapshot else ({}, {})
+        if snapshot is not None:
+            self._tell_conflicts(snapshot)
+        recorded = theirs | own
         known = snapshot.adopted if snapshot else {}
-        plain = survey(self.store, self.catalog, recorded.values(), known, self.mine, self.workers)
-        foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN}
+        plain = survey(self.store, self.catalog, own.values(), theirs.values(), known, self.mine, self.workers)
+        foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN and self.adopt}
         wanted = {path: _from_entry(entry) for path, entry in recorded.items()}
         wanted |= _adoptable(foreign, recorded, self.tell)
         if self.checkpoint is not None:
@@ -162,31 +165,23 @@ class _Restoring:
         for path in displaced:
             self.tell(f"local file {path!r} differs from the snapshot: moved to {names.OWN_DIRECTORY}/displaced/")
         adopted = {entries[path].key: entries[path].etag for path in taken_in}
-        theirs = self._theirs(snapshot, taken_in)
+        mine = {path for path in entries if path not in theirs or path in own}
+        if self.mine is not None and not self.mine.leads:
+            mine -= taken_in  # what belongs to none is the first host's
         base = Base(
             self.catalog,
-            {path: entry for path, entry in entries.items() if path not in theirs},
+            {path: entry for path, entry in entries.items() if path in mine},
             {**known, **adopted},
             {key: replace(there, origin=Origin.ADOPTED) if key in adopted else there for key, there in plain.items()},
             tuple(passed_over),
-            {path: entry for path, entry in entries.items() if path in theirs},
+            {path: entry for path, entry in entries.items() if path not in mine},
+            snapshot.names if snapshot else (),
         )
         return Restored(snapshot, base, taken_in, self.staging.bytes_fetched, tuple(displaced))
 
-    def _theirs(self, snapshot: Joint | None, taken_in: Collection[str]) -> set[str]:
-        """Return the paths that another host of this attempt goes on with; what belongs to none is the first one's."""
-        if self.mine is None or not self.mine.hosts:
-            return set()
-        for path, hosts in (snapshot.conflicts() if snapshot else {}).items():
+    def _tell_conflicts(self, snapshot: Joint) -> None:
+        for path, hosts in snapshot.conflicts().items():
             self.tell(
                 f"{path!r} is different on {' and '.join(hosts)}: each gets its own, the others that of "
                 f"{hosts[0]}; let every rank write under a name of its own"
             )
-        theirs = set() if self.mine.leads else set(taken_in)
-        own: set[str] = set()
-        for record in snapshot.records if snapshot else ():
-            if record.host == self.mine.host:
-                own |= record.files.keys()
-            elif record.host in self.mine.hosts or not self.mine.leads:
-                theirs |= record.files.keys()
-        return theirs - own

@@ -119,6 +119,8 @@ class Storer:
             finding = probes.probe(path, content_budget=_CONTENT_BUDGET)
         except FileNotFoundError as error:
             raise FileChangedError(f"{path} is gone") from error
+        except OSError:
+            return  # what cannot be read says so when it is summed up
         if finding.verdict is probes.Verdict.CUT:
             raise CutFileError(f"it is not whole: {finding.reason}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -107,12 +108,17 @@ class Syncer:
             Scope(attempt.number, frozenset({attempt.slot}), attempt.hosts, rest=attempt.leads),
             base.found,
             passed_over=base.passed_over,
+            # Until all hosts have something newer in common, this is what they would go back to.
+            protected=base.names if attempt.hosts else (),
+            needed=base.theirs.values(),
             plain=plain,
             workers=workers,
             clock=lambda: clock().timestamp(),
         )
-        self._tidier = Tidier(plain, keeper, self._storer, tell)
         self._commits = Commits(store, attempt, base.adopted, clock)
+        self._tidier = Tidier(
+            plain, keeper, self._storer, refuse_if_superseded=self._commits.refuse_if_superseded, tell=tell
+        )
         self._left_out: dict[str, str] = {}
         files = self.scan().files
         self._states = _as_restored(base.files, files)
@@ -199,10 +205,11 @@ class Syncer:
         """
         self._storer.number += 1
         self._name_left_out(scan)
-        cut = self._cut_sets(scan)
         skipped = {path for path in held if is_log(path)}
-        waiting = {checkpoint_of(path) for path in held if path not in skipped} | {checkpoint_of(path) for path in cut}
+        waiting = {checkpoint_of(path) for path in held if path not in skipped}
         waiting |= {checkpoint_of(path) for path in scan.unreadable}
+        cut = self._cut_sets(scan, waiting)
+        waiting |= {checkpoint_of(path) for path in cut}
         todo = [s for s in self.changed(scan) if s.checkpoint not in waiting and s.path not in skipped]
         before = self.uploaded
         stored, unfinished = self._store_all(todo, should_stop, should_leave)
@@ -213,25 +220,26 @@ class Syncer:
         for path, state in scan.files.items():
             if state.checkpoint not in waiting and (path in stored or path in self._entries):
                 entries[path] = stored[path] if path in stored else self._entries[path]
-        snapshot = self._commit(entries) if self._worth_a_commit(entries) else None
+        snapshot = self._commit(entries, complete=not waiting) if self._worth_a_commit(entries) else None
         for path in entries.keys() & stored.keys():
             self._states[path] = scan.files[path]
         return Synced(snapshot, self.uploaded - before, unfinished)
 
-    def _cut_sets(self, scan: Scan) -> dict[str, HoldfastError]:
+    def _cut_sets(self, scan: Scan, waiting: Collection[str]) -> dict[str, HoldfastError]:
         """Return what changed and is provably not whole because files that belong to it are missing or too short."""
         from holdfast import probes  # noqa: PLC0415  as in storing.py
 
-        changed = {_unit(state.path) for state in self.changed(scan)}
+        changed = {_unit(state.path) for state in self.changed(scan) if state.checkpoint not in waiting}
         alone = not self._attempt.hosts
         groups: dict[str, list[str]] = {}
         for path in scan.files:
             groups.setdefault(_unit(path), []).append(path)
-        return {
-            path: CutFileError(f"it is not whole: {reason}")
-            for unit in sorted(changed)
-            for path, reason in probes.probe_checkpoint(self._directory, groups[unit], alone=alone).items()
-        }
+        found: dict[str, HoldfastError] = {}
+        for unit in sorted(changed):
+            with contextlib.suppress(OSError):  # what cannot be read is named when it is to be stored
+                reasons = probes.probe_checkpoint(self._directory, groups[unit], alone=alone)
+                found |= {path: CutFileError(f"it is not whole: {reason}") for path, reason in reasons.items()}
+        return found
 
     def _name_left_out(self, scan: Scan) -> None:
         for path, reason in scan.left_out.items():
@@ -274,8 +282,16 @@ class Syncer:
             return False
         return True
 
-    def _commit(self, entries: Mapping[str, FileEntry]) -> Snapshot:
-        snapshot = self._take_in(self._commits.commit(entries))
+    def commit_base(self) -> None:
+        """Commit what was restored as it is, where newer snapshots did not verify: the next start need not try them.
+
+        Raises:
+            SupersededError, StoreError: as `sync`.
+        """
+        self._commit(self._entries, complete=True)
+
+    def _commit(self, entries: Mapping[str, FileEntry], *, complete: bool) -> Snapshot:
+        snapshot = self._take_in(self._commits.commit(entries, complete=complete))
         self.snapshots += 1
         self._states = {path: state for path, state in self._states.items() if path in entries}
         return snapshot

@@ -20,13 +20,23 @@ class Tidier:
         plain: what lies at the plain keys.
         keeper: knows what kept snapshots need.
         storer: knows which content lies where.
+        refuse_if_superseded: raises SupersededError when another attempt has taken over.
         tell: gets a sentence about what the operator should know.
     """
 
-    def __init__(self, plain: PlainKeys, keeper: Keeper, storer: Storer, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        plain: PlainKeys,
+        keeper: Keeper,
+        storer: Storer,
+        *,
+        refuse_if_superseded: Callable[[], None],
+        tell: Callable[[str], None],
+    ) -> None:
         self._plain = plain
         self._keeper = keeper
         self._storer = storer
+        self._refuse_if_superseded = refuse_if_superseded
         self._tell = tell
         self._untidy = False
 
@@ -52,6 +62,7 @@ class Tidier:
             self._publish(entries, should_stop)
         except transfer.StoppedError:
             return Tidied()
+        self._refuse_if_superseded()  # a zombie that has slept since its commit deletes nothing
         tidied = self._keeper.tidy(should_stop=should_stop)
         self._storer.gone(tidied.objects)
         self._untidy = should_stop()

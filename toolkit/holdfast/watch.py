@@ -46,7 +46,7 @@ _LONGEST_BACKOFF = 60.0
 _COMMIT_SECONDS = 1.0
 _TIDY_SECONDS = 10.0  # what must be left before the container is killed, so that nobody waits for the tidying
 _FINAL_TRIES = 3
-_SUSPECT_BUDGET = 4 << 30  # bytes of a file's content that are summed up to clear it: 1.4 s
+_SUSPECT_BUDGET = 1 << 30  # bytes of a file's content that are summed up to clear it: 0.4 s
 _EVENT_DELAY = 0.6  # watchdog holds events for half a second, to find the two halves of a rename
 
 
@@ -215,14 +215,14 @@ class Watcher(threading.Thread):
         self._dirty_since = now if waiting else None
         return max(_LEAST_PAUSE, min(soonest, PATIENCE)) if waiting else _LEAST_PAUSE
 
-    def _speak(self, now: float) -> None:
-        """Tell the other hosts, once in a while, that what is stored is all there is here."""
-        if now < self._speak_at:
+    def _speak(self, now: float, *, ended: bool = False) -> None:
+        """Tell the other hosts, once in a while and at the end, that what is stored is all there is here."""
+        if now < self._speak_at and not ended:
             return
         self._speak_at = now + SPEAK_EVERY
         try:
-            self._syncer.speak()
-        except StoreError as error:
+            self._syncer.speak(ended=ended)
+        except (StoreError, DamagedError) as error:
             self._tell(f"the other hosts cannot be told that all is stored here: {error}")
 
     def _tell_stuck(self, waiting: Iterable[str], now: float) -> None:
@@ -243,7 +243,7 @@ class Watcher(threading.Thread):
                     scan, waiting, should_stop=self._must_commit, should_leave=self._finishing.is_set
                 )
             )
-        except (StoreError, OSError) as error:
+        except (StoreError, DamagedError, OSError) as error:
             self._tell(f"checkpoints are NOT being stored: {error}; trying again in {self._back_off():g} s")
             return False
         self._report(synced)
@@ -333,9 +333,9 @@ class Watcher(threading.Thread):
             if not synced.unfinished or self._must_commit() or tries == _FINAL_TRIES:
                 break
             time.sleep(_LEAST_PAUSE)
-        if not synced.unfinished and not cut_off:
-            self._syncer.speak(ended=True)
         self.last = synced
+        if not synced.unfinished and not cut_off:
+            self._speak(time.monotonic(), ended=True)
         self._tidy()
 
     def _finishing_pause(self) -> None:
@@ -352,7 +352,7 @@ class Watcher(threading.Thread):
         self.settling.observe(scan.files, time.monotonic())
         suspects = self.settling.cut_off(self._dirty(scan), self._killed)
         # A directory may lack files that nobody has begun; a file that proves its own end lacks nothing.
-        cut_off = [path for path in suspects if "/" in path or not self._is_whole(path)]
+        cut_off = [path for path in suspects if "/" in path or self._must_commit() or not self._is_whole(path)]
         for checkpoint in sorted({checkpoint_of(path) for path in cut_off}):
             self._tell(
                 f"{checkpoint!r} was being written when the script was killed: what was committed of it before stays"
