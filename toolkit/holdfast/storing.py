@@ -117,7 +117,7 @@ class Storer:
 
         try:
             finding = probes.probe(path, content_budget=_CONTENT_BUDGET)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise FileChangedError(f"{path} is gone") from error
         if finding.verdict is probes.Verdict.CUT:
             raise CutFileError(f"it is not whole: {finding.reason}")
