@@ -116,6 +116,7 @@ def campaign(kills: int, seed: int, jobs: int, server: Server | None) -> Tally:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 tally.add(future.result())
+            print(f"\r{tally.killed:,} kills, {len(tally.failures)} failures", end="", file=sys.stderr, flush=True)
             if tally.killed >= kills or len(tally.failures) >= _MOST_FAILURES:
                 break
         for future in running:

@@ -170,7 +170,8 @@ class Journal:
     def _apply_commit(self, note: Commit | Durable | TookOver) -> None:
         match note:
             case Commit():
-                if note.name in self.commits:
+                # Who was refused may try again.
+                if note.name in self.commits and self.commits[note.name].durable:
                     self.violations.append(f"record {note.name} was put twice")
                 self.commits[note.name] = note
             case Durable():

@@ -199,15 +199,20 @@ class Life:
             self._settling.observe(scan.files, self._now)
             dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
             waiting = self._settling.unsettled(dirty, self._now)
+            if all(is_log(path) for path in dirty):
+                self._tidy(patience=self._dice.choice((3, 30, 1000)))
+                self._fuse.stage = "sync"
             if not dirty:
                 self._dirty_since = None
-                self._tidy(patience=self._dice.choice((3, 30, 1000)))
                 return
             self._dirty_since = self._now if self._dirty_since is None else self._dirty_since
             others_coming = any(not is_log(path) for path in waiting) and self._now < self._dirty_since + PATIENCE
-            if len(waiting) < len(dirty) and not others_coming:
-                self._syncer.sync(scan, waiting)
-                self._dirty_since = self._now if waiting else None
+            if len(waiting) == len(dirty) or others_coming:
+                return
+            self._syncer.sync(scan, waiting)
+            self._dirty_since = self._now if waiting else None
+            if all(is_log(path) for path in waiting):
+                self._tidy(patience=self._dice.choice((3, 30, 1000)))
 
     def _end(self) -> None:
         ending = self._plan.ending

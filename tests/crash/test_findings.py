@@ -77,6 +77,19 @@ def test_a_file_that_is_deleted_during_a_pass_holds_back_only_itself(job: Job) -
     assert list(done.snapshot.files) == ["a"]
 
 
+def test_a_directory_that_becomes_a_file_during_a_pass_holds_back_only_itself(job: Job) -> None:
+    job.write("a", b"1")
+    job.write("b/shard", b"2")
+    syncer = job.syncer("one")
+    scan = syncer.scan()
+    (job.root / "one/b/shard").unlink()
+    (job.root / "one/b").rmdir()
+    job.write("b", b"3")
+    done = syncer.sync(scan)
+    assert done.snapshot is not None
+    assert list(done.snapshot.files) == ["a"]
+
+
 def test_an_attempt_that_slept_between_its_listing_and_its_claim_goes_on_from_the_newest_snapshot(job: Job) -> None:
     before = job.syncer("one", retention=Retention(last=1))
     job.write("a", b"old")

@@ -95,6 +95,6 @@ class TwoAttempts(RuleBasedStateMachine):
 
 
 TwoAttempts.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestTwoAttempts = TwoAttempts.TestCase

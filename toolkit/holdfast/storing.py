@@ -117,7 +117,7 @@ class Storer:
 
         try:
             finding = probes.probe(path, content_budget=_CONTENT_BUDGET)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise FileChangedError(f"{path} is gone") from error
         except OSError:
             return  # what cannot be read says so when it is summed up
