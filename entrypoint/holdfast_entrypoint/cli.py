@@ -143,4 +143,6 @@ def _run(verb: str, rest: list[str], environ: Mapping[str, str], tell: Callable[
             problems += error.problems
     if problems:
         raise ConfigError(*problems)
+    for hint in config.misspelt(environ):
+        tell(hint)
     return lifecycle.live(settings, what, environ=environ, tell=tell)

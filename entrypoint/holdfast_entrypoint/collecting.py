@@ -43,10 +43,10 @@ def gc(options: argparse.Namespace, prefix: Prefix) -> int:
         "bytes": size,
         "uploads": tidied.uploads,
     }
-    if options.dry_run and not options.json:
-        sys.stdout.writelines(f"would delete snapshot {name}\n" for name in tidied.snapshots)
-        sys.stdout.writelines(f"would delete object {printing.printable(key)}\n" for key in sorted(tidied.objects))
     done = "would be deleted" if options.dry_run else "deleted"
+    if not options.json:
+        sys.stdout.writelines(f"{done}: snapshot {name}\n" for name in tidied.snapshots)
+        sys.stdout.writelines(f"{done}: object {printing.printable(key)}\n" for key in sorted(tidied.objects))
     text = f"{len(tidied.snapshots)} snapshots, {len(tidied.objects)} objects ({size:,} bytes) and {tidied.uploads} "
     printing.say(options, result, f"{text}unfinished uploads {done}")
     return 0

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,26 @@ from holdfast_entrypoint import platforms
 from holdfast_entrypoint.platforms import Platform
 
 METADATA_ENDPOINT = "http://169.254.169.254"
+VARIABLES = frozenset(
+    {
+        "CHECKPOINT_LOCAL_PATH",
+        "CHECKPOINT_RETENTION",
+        "CHECKPOINT_S3_URI",
+        "HOLDFAST_ATTEMPT",
+        "HOLDFAST_GRACE_SECONDS",
+        "HOLDFAST_HOST",
+        "HOLDFAST_HOSTS",
+        "HOLDFAST_HOST_NOTICE_FILE",
+        "HOLDFAST_NOTICE_FILE",
+        "HOLDFAST_REPORT_FILE",
+        "HOLDFAST_RESUME",
+        "HOLDFAST_RUN",
+        "HOLDFAST_S3_TIMEOUT_SECONDS",
+        "HOLDFAST_SHA256",
+        "HOLDFAST_STOP_SIGNAL",
+    }
+)
+"""Those of our variables that are called HOLDFAST_… or CHECKPOINT_…."""
 RESERVED = ("input", "model", "output", "code")
 """What SageMaker keeps for itself below /opt/ml; checkpoints may not overlap it."""
 
@@ -100,6 +121,15 @@ def read(environ: Mapping[str, str]) -> tuple[Config, list[str]]:
     """Return the configuration, and one sentence for each problem: with any, it must not be used to run something."""
     reader = _Reader(environ)
     return reader.config(), reader.problems
+
+
+def misspelt(environ: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable whose name is almost that of one of ours."""
+    return [
+        f"{name} is set and means nothing to holdfast: is {close[0]} meant?"
+        for name in sorted(environ.keys() - VARIABLES)
+        if name.startswith(("HOLDFAST_", "CHECKPOINT_")) and (close := get_close_matches(name, VARIABLES, 1, 0.85))
+    ]
 
 
 class _Reader:

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import holdfast
-from holdfast import attempt, disk, names, restore
+from holdfast import attempt, disk, names, probes, restore, transfer
 from holdfast.base import Base
+from holdfast.disk import Scan
 from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
+from holdfast.joint import Joint
 from holdfast.retention import Retention
 from holdfast.sync import Syncer
 from holdfast_entrypoint import platforms, printing
@@ -56,8 +58,15 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
         raise ConfigError(f"push: {options.path} is no file or directory with a name of its own")
     if path.is_dir() and not any(path.iterdir()):
         raise ConfigError(f"push: {options.path} is empty")
-    if not disk.scan(path.parent, only=path.name).files:
+    scan = disk.scan(path.parent, only=path.name)
+    if not scan.files:
         raise ConfigError(f"push: there is nothing in {options.path} that can be stored")
+    _refuse_cut(path.parent, scan)
+    before = prefix.newest()
+    if before is not None and _has(before, path, scan):
+        result = {"snapshot": before.name, "files": len(scan.files), "bytes": 0, "checkpoint": path.name}
+        printing.say(options, result, f"{path.name}: snapshot {before.name} has it already")
+        return 0
     claimed = attempt.claim(
         prefix.store,
         prefix.found.attempts,
@@ -104,10 +113,34 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
         raise ConfigError(f"push: not everything could be stored: {', '.join(sorted(scan.left_out))}")
     name = done.snapshot.name if done.snapshot else (before.name if before else None)
     result = {"snapshot": name, "files": len(scan.files), "bytes": done.bytes_uploaded, "checkpoint": path.name}
-    what = f"snapshot {name}" if done.snapshot else f"snapshot {name} had it already"
-    printing.say(options, result, f"{path.name}: {len(scan.files)} files, {done.bytes_uploaded:,} bytes sent, {what}")
+    what = f"{path.name}: {len(scan.files)} files, {done.bytes_uploaded:,} bytes sent, snapshot {name}"
+    printing.say(options, result, what)
     return 0
 
 
 def _others_in(directory: Path) -> bool:
     return any(entry.name != names.OWN_DIRECTORY for entry in directory.iterdir())
+
+
+def _refuse_cut(directory: Path, scan: Scan) -> None:
+    """Refuse what is provably not whole, before a prefix is taken over for it.
+
+    Raises:
+        DamagedError: with every such file.
+    """
+    findings = {path: probes.probe(directory / path) for path in scan.files}
+    reasons = {path: found.reason for path, found in findings.items() if found.verdict is probes.Verdict.CUT}
+    reasons |= probes.probe_checkpoint(directory, scan.files)
+    if reasons:
+        told = "; ".join(f"{path}: {reason}" for path, reason in sorted(reasons.items()))
+        raise DamagedError(f"push: not whole, and not stored: {told}")
+
+
+def _has(before: Joint, path: Path, scan: Scan) -> bool:
+    """Say whether a snapshot has this checkpoint already, with this content."""
+    there = {name: entry for name, entry in before.files().items() if names.checkpoint_of(name) == path.name}
+    return there.keys() == scan.files.keys() and all(
+        entry.size == scan.files[name].size
+        and entry.crc64nvme == transfer.checksum_file(path.parent / name, size=entry.size).whole
+        for name, entry in there.items()
+    )

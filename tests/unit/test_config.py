@@ -1,6 +1,7 @@
 """The environment is read once, and everything that is wrong with it is said at once."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -238,3 +239,16 @@ def test_the_machines_maker_tells_ec2_from_a_laptop(tmp_path: Path) -> None:
 )
 def test_where_there_is_no_metadata_none_is_asked(variables: dict[str, str]) -> None:
     assert config.load(variables).metadata_endpoint is None
+
+
+def test_a_variable_that_is_almost_one_of_ours_is_told() -> None:
+    wrong = {"CHECKPOINT_RETENTON": "3", "HOLDFAST_GRACE_SECOND": "3", "CHECKPOINT_DIR": "x", "HOLDFAST_MINE": "x"}
+    told = config.misspelt({**wrong, "CHECKPOINT_RETENTION": "3"})
+    assert [text.split()[0] for text in told] == ["CHECKPOINT_RETENTON", "HOLDFAST_GRACE_SECOND"]
+    assert "is CHECKPOINT_RETENTION meant?" in told[0]
+
+
+def test_the_list_of_our_variables_is_that_of_the_readme() -> None:
+    page = (Path(__file__).parents[2] / "README.md").read_text()
+    named = set(re.findall(r"\b(?:HOLDFAST|CHECKPOINT)_[A-Z0-9_]+", page))
+    assert named == config.VARIABLES

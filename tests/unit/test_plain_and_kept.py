@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.job import Breaks, Job, sync
 
 from holdfast import catalog
+from holdfast.directory import DirectoryStore
 from holdfast.errors import PermanentStoreError
 from holdfast.retention import Retention
+from holdfast.store import Part
 
 
 @pytest.fixture
@@ -152,3 +155,64 @@ def test_orphans_of_a_dead_attempt_are_swept_by_the_next_one_after_its_first_com
     second.tidy()
     assert b"orphan" not in stored(job).values()
     assert stored(job)["model"] == b"second"
+
+
+def test_a_job_below_another_jobs_prefix_is_nobodys_business_but_its_own(job: Job) -> None:
+    below = Job.__new__(Job)
+    below.root, below.workers, below.said = job.root / "below", job.workers, []
+    (below.root / "two").mkdir(parents=True)
+    below.store = DirectoryStore(job.root / "store/jobs/42")
+    (job.root / "store/jobs").mkdir()
+    theirs = below.syncer("one")
+    below.write("model", b"theirs")
+    sync(theirs)
+    before = stored(job, "jobs/")
+    for number in range(3):
+        ours = job.syncer(f"machine-{number}", retention=Retention(last=1, mirror=True))
+        assert job.restore(f"machine-{number}").base.files.keys() <= {"ours"}, "nothing of theirs is taken in"
+        for content in (b"1", b"2"):
+            job.write("ours", content + b"%d" % number, f"machine-{number}")
+            sync(ours)
+            ours.tidy()
+    assert stored(job, "jobs/") == before
+    below.restore("two")
+    assert (below.root / "two/model").read_bytes() == b"theirs"
+
+
+def test_what_was_sent_and_changed_meanwhile_is_deleted_after_the_next_commit(job: Job) -> None:
+    times = iter(range(1))
+
+    def grows(key: str) -> None:
+        if key.endswith("train.log") and next(times, None) is not None:
+            with (job.root / "one/train.log").open("ab") as log:
+                log.write(b"more")
+
+    class Late(Breaks):
+        def put(self, key: str, part: Part, **options: Any) -> str:
+            etag = DirectoryStore.put(self, key, part, **options)
+            grows(key)
+            return etag
+
+    syncer = job.syncer("one", Late(job.root / "store", grows))
+    job.write("train.log", b"first")
+    assert sync(syncer).snapshot is None
+    assert b"first" in stored(job).values()
+    sync(syncer)
+    syncer.tidy()
+    assert set(stored(job).values()) == {b"firstmore"}
+
+
+def test_the_steps_of_a_flush_do_not_push_older_snapshots_out(job: Job) -> None:
+    syncer = job.syncer("one", retention=Retention(last=2))
+    job.write("last", b"before")
+    first = sync(syncer).snapshot
+    assert first is not None
+    for number in range(4):
+        job.write(f"step-{number}/model", b"%d" % number)
+    job.write("last", b"after")
+    syncer.flush(syncer.scan(), [], should_stop=lambda: False)
+    syncer.tidy()
+    names = catalog.read_catalog(job.store).snapshots
+    assert len(names) == 2
+    job.restore("old", only=[first.name])
+    assert (job.root / "old/last").read_bytes() == b"before"

@@ -161,3 +161,15 @@ def test_a_change_of_which_no_event_told_may_have_been_before_the_signal() -> No
     settling.written("step/b", 101)
     settling.closed("step/b", 101)
     assert settling.cut_off(["step/b"], killed) == [], "somebody has outlived the signal and finished it"
+
+
+def test_weights_that_were_overwritten_just_before_their_json_was_cut_off_wait_with_it() -> None:
+    settling = Settling()
+    settling.closed("old", 10)
+    settling.closed("weights", 99)
+    settling.renamed("x.tmp", "saved-with-a-rename", 99)
+    settling.written("json", 99.5)
+    killed = Killed(at=100, seen=True, writing=frozenset({"json"}))
+    every = ["old", "weights", "saved-with-a-rename", "json"]
+    assert settling.cut_off(every, killed) == ["weights", "json"]
+    assert settling.cut_off(every, killed, lambda path: path == "json") == [], "its format proves that it is whole"

@@ -20,7 +20,9 @@ class Catalog:
         attempts: numbers of the attempts that were claimed, ascending.
         joined: (attempt, host) for every host that has joined an attempt of several hosts.
         snapshots: names of the records, and of the fences among them, oldest first.
-        plain: objects at plain keys, by key; SageMaker's markers are left out.
+        plain: objects at plain keys, by key; without SageMaker's markers, and without what belongs to a prefix of its own
+            below this one.
+        nested: such prefixes, relative to this one, each with a slash at its end.
         records: the records and fences as objects, by name.
         stored: objects at content keys and preserved keys, by key.
     """
@@ -31,6 +33,11 @@ class Catalog:
     records: Mapping[str, ObjectInfo] = field(default_factory=dict)
     stored: Mapping[str, ObjectInfo] = field(default_factory=dict)
     joined: frozenset[tuple[int, str]] = frozenset()
+    nested: frozenset[str] = frozenset()
+
+    def is_nested(self, key: str) -> bool:
+        """Say whether a key belongs to a prefix below this one, where another job keeps its own."""
+        return any(key.startswith(prefix) for prefix in self.nested)
 
     def slots(self) -> set[str]:
         """Return the names under which records may be committed: of every host; empty where one host commits alone."""
@@ -58,6 +65,7 @@ def read_catalog(store: Store) -> Catalog:
     records: dict[str, ObjectInfo] = {}
     stored: dict[str, ObjectInfo] = {}
     plain: dict[str, ObjectInfo] = {}
+    nested: set[str] = set()
     for info in store.list(""):
         if info.key.startswith(keys.ATTEMPTS):
             claim = keys.parse_attempt(info.key)
@@ -69,11 +77,15 @@ def read_catalog(store: Store) -> Catalog:
                 records[name] = info
         elif info.key.startswith((keys.OBJECTS, keys.PRESERVED)):
             stored[info.key] = info
+        elif f"/{names.OWN_DIRECTORY}/" in info.key:
+            nested.add(f"{info.key.partition(f'/{names.OWN_DIRECTORY}/')[0]}/")
         elif not _is_marker(info):
             plain[info.key] = info
     attempts = tuple(sorted({number for number, _ in claims}))
     joined = frozenset(claim for claim in claims if claim[1])
-    return Catalog(attempts, _in_order(records), plain, records, stored, joined)
+    if nested:
+        plain = {key: info for key, info in plain.items() if not key.startswith(tuple(nested))}
+    return Catalog(attempts, _in_order(records), plain, records, stored, joined, frozenset(nested))
 
 
 def look_again(store: Store, found: Catalog) -> Catalog:

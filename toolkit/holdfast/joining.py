@@ -136,8 +136,8 @@ def _newest_names(
         tell(f"passed over: {candidate}")
     if trouble:
         raise NoSnapshotError(
-            "no snapshot under the prefix verifies. Look with `holdfast verify URI`; to start from scratch on purpose, "
-            "use another prefix"
+            "no snapshot under the prefix verifies: `holdfast verify --all URI` says what is wrong; to start from "
+            "scratch on purpose, use another prefix"
         )
     if found.records:
         tell("no checkpoint was finished by all hosts: a fresh start")

@@ -111,10 +111,12 @@ class Keeper:
         self._commits: dict[str, float] = {}  # every snapshot that counts → since when its files are so, oldest first
         self._damaged: list[str] = []  # records that restore nothing; fences stay for ever: their zombies may be alive
         self._repeats: set[str] = set()  # those that only say once more what the record before them said
+        self._steps: set[str] = set()  # those for which something was held back
         self._own: dict[str, Snapshot] = {}
         self._needs: Counter[str] = Counter(key for entry in needed for key in _needed(entry))
         self._at_plain_key: dict[tuple[str, str], FileEntry] = {}
         self._stored = set(found.stored)
+        self._nested = found.nested
         # What this attempt stores from now on may be named by its next snapshot, and is none of these.
         self._doomed = set(plain.ours(before=scope.attempt))
         self._swept = False
@@ -176,6 +178,7 @@ class Keeper:
 
     def _count(self, snapshot: Snapshot) -> None:
         self._repeats |= {snapshot.name} if snapshot.since is not None else set()
+        self._steps |= set() if snapshot.complete else {snapshot.name}
         for entry in snapshot.files.values():
             self._needs.update(_needed(entry))
             if entry.preserved is not None:
@@ -184,6 +187,10 @@ class Keeper:
     def needed_at(self, key: str, etag: str) -> FileEntry | None:
         """Return a file of a kept snapshot whose content is that object at a plain key; None when there is none."""
         return self._at_plain_key.get((key, etag))
+
+    def doom(self, stored: Iterable[str]) -> None:
+        """Let content go that this attempt has stored, as far as no snapshot needs it."""
+        self._doomed.update(key for key in stored if self._needs[key] <= 0)
 
     def preserved(self, entry: FileEntry) -> None:
         """Note where the content of a plain key has been preserved."""
@@ -239,12 +246,18 @@ class Keeper:
         return dropped + [name for name in self._damaged if self._is_long_past(keys.commit_order(name)[0])]
 
     def _states(self, commits: Mapping[str, float]) -> dict[str, float]:
-        """Return the records without those after which the host only said once more that it has the same files."""
+        """Return the records that count.
+
+        Not those after which the host only said once more that it has the same files, and not the steps of a flush and
+        the like, once there is one behind them for which nothing was held back.
+        """
         names = list(commits)
         said_again = {
             name for name, after in pairwise(names) if after in self._repeats and commits[name] == commits[after]
         }
-        return {name: commits[name] for name in names if name not in said_again}
+        whole = [position for position, name in enumerate(names) if name not in self._steps]
+        steps = {name for name in names[: whole[-1] if whole else 0] if name in self._steps}
+        return {name: commits[name] for name in names if name not in said_again | steps}
 
     def _spoken_until(self) -> float:
         """Return until when every host has said what it has, seconds since the epoch; infinity where one is alone."""
@@ -272,6 +285,7 @@ class Keeper:
             self._store.delete(keys.snapshot_key(name))
         self._commits.pop(name, None)
         self._repeats.discard(name)
+        self._steps.discard(name)
         if name in self._damaged:
             self._damaged.remove(name)
         if isinstance(snapshot, Snapshot):
@@ -302,6 +316,8 @@ class Keeper:
         """Abort the uploads that nobody will complete; return how many."""
         count = 0
         for unfinished in self._store.unfinished_uploads():
+            if any(unfinished.upload.key.startswith(prefix) for prefix in self._nested):
+                continue
             stored_by = keys.attempt_of_content(unfinished.upload.key)
             old = self._clock() - unfinished.began > _FOREIGN_UPLOAD_AGE
             if self._is_of_the_past(unfinished.upload.key) if stored_by else old and self._scope.rest:

@@ -92,7 +92,8 @@ def restore(
     if failures:
         raise NoSnapshotError(
             f"no snapshot under the prefix verifies ({failures} tried); the checkpoint directory is untouched. "
-            "Look with `holdfast verify URI`; to start from scratch on purpose, use another prefix"
+            "`holdfast verify --all URI` says what is wrong, `holdfast pull --checkpoint NAME URI DIRECTORY` fetches "
+            "what is whole; to start from scratch on purpose, use another prefix"
         )
     return restoring.finish(None, passed_over)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from holdfast.disk import FileState
@@ -125,15 +125,34 @@ class Settling:
                 waiting[path] = left
         return waiting
 
-    def cut_off(self, paths: Iterable[str], killed: Killed) -> list[str]:
+    def cut_off(
+        self, paths: Iterable[str], killed: Killed, is_whole: Callable[[str], bool] = lambda path: False
+    ) -> list[str]:
         """Return those of `paths` that may be half of something because their writer was killed.
 
         What was renamed into place is whole. Where somebody looked before the signal, a file is suspect when one that
         died had it open, and a directory also when it was touched just before: nobody knows which files were still to
         come. Where nobody looked, whatever had not settled is suspect: the kernel closes what a killed process had
         open, so a closing that was seen just then says nothing.
+
+        Args:
+            paths: of files that are not as the last snapshot has them.
+            killed: how.
+            is_whole: says of a file at the top level whether its format proves that it is whole; such a one is no
+                suspect. A directory may lack files that nobody has begun.
         """
-        return [path for path in paths if self._is_cut_off(path, killed)]
+        every = list(paths)
+        suspects = {path for path in every if self._is_cut_off(path, killed)}
+        suspects -= {path for path in suspects if "/" not in path and is_whole(path)}
+        if any("/" not in path for path in suspects):
+            # Weights that were overwritten just before their JSON was cut off belong to it.
+            suspects |= {path for path in every if self._came_just_before(path, killed)}
+        return [path for path in every if path in suspects]
+
+    def _came_just_before(self, path: str, killed: Killed) -> bool:
+        seen = self._seen.get(path)
+        in_place = "/" not in path and not is_log(path) and seen is not None and not seen.renamed
+        return in_place and seen is not None and killed.at - self._directory < seen.changed_at
 
     def _is_cut_off(self, path: str, killed: Killed) -> bool:
         seen = self._seen.get(path)

@@ -51,6 +51,8 @@ class Storer:
     ) -> None:
         self.uploaded = 0
         """Bytes of content that travelled in this attempt."""
+        self.sent: set[str] = set()
+        """Keys of all content that was sent in this attempt and has not been deleted since."""
         self.number = 0
         """Of the pass: what makes content keys differ."""
         self._store = store
@@ -111,6 +113,7 @@ class Storer:
     def gone(self, keys_gone: Collection[str]) -> None:
         """Note that objects were deleted: their content is sent again when a file has it."""
         self._content = {content: place for content, place in self._content.items() if place[0] not in keys_gone}
+        self.sent.difference_update(keys_gone)
 
     def _refuse_if_cut(self, path: Path) -> None:
         from holdfast import probes  # noqa: PLC0415  loaded with the first file: no script waits for it at its start
@@ -149,13 +152,18 @@ class Storer:
             try:
                 with contextlib.suppress(AlreadyExistsError):
                     etag = send(key)
-            finally:
-                self._plain.note(key, state.size, etag)  # also when it fails: what lies there then is not known
+            except (FileChangedError, transfer.StoppedError):
+                raise  # nothing has become visible
+            except BaseException:
+                self._plain.note(key, state.size, None)  # what lies there now is not known
+                raise
+            self._plain.note(key, state.size, etag)
         if etag is None:
             self._tell_conflict(state, sums)
             key = keys.content_key(self._attempt.number, self.number, self._attempt.slot, state.path)
             etag = send(key)
         self.uploaded += state.size
+        self.sent.add(key)
         return key, etag
 
     def _tell_conflict(self, state: FileState, sums: transfer.Checksums) -> None:

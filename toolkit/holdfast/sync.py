@@ -21,7 +21,8 @@ from holdfast.errors import (
     FileChangedError,
     HoldfastError,
     NoBucketError,
-    PermanentStoreError,
+    StoreError,
+    TransientStoreError,
 )
 from holdfast.keeping import Keeper, Scope, Tidied
 from holdfast.names import checkpoint_of, is_log
@@ -266,10 +267,12 @@ class Syncer:
                 stored[state.path] = step()
             except (AccessDeniedError, NoBucketError) as error:
                 failure = failure or error  # not of this file, but of the whole store
-            except (FileChangedError, CutFileError, PermanentStoreError, transfer.StoppedError) as error:
-                unfinished[state.path] = error
+            except (FileChangedError, CutFileError, StoreError, transfer.StoppedError) as error:
+                unfinished[state.path] = error  # one name that a server or a proxy refuses holds back no other
             except Exception as error:  # noqa: BLE001  every future is waited for; the first failure is raised below
                 failure = failure or error
+        if failure is None and not stored:
+            failure = next((error for error in unfinished.values() if isinstance(error, TransientStoreError)), None)
         if failure is not None:
             raise failure
         return stored, unfinished

@@ -43,6 +43,8 @@ class Tidier:
     def committed(self, snapshot: Snapshot) -> None:
         """Take a commit into account."""
         self._keeper.add(snapshot)
+        if snapshot.complete:  # what was sent and is in no snapshot by now was changed while it was sent
+            self._keeper.doom(self._storer.sent)
         self._untidy = True
 
     def tidy(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> Tidied:

@@ -16,7 +16,6 @@ from holdfast.disk import Scan
 from holdfast.errors import (
     CutFileError,
     DamagedError,
-    PermanentStoreError,
     StoreError,
     SupersededError,
     TransientStoreError,
@@ -44,6 +43,7 @@ _LEAST_PAUSE = 0.1
 _PAUSE_PER_SCAN = 20.0  # a look at 10,000 files takes 50 ms: then at most one a second
 _LONGEST_BACKOFF = 60.0
 _COMMIT_SECONDS = 1.0
+_TIDY_SLICE = 1.0  # what tidying gets after a commit, whatever else is going on
 _TIDY_SECONDS = 10.0  # what must be left before the container is killed, so that nobody waits for the tidying
 _FINAL_TRIES = 3
 _SUSPECT_BUDGET = 1 << 30  # bytes of a file's content that are summed up to clear it: 0.4 s
@@ -91,6 +91,7 @@ class Watcher(threading.Thread):
         self._killed: Killed | None = None
         self._hurry = threading.Event()
         self._dirty_since: float | None = None
+        self._ready_since: float | None = None
         self._last_scan = -SAFETY_SCAN
         self._next_look = 0.0
         self._retry_at = 0.0
@@ -99,6 +100,7 @@ class Watcher(threading.Thread):
         self._waiting_since: dict[str, float] = {}
         self._stuck: set[str] = set()
         self._tidy_trouble = ""
+        self._tidy_until = 0.0
         self._speak_at = time.monotonic() + SPEAK_EVERY
 
     def flush_soon(self) -> None:
@@ -202,16 +204,19 @@ class Watcher(threading.Thread):
             return scan_every
         self._dirty_since = self._dirty_since or now
         soonest = min(waiting.values(), default=0.0)
-        nothing_ready = len(waiting) == len(changed)
-        # A log that is never closed keeps nobody waiting.
-        others_coming = any(not is_log(path) for path in waiting) and now < self._dirty_since + PATIENCE
-        if nothing_ready or (others_coming and not hurry):
+        if len(waiting) == len(changed):
+            self._ready_since = None
+            return max(_LEAST_PAUSE, min(soonest, PATIENCE))
+        # Weights may be followed by their JSON. A log that is never closed keeps nobody waiting.
+        self._ready_since = self._ready_since or now
+        others_coming = any(not is_log(path) for path in waiting) and now < self._ready_since + PATIENCE
+        if others_coming and not hurry:
             return max(_LEAST_PAUSE, min(soonest, PATIENCE))
         if not self._pass(scan, waiting):
             return self._retry_at - now
         self._hurry.clear()
-        if all(is_log(path) for path in waiting):
-            self._tidy()
+        self._ready_since = None
+        self._tidy()
         self._dirty_since = now if waiting else None
         return max(_LEAST_PAUSE, min(soonest, PATIENCE)) if waiting else _LEAST_PAUSE
 
@@ -257,6 +262,7 @@ class Watcher(threading.Thread):
 
     def _tidy(self) -> None:
         """Bring the plain keys up to date and let old snapshots go, while there is nothing that matters more."""
+        self._tidy_until = time.monotonic() + _TIDY_SLICE
         try:
             tidied = self._syncer.tidy(should_stop=self._is_needed)
         except (StoreError, DamagedError, OSError) as error:
@@ -275,7 +281,7 @@ class Watcher(threading.Thread):
         """Say whether something matters more than tidying: a change, or the end of the time."""
         if self._finishing.is_set():
             return self._seconds_left() < _TIDY_SECONDS
-        return not self._events.empty()
+        return not self._events.empty() and time.monotonic() > self._tidy_until
 
     def _back_off(self) -> float:
         self._failures += 1
@@ -286,15 +292,13 @@ class Watcher(threading.Thread):
     def _tell_refused(self, synced: Synced) -> bool:
         """Say once of single files why they are not taken; return whether the store is the reason for any."""
         refused = {
-            path: error
-            for path, error in synced.unfinished.items()
-            if isinstance(error, PermanentStoreError | CutFileError)
+            path: error for path, error in synced.unfinished.items() if isinstance(error, StoreError | CutFileError)
         }
         for path, error in refused.items():
             if self._told.get(path) != str(error):
                 self._tell(f"{path!r} is not in the snapshot: {error}")
         self._told = {path: str(error) for path, error in refused.items()}
-        return any(isinstance(error, PermanentStoreError) for error in refused.values())
+        return any(isinstance(error, StoreError) for error in refused.values())
 
     def _timed(self, work: Callable[[], Synced]) -> Synced:
         start = time.monotonic()
@@ -330,8 +334,15 @@ class Watcher(threading.Thread):
                 continue
             self._report(synced)
             tries += 1
-            if not synced.unfinished or self._must_commit() or tries == _FINAL_TRIES:
+            in_vain = any(isinstance(error, TransientStoreError) for error in synced.unfinished.values())
+            if not synced.unfinished or self._must_commit() or (tries >= _FINAL_TRIES and not in_vain):
                 break
+            if in_vain:
+                if time.monotonic() > give_up:
+                    break
+                self._tell_refused(synced)
+                self._back_off()
+                self._finishing_pause()
             time.sleep(_LEAST_PAUSE)
         self.last = synced
         if not synced.unfinished and not cut_off:
@@ -350,9 +361,7 @@ class Watcher(threading.Thread):
             self._drain(left)
         scan = self._syncer.scan()
         self.settling.observe(scan.files, time.monotonic())
-        suspects = self.settling.cut_off(self._dirty(scan), self._killed)
-        # A directory may lack files that nobody has begun; a file that proves its own end lacks nothing.
-        cut_off = [path for path in suspects if "/" in path or self._must_commit() or not self._is_whole(path)]
+        cut_off = self.settling.cut_off(self._dirty(scan), self._killed, self._is_whole)
         for checkpoint in sorted({checkpoint_of(path) for path in cut_off}):
             self._tell(
                 f"{checkpoint!r} was being written when the script was killed: what was committed of it before stays"
@@ -361,7 +370,10 @@ class Watcher(threading.Thread):
 
     def _is_whole(self, path: str) -> bool:
         try:
-            return probe(self._directory / path, content_budget=_SUSPECT_BUDGET).verdict is Verdict.WHOLE
+            return (
+                not self._must_commit()
+                and probe(self._directory / path, content_budget=_SUSPECT_BUDGET).verdict is Verdict.WHOLE
+            )
         except OSError:
             return False
 
