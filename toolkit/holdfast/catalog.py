@@ -20,7 +20,7 @@ class Catalog:
         attempts: numbers of the attempts that were claimed, ascending.
         joined: (attempt, host) for every host that has joined an attempt of several hosts.
         snapshots: names of the records, and of the fences among them, oldest first.
-        plain: objects at plain keys, by key; without SageMaker's markers, and without what belongs to a prefix of its own
+        plain: objects at plain keys, by key; without SageMaker's markers and what belongs to a prefix of its own
             below this one.
         nested: such prefixes, relative to this one, each with a slash at its end.
         records: the records and fences as objects, by name.
