@@ -95,6 +95,13 @@ def build_command(image: Image, environment: Mapping[str, str]) -> list[str]:
     return [*command, *shlex.split(environment.get("BUILD_FLAGS", "")), "."]
 
 
+def build(image: Image, environment: Mapping[str, str]) -> int:
+    """Build an image; return the exit status of `docker build`."""
+    # The classic builder of old engines knows no secrets and no cache mounts.
+    with_buildkit = {**environment, "DOCKER_BUILDKIT": "1"}
+    return subprocess.run(build_command(image, with_buildkit), cwd=ROOT, env=with_buildkit, check=False).returncode
+
+
 def _build_arguments(image: Image, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the Dockerfile's arguments; those that are left to the Dockerfile are missing."""
     index = environment.get("INDEX_URL", "")
@@ -147,11 +154,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in images:
         print(f"usage: python -m images.build --list | {' | '.join(images)}", file=sys.stderr)
         return 64
-    # The classic builder of old engines knows no secrets and no cache mounts.
-    environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
-    return subprocess.run(
-        build_command(images[arguments[0]], environment), cwd=ROOT, env=environment, check=False
-    ).returncode
+    return build(images[arguments[0]], os.environ)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,25 @@ images-gpu: ## build the images for GPUs (no GPU needed; 30 GB of disk)
 test-image/%: image/% $(VENV)/.dev ## build one image and run the image tests on it
 	HOLDFAST_REQUIRE_DOCKER=1 HOLDFAST_TEST_IMAGE="$(TAG_PREFIX)$*:$(TAG)" $(BIN)/python -m pytest tests/images $(ARGS)
 
+reproduce/%: $(VENV)/.dev FORCE ## build one image twice without a cache, and compare every file of both
+	$(images_environment) $(BIN)/python -m images.contents $*
+
+start/%: $(VENV)/.dev FORCE ## measure how long a container of one built image takes to the first line of a script
+	$(images_environment) $(BIN)/python -m images.start $*
+
+sbom/%: $(VENV)/.dev FORCE ## write dist/NAME.cdx.json: what is in one built image, in CycloneDX
+	$(images_environment) $(BIN)/python -m images.sbom $* dist/$*.cdx.json
+
+# Strict: a package that the database does not know is a failure, and so is a database that cannot be reached. The part of
+# a version after "+" names a build of the same source, and no database has it.
+audit/%: $(VENV)/.dev FORCE ## look up the packages of one image in a database of vulnerabilities (AUDIT_FLAGS for pip-audit)
+	mkdir -p dist
+	for lock in $* supervisor; do \
+		sed -n 's/^\([a-z0-9._-]*==[^ +]*\).*/\1/p' images/$$lock.txt > dist/$$lock.pins \
+		&& $(BIN)/pip-audit --strict --disable-pip --no-deps --requirement dist/$$lock.pins $(AUDIT_FLAGS) \
+		|| { echo "audit/$*: not clean, or not looked up (the message above says which)" >&2; exit 1; }; \
+	done
+
 push/%: FORCE ## push one image that is built (TAG_PREFIX names the registry)
 	$(DOCKER) push "$(TAG_PREFIX)$*:$(TAG)"
 
