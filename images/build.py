@@ -39,6 +39,7 @@ class Image:
         apt: Debian packages that the wheels expect of the system.
         builder: the stage that fills /opt/venv.
         find_links: a page of wheels that the registry does not have; empty for none.
+        aws_mb: what AWS states for its own image of this kind, in 10^6 bytes; None: it states nothing.
         status: `maintained` or `legacy`.
     """
 
@@ -49,6 +50,7 @@ class Image:
     apt: Sequence[str] = ()
     builder: Literal["compiler", "tools"] = "compiler"
     find_links: str = ""
+    aws_mb: int | None = None
     status: Literal["maintained", "legacy"] = "maintained"
 
     @property

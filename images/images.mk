@@ -35,7 +35,7 @@ reproduce/%: $(VENV)/.dev FORCE ## build one image twice without a cache, and co
 	$(images_environment) $(BIN)/python -m images.contents $*
 
 start/%: $(VENV)/.dev FORCE ## measure how long a container of one built image takes to the first line of a script
-	$(images_environment) $(BIN)/python -m images.start $*
+	$(BIN)/python -m benchmarks.start --image "$(TAG_PREFIX)$*:$(TAG)"
 
 sbom/%: $(VENV)/.dev FORCE ## write dist/NAME.cdx.json: what is in one built image, in CycloneDX
 	$(images_environment) $(BIN)/python -m images.sbom $* dist/$*.cdx.json
@@ -63,7 +63,8 @@ base-image: ## where no registry is in reach: make BASE_IMAGE=holdfast-base:book
 demo-container: image/pytorch-cpu $(VENV)/.dev ## the demo with containers: two interruptions, two resumes
 	HOLDFAST_DEMO_IMAGE="$(TAG_PREFIX)pytorch-cpu:$(TAG)" $(BIN)/python -m examples.demo.container
 
-lock: ## write all lock files anew (LOCK_FLAGS=--upgrade takes the newest versions)
+lock: ## write all lock files anew, and the table of images (LOCK_FLAGS=--upgrade takes the newest versions)
 	UV="$(UV)" $(PYTHON) -m images.lock $(LOCK_FLAGS)
+	$(PYTHON) -m images.table
 
 FORCE:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from images.build import ROOT, Image, build_command, labels, read_matrix
+from images.table import README, with_table
 
 LOCKS = sorted([*ROOT.glob("images/*.txt"), *ROOT.glob("requirements/*.txt")])
 PINNED_FRAMEWORK = r"^(?:mxnet|tensorflow(?:-cpu)?|torch|xgboost(?:-cpu)?)==([0-9.]+)"
@@ -122,3 +123,13 @@ def test_the_locks_of_a_framework_name_one_version_for_both_devices(image: Image
     found = [re.search(PINNED_FRAMEWORK, (ROOT / one.lock).read_text(), re.MULTILINE) for one in (image, other) if one]
     if image.framework != "base":
         assert len({version[1] for version in found if version}) == 1
+
+
+def test_the_readme_shows_the_matrix_and_the_locks_as_they_are() -> None:
+    readme = README.read_text()
+    assert with_table(readme) == readme, "`make lock` writes the table"
+
+
+def test_a_page_without_a_place_for_the_table_is_an_error() -> None:
+    with pytest.raises(ValueError, match="has no place"):
+        with_table("# Images\n")
