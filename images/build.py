@@ -127,12 +127,15 @@ def labels(image: Image, environment: Mapping[str, str]) -> dict[str, str]:
     name, _, digest = (environment.get("BASE_IMAGE") or _pinned_base()).partition("@")
     found |= {"base.name": name} | ({"base.digest": digest} if digest else {})
     # A source archive has no history: no label is better than a wrong one.
-    commit = subprocess.run(
-        ["git", "log", "-1", "--format=%H %cI"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.split()
-    if commit:
-        found |= {"revision": commit[0], "created": commit[1]}
+    revision = _git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    if revision:
+        found |= {"revision": revision, "created": _git("log", "-1", "--format=%cI")}
     return found
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says about this tree; nothing where there is no repository."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _pinned_base() -> str:

@@ -31,7 +31,7 @@ def test_labels_tell_what_the_image_is(engine: docker.DockerClient, image: str, 
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert labels["org.opencontainers.image.version"] == holdfast.__version__
     assert labels["org.opencontainers.image.description"] == row.summary
-    assert re.fullmatch("[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?", labels["org.opencontainers.image.revision"])
     assert datetime.fromisoformat(labels["org.opencontainers.image.created"]).tzinfo
     assert labels["org.opencontainers.image.base.name"]
 
