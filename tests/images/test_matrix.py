@@ -97,6 +97,10 @@ def test_the_environments_page_of_wheels_wins_and_goes_only_where_one_is_used() 
     assert "FIND_LINKS" not in " ".join(build_command(plain, {"UV_FIND_LINKS": "http://127.0.0.1:1/"}))
 
 
+def test_an_image_may_grow_by_five_percent_or_by_what_bases_differ_by() -> None:
+    assert [Image("x", "", "images/x.txt", size).budget_mb for size in (100, 1000)] == [120, 1050]
+
+
 def test_the_family_is_eight_images_in_pairs_for_cpus_and_gpus() -> None:
     images = read_matrix()
     assert len(images) == 8
