@@ -8,7 +8,7 @@ from datetime import datetime
 import docker
 import pytest
 from images.build import Image
-from tests.images.containers import Containers
+from tests.images.containers import Containers, ended
 
 import holdfast
 
@@ -65,25 +65,25 @@ def test_a_change_of_our_own_code_ships_the_last_layer_only_and_that_is_small(
 def test_no_build_tool_and_no_cache_stays_in_the_image(containers: Containers) -> None:
     left = "/root/.cache /root/.netrc /src /wheel /lock.txt /tools.txt /opt/tools /out"
     caches = "/var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/lib/apt/lists/*"
-    ended = containers.run("sh", "-c", f"command -v uv hatchling; ls -d {left} {caches}")
-    assert ended.out == ""
+    end = containers.run("sh", "-c", f"command -v uv hatchling; ls -d {left} {caches}")
+    assert end.out == ""
 
 
 def test_a_compiler_is_in_the_image_only_where_the_matrix_says_so(containers: Containers, row: Image) -> None:
-    ended = containers.run("sh", "-c", "command -v gcc cc as ld")
-    assert bool(ended.out) == ("gcc" in row.apt)
+    end = containers.run("sh", "-c", "command -v gcc cc as ld")
+    assert bool(end.out) == ("gcc" in row.apt)
 
 
 def test_no_program_changes_its_user(containers: Containers) -> None:
-    ended = containers.run("find", "/", "-xdev", "-perm", "/6000", "-type", "f")
-    assert (ended.code, ended.out) == (0, "")
+    end = containers.run("find", "/", "-xdev", "-perm", "/6000", "-type", "f")
+    assert (end.code, end.out) == (0, "")
 
 
 def test_certificates_are_debians_own_and_not_those_of_the_network_it_was_built_in(containers: Containers) -> None:
     """`update-ca-certificates` would write the same bundle again."""
     bundle = "sha256sum /etc/ssl/certs/ca-certificates.crt"
-    ended = containers.run("sh", "-c", f"{bundle}; update-ca-certificates --fresh > /dev/null && {bundle}")
-    before, after = ended.out.splitlines()
+    end = containers.run("sh", "-c", f"{bundle}; update-ca-certificates --fresh > /dev/null && {bundle}")
+    before, after = end.out.splitlines()
     assert before == after
 
 
@@ -98,18 +98,18 @@ def test_no_secret_is_in_the_configuration_or_the_history(engine: docker.DockerC
 
 
 def test_python_and_pip_are_those_of_the_user_environment(containers: Containers) -> None:
-    ended = containers.run("sh", "-c", "command -v python; command -v pip; command -v holdfast")
-    assert ended.out.splitlines() == ["/opt/venv/bin/python", "/opt/venv/bin/pip", "/usr/local/bin/holdfast"]
+    end = containers.run("sh", "-c", "command -v python; command -v pip; command -v holdfast")
+    assert end.out.splitlines() == ["/opt/venv/bin/python", "/opt/venv/bin/pip", "/usr/local/bin/holdfast"]
 
 
 def test_scripts_can_import_the_helper_and_not_the_supervisors_packages(containers: Containers) -> None:
-    ended = containers.run("python", "-c", "import holdfast, importlib.util as u; print(u.find_spec('awscrt'))")
-    assert (ended.code, ended.out) == (0, "None\n")
+    end = containers.run("python", "-c", "import holdfast, importlib.util as u; print(u.find_spec('awscrt'))")
+    assert (end.code, end.out) == (0, "None\n")
 
 
 def test_supervisor_has_its_data_plane(containers: Containers) -> None:
-    ended = containers.run("-I", "-c", "import awscrt, boto3, watchdog", entrypoint="/opt/holdfast/bin/python")
-    assert (ended.code, ended.err) == (0, "")
+    end = containers.run("-I", "-c", "import awscrt, boto3, watchdog", entrypoint="/opt/holdfast/bin/python")
+    assert (end.code, end.err) == (0, "")
 
 
 def test_everything_is_compiled_and_never_checked_against_its_source(containers: Containers) -> None:
@@ -128,3 +128,19 @@ print(*without, sep="\\n", end="")
 """
     for python in ("/opt/venv/bin/python", "/opt/holdfast/bin/python"):
         assert containers.run("-I", "-c", program, entrypoint=python).out == ""
+
+
+def test_the_time_to_the_first_line_is_told(containers: Containers, capsys: pytest.CaptureFixture[str]) -> None:
+    """A look at what holdfast adds to a start; `make start/NAME` measures it."""
+    first_line = "import time; print(time.time())"
+    ways = {
+        "bare": containers.start("-c", first_line, entrypoint="/opt/venv/bin/python"),
+        "holdfast": containers.start("python", "-c", first_line),
+    }
+    for way, container in ways.items():
+        end = ended(container)
+        assert end.code == 0, end.err
+        container.reload()
+        began = datetime.fromisoformat(container.attrs["State"]["StartedAt"])
+        with capsys.disabled():
+            print(f" {way} {1000 * (float(end.out) - began.timestamp()):.0f} ms", end="")
