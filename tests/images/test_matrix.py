@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from images.build import ROOT, Image, build_command, labels, read_matrix
+from images.build import ROOT, Image, build_command, labels, main, read_matrix
 from images.table import README, with_table
 
 LOCKS = sorted([*ROOT.glob("images/*.txt"), *ROOT.glob("requirements/*.txt")])
@@ -95,6 +95,21 @@ def test_the_environments_page_of_wheels_wins_and_goes_only_where_one_is_used() 
     )
     plain = Image("x", "", "images/x.txt", 1)
     assert "FIND_LINKS" not in " ".join(build_command(plain, {"UV_FIND_LINKS": "http://127.0.0.1:1/"}))
+
+
+def test_the_lists_for_both_devices_are_the_family(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for option in ("--list-cpu", "--list-gpu", "--list"):
+        assert main([option]) == 0
+        printed.append(capsys.readouterr().out.split())
+    cpu, gpu, family = printed
+    assert sorted(cpu + gpu) == sorted(family) == sorted(read_matrix())
+    assert all(name.endswith("-gpu") for name in gpu)
+
+
+def test_an_unknown_image_is_a_usage_error_that_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jax-cpu"]) == 64
+    assert "pytorch-gpu" in capsys.readouterr().err
 
 
 def test_an_image_may_grow_by_five_percent_or_by_what_bases_differ_by() -> None:
