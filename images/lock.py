@@ -20,7 +20,7 @@ IN_THE_IMAGE = ("--python-version", "3.11", "--python-platform", "x86_64-manylin
 # Developers have other Pythons and other machines: one file with markers for all of them.
 ON_ANY_MACHINE = ("--universal", "--python-version", "3.11")
 RUN = ("--extra", "run")
-DEVELOP = tuple(word for group in ("demo", "container", "test", "lint") for word in ("--group", group))
+DEVELOP = tuple(word for group in ("demo", "container", "test", "images", "lint") for word in ("--group", group))
 
 
 def compile_lock(target: str, *arguments: str, find_links: str = "", more: Sequence[str] = ()) -> None:

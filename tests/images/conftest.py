@@ -10,6 +10,7 @@ from pathlib import Path
 import docker
 import pytest
 from docker.errors import DockerException
+from images.build import Image, read_matrix
 from tests.images.containers import Containers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,12 @@ def image(engine: docker.DockerClient) -> str:
     built = subprocess.run(["make", "image/base-cpu"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, f"make image/base-cpu (set BASE_IMAGE where no registry is in reach):\n{built.stderr}"
     return f"{os.environ.get('TAG_PREFIX') or 'holdfast/'}base-cpu:{os.environ.get('TAG') or 'latest'}"
+
+
+@pytest.fixture(scope="session")
+def row(image: str) -> Image:
+    """The table of the matrix that the image under test was built from."""
+    return read_matrix()[image.partition(":")[0].rpartition("/")[2]]
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-import docker
 import pytest
 from examples.demo.object_server import ObjectServer
 from tests.images.containers import Containers, ended, read_json, wait_for_line
@@ -138,18 +137,3 @@ def test_any_user_can_keep_checkpoints(containers: Containers, tmp_path: Path) -
     )
     assert end.code == 0, end.err
     assert (tmp_path / "one.bin").stat().st_uid == 1234
-
-
-def test_two_lines_make_a_training_image(
-    engine: docker.DockerClient, image: str, containers: Containers, tmp_path: Path
-) -> None:
-    (tmp_path / "train.py").write_text("print('trained')")
-    (tmp_path / "Dockerfile").write_text(f"FROM {image}\nCOPY train.py /opt/ml/code/\n")
-    tag = f"holdfast-test-child:{uuid.uuid4().hex}"
-    engine.images.build(path=str(tmp_path), tag=tag, rm=True, forcerm=True)
-    try:
-        end = containers.run(image=tag, environment={"SAGEMAKER_PROGRAM": "train.py"})
-        assert (end.code, end.out) == (0, "trained\n"), end.err
-        containers.remove_all()
-    finally:
-        engine.images.remove(tag)

@@ -7,9 +7,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from images.build import ROOT, Image, build_command, read_matrix
+from images.build import ROOT, Image, build_command, labels, main, read_matrix
+from images.table import README, with_table
 
 LOCKS = sorted([*ROOT.glob("images/*.txt"), *ROOT.glob("requirements/*.txt")])
+PINNED_FRAMEWORK = r"^(?:mxnet|tensorflow(?:-cpu)?|torch|xgboost(?:-cpu)?)==([0-9.]+)"
 
 
 def test_every_image_has_a_lock_and_what_it_was_made_of() -> None:
@@ -45,27 +47,108 @@ def test_supervisor_and_tests_run_the_same_versions() -> None:
 
 
 def test_default_base_is_left_to_the_dockerfile_which_pins_it_by_digest() -> None:
-    assert "BASE_IMAGE" not in " ".join(build_command(read_matrix()["base-cpu"], {}))
-    dockerfile = (ROOT / "images/Dockerfile").read_text()
-    assert re.search(r"^FROM \S+@sha256:[0-9a-f]{64} AS pinned_base$", dockerfile, re.MULTILINE)
-
-
-def test_another_base_is_handed_to_the_build() -> None:
-    command = build_command(read_matrix()["base-cpu"], {"BASE_IMAGE": "mine:1"})
-    assert "BASE_IMAGE=mine:1" in command
-
-
-def test_a_ca_bundle_goes_in_as_a_secret_only_if_it_is_there(tmp_path: Path) -> None:
-    bundle = tmp_path / "ca.crt"
     image = read_matrix()["base-cpu"]
-    assert "--secret" not in build_command(image, {"CA_BUNDLE": str(bundle)})
-    bundle.touch()
-    assert f"id=ca,src={bundle}" in build_command(image, {"CA_BUNDLE": str(bundle)})
+    assert "BASE_IMAGE" not in " ".join(build_command(image, {}))
+    dockerfile = (ROOT / "images/Dockerfile").read_text()
+    pinned = re.search(r"^FROM (\S+)@(sha256:[0-9a-f]{64}) AS pinned_base$", dockerfile, re.MULTILINE)
+    assert pinned is not None
+    found = labels(image, {})
+    assert (found["base.name"], found["base.digest"]) == pinned.groups()
+
+
+def test_another_base_is_handed_to_the_build_and_named_in_a_label() -> None:
+    image = read_matrix()["base-cpu"]
+    assert "--build-arg=BASE_IMAGE=mine:1" in build_command(image, {"BASE_IMAGE": "mine:1"})
+    found = labels(image, {"BASE_IMAGE": "mine:1"})
+    assert found["base.name"] == "mine:1"
+    assert "base.digest" not in found
+
+
+@pytest.mark.parametrize(("secret", "variable"), [("ca", "CA_BUNDLE"), ("netrc", "NETRC")])
+def test_a_file_with_a_secret_goes_in_as_a_secret_only_if_it_is_there(
+    secret: str, variable: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    image = read_matrix()["base-cpu"]
+    assert "--secret" not in build_command(image, {variable: str(file)})
+    file.touch()
+    assert f"id={secret},src={file}" in build_command(image, {variable: str(file)})
+
+
+def test_a_private_index_is_handed_to_both_installers() -> None:
+    command = build_command(read_matrix()["base-cpu"], {"INDEX_URL": "https://packages.example.com/simple/"})
+    assert "--build-arg=PIP_INDEX_URL=https://packages.example.com/simple/" in command
+    assert "--build-arg=UV_DEFAULT_INDEX=https://packages.example.com/simple/" in command
+
+
+def test_a_proxy_is_named_on_the_command_line_and_its_password_is_not() -> None:
+    command = build_command(read_matrix()["base-cpu"], {"https_proxy": "http://me:secret@proxy.example.com:3128"})
+    assert "--build-arg=https_proxy" in command
+    assert "secret@" not in " ".join(command)
 
 
 def test_the_environments_page_of_wheels_wins_and_goes_only_where_one_is_used() -> None:
     image = Image("x", "", "images/x.txt", 1, find_links="https://example.com/wheels/")
-    assert "UV_FIND_LINKS=https://example.com/wheels/" in build_command(image, {})
-    assert "UV_FIND_LINKS=http://127.0.0.1:1/" in build_command(image, {"UV_FIND_LINKS": "http://127.0.0.1:1/"})
+    assert "--build-arg=UV_FIND_LINKS=https://example.com/wheels/" in build_command(image, {})
+    assert "--build-arg=UV_FIND_LINKS=http://127.0.0.1:1/" in build_command(
+        image, {"UV_FIND_LINKS": "http://127.0.0.1:1/"}
+    )
     plain = Image("x", "", "images/x.txt", 1)
     assert "FIND_LINKS" not in " ".join(build_command(plain, {"UV_FIND_LINKS": "http://127.0.0.1:1/"}))
+
+
+def test_the_lists_for_both_devices_are_the_family(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for option in ("--list-cpu", "--list-gpu", "--list"):
+        assert main([option]) == 0
+        printed.append(capsys.readouterr().out.split())
+    cpu, gpu, family = printed
+    assert sorted(cpu + gpu) == sorted(family) == sorted(read_matrix())
+    assert all(name.endswith("-gpu") for name in gpu)
+
+
+def test_an_unknown_image_is_a_usage_error_that_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jax-cpu"]) == 64
+    assert "pytorch-gpu" in capsys.readouterr().err
+
+
+def test_an_image_may_grow_by_five_percent_or_by_what_bases_differ_by() -> None:
+    assert [Image("x", "", "images/x.txt", size).budget_mb for size in (100, 1000)] == [120, 1050]
+
+
+def test_the_family_is_eight_images_in_pairs_for_cpus_and_gpus() -> None:
+    images = read_matrix()
+    assert len(images) == 8
+    for image in images.values():
+        assert image.lock == f"images/{image.name}.txt"
+        if image.has_cuda:
+            assert f"{image.framework}-cpu" in images
+
+
+@pytest.mark.parametrize("image", read_matrix().values(), ids=lambda image: image.name)
+def test_every_framework_comes_with_sagemakers_toolkit_and_without_what_only_its_metadata_asks_for(
+    image: Image,
+) -> None:
+    lock = (ROOT / image.lock).read_text()
+    assert ("\nsagemaker-training==" in lock) == (image.framework != "base")
+    assert "\ngevent==" not in lock
+    assert "\nwerkzeug==" not in lock
+
+
+@pytest.mark.parametrize("image", read_matrix().values(), ids=lambda image: image.name)
+def test_the_locks_of_a_framework_name_one_version_for_both_devices(image: Image) -> None:
+    """A checkpoint moves between CPUs and GPUs."""
+    other = read_matrix().get(f"{image.framework}-{'cpu' if image.has_cuda else 'gpu'}")
+    found = [re.search(PINNED_FRAMEWORK, (ROOT / one.lock).read_text(), re.MULTILINE) for one in (image, other) if one]
+    if image.framework != "base":
+        assert len({version[1] for version in found if version}) == 1
+
+
+def test_the_readme_shows_the_matrix_and_the_locks_as_they_are() -> None:
+    readme = README.read_text()
+    assert with_table(readme) == readme, "`make lock` writes the table"
+
+
+def test_a_page_without_a_place_for_the_table_is_an_error() -> None:
+    with pytest.raises(ValueError, match="has no place"):
+        with_table("# Images\n")
