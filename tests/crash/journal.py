@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +32,9 @@ Tree = Mapping[str, File]
 """A directory: path → file."""
 
 
+_ALL = 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """A record whose put began.
@@ -41,12 +44,14 @@ class Commit:
         tree: what the checkpoint directory was, by the harness's own reading of it.
         adopted: the foreign files that had been taken in by then.
         durable: the answer to the put has come.
+        complete: nothing was held back.
     """
 
     name: str
     tree: Tree
     adopted: frozenset[str]
     durable: bool = False
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,7 @@ class Journal:
     successions: list[TookOver] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     deaths: list[Died] = field(default_factory=list)
-    kept: int = 1_000_000
+    kept: int = _ALL
     owed: dict[Path, frozenset[bytes]] = field(default_factory=dict)
     _offset: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -186,6 +191,14 @@ class Journal:
         for succession in self.successions:
             if succession.base < name and int(name.partition("-")[0]) < succession.number:
                 self.violations.append(f"LOST: {name} was committed after attempt {succession.number} had taken over")
+
+    def counting(self, names: Iterable[str]) -> list[str]:
+        """Return those names that a retention counts: no step of a flush behind which there is a complete snapshot."""
+        ordered = sorted(names)
+        if self.kept == _ALL:
+            return ordered
+        complete = [name for name in ordered if self.commits[name].complete]
+        return [name for name in ordered if self.commits[name].complete or name > max(complete, default="")]
 
     @property
     def newest_durable(self) -> str:

@@ -274,7 +274,8 @@ class Life:
 
     def _committing(self, name: str, text: bytes) -> None:
         with self._disk.used_by(None):
-            entries = {entry["path"]: entry for entry in json.loads(text)["files"]}
+            record = json.loads(text)
+            entries = {entry["path"]: entry for entry in record["files"]}
             tree: dict[str, File] = {}
             for path, entry in entries.items():
                 for candidate in (self._seen.get(path), self._base.get(path)):
@@ -285,7 +286,7 @@ class Life:
                 *self._mixtures(name, tree),
             ]:
                 self._world.journal.note(Violation(problem))
-            self._world.journal.note(Commit(name, tree, self._adopted))
+            self._world.journal.note(Commit(name, tree, self._adopted, complete=record["complete"]))
             self._pending = tree
 
     def _mixtures(self, name: str, tree: Tree) -> list[str]:

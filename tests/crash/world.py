@@ -154,7 +154,8 @@ class World:
             if isinstance(loaded, Snapshot):
                 snapshots.append(name)
                 self._check_record(store, found, loaded)
-        committed = sorted({*snapshots, *(name for name, commit in self.journal.commits.items() if commit.durable)})
+        durable = (name for name, commit in self.journal.commits.items() if commit.durable)
+        committed = self.journal.counting({*snapshots, *durable})
         gone = set(committed[-self.journal.kept :]) - set(snapshots)
         if gone:
             raise Broken(

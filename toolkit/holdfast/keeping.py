@@ -257,6 +257,8 @@ class Keeper:
         }
         whole = [position for position, name in enumerate(names) if name not in self._steps]
         steps = {name for name in names[: whole[-1] if whole else 0] if name in self._steps}
+        if self._retention.last is None:
+            steps = set()
         return {name: commits[name] for name in names if name not in said_again | steps}
 
     def _spoken_until(self) -> float:
