@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.unit import test_several_hosts as several_hosts
 from tests.unit.job import Job, sync
 
-from holdfast import attempt, catalog, joining, restore
-from holdfast.joining import Group
+from holdfast import attempt, catalog, restore
 from holdfast.retention import Retention
 from holdfast.settling import Killed, Settling
 
@@ -127,19 +125,3 @@ def test_a_directory_that_is_being_deleted_when_the_signal_comes_is_suspect_also
         settling.renamed(f"tmp-step/{name}", f"step/{name}", 11)
     settling.gone("step/a", 99.9)
     assert settling.cut_off(["step/b"], Killed(at=100, seen=True)) == ["step/b"]
-
-
-@pytest.mark.xfail(strict=True, reason="a host that never joined the last start joins it now, the others begin anew")
-def test_hosts_without_a_run_find_each_other_after_a_start_that_one_of_them_never_joined(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(4) as workers:
-        job = several_hosts.Job(tmp_path, workers)
-        group = Group(("a", "b"))
-        begun = []
-        for host in ("a", "b", "a"):  # host b died before it joined, both are started again, and b is quicker
-            claimed, _, _ = joining.join(
-                job.store, group, host=host, version="0", platform="local", clock=lambda: job.now, workers=workers,
-                tell=job.said.append,
-            )  # fmt: skip
-            begun.append(claimed.number)
-            job.later(60)
-    assert begun[1] == begun[2]
