@@ -216,3 +216,17 @@ def test_the_steps_of_a_flush_do_not_push_older_snapshots_out(job: Job) -> None:
     assert len(names) == 2
     job.restore("old", only=[first.name])
     assert (job.root / "old/last").read_bytes() == b"before"
+
+
+def test_steps_that_nothing_whole_follows_push_out_nothing_and_are_no_more_than_the_policy_says(job: Job) -> None:
+    syncer = job.syncer("one", retention=Retention(last=2))
+    job.write("last", b"whole 1")
+    sync(syncer)
+    job.write("last", b"whole 2")
+    sync(syncer)
+    job.write("big/part", b"still being written")
+    for number in range(6):
+        job.write("last", b"step %d" % number)
+        sync(syncer, held=("big/part",))
+        syncer.tidy()
+    assert catalog.read_catalog(job.store).snapshots == tuple(f"000001-00000{number}" for number in (1, 2, 7, 8))

@@ -236,7 +236,10 @@ class Keeper:
         kept: list[str] = []
         for slot in self._scope.slots:
             states = self._states({name: since for name, since in own.items() if keys.host_of(name) == slot})
-            kept += [*self._retention.kept(states.items()), *(name for name in states if states[name] > spoken)]
+            # The newest may all be steps: they push out no snapshot for which nothing was held back.
+            for steps in (False, True):
+                kept += self._retention.kept((n, t) for n, t in states.items() if (n in self._steps) is steps)
+            kept += [name for name in states if states[name] > spoken]
             # The newest before that is what the others' snapshots may belong to.
             kept += [name for name in states if states[name] <= spoken][-1:]
         dropped = [name for name in own if name not in {*kept, *self._protected}]
