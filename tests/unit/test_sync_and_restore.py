@@ -360,3 +360,29 @@ def test_a_restore_leaves_no_empty_directory_that_a_script_would_take_for_a_chec
     assert sorted(path.name for path in (job.root / "two").iterdir()) == [".holdfast", "step-1"]
     kept = [path.read_bytes() for path in (job.root / "two/.holdfast").rglob("*") if path.is_file()]
     assert kept == [b"half of it"]
+
+
+def test_one_name_that_a_server_refuses_holds_back_no_other(job: Job) -> None:
+    def refuses(key: str) -> None:
+        if key.endswith("bad name"):
+            raise TransientStoreError("a page of a firewall")
+
+    syncer = job.syncer("one", Breaks(job.root / "store", refuses))
+    job.write("good", b"1")
+    job.write("bad name", b"2")
+    done = sync(syncer)
+    assert done.snapshot is not None
+    assert list(done.snapshot.files) == ["good"]
+    assert list(done.unfinished) == ["bad name"]
+    assert not done.snapshot.complete
+
+
+def test_a_store_that_takes_nothing_is_an_error_of_the_store(job: Job) -> None:
+    def refuses(key: str) -> None:
+        raise TransientStoreError("down")
+
+    syncer = job.syncer("one", Breaks(job.root / "store", refuses))
+    job.write("a", b"1")
+    job.write("b", b"2")
+    with pytest.raises(TransientStoreError, match="down"):
+        sync(syncer)
