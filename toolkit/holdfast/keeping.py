@@ -116,7 +116,7 @@ class Keeper:
         self._needs: Counter[str] = Counter(key for entry in needed for key in _needed(entry))
         self._at_plain_key: dict[tuple[str, str], FileEntry] = {}
         self._stored = set(found.stored)
-        self._nested = found.nested
+        self._belongs_to_another = found.is_nested
         # What this attempt stores from now on may be named by its next snapshot, and is none of these.
         self._doomed = set(plain.ours(before=scope.attempt))
         self._swept = False
@@ -321,7 +321,7 @@ class Keeper:
         """Abort the uploads that nobody will complete; return how many."""
         count = 0
         for unfinished in self._store.unfinished_uploads():
-            if any(unfinished.upload.key.startswith(prefix) for prefix in self._nested):
+            if self._belongs_to_another(unfinished.upload.key):
                 continue
             stored_by = keys.attempt_of_content(unfinished.upload.key)
             old = self._clock() - unfinished.began > _FOREIGN_UPLOAD_AGE
