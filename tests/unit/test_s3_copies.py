@@ -160,7 +160,8 @@ def test_a_part_that_cannot_be_copied_says_why(answer: Answer, kind: type[Except
 
 def test_a_completion_states_the_checksums_that_are_known() -> None:
     parts = [StoredPart(1, '"a"', 5, 0), StoredPart(2, '"b"', 5, None)]
-    with ScriptedServer(Answer(body=b'<R><ETag>"e"</ETag></R>')) as server:
+    answer = b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>'
+    with ScriptedServer(Answer(body=answer)) as server:
         open_at(server).complete_upload(UPLOAD, parts, crc64nvme=0, replaces='"old"')
     (seen,) = server.seen
     assert seen.headers["if-match"] == '"old"'

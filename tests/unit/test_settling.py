@@ -171,5 +171,7 @@ def test_weights_that_were_overwritten_just_before_their_json_was_cut_off_wait_w
     settling.written("json", 99.5)
     killed = Killed(at=100, seen=True, writing=frozenset({"json"}))
     every = ["old", "weights", "saved-with-a-rename", "json"]
-    assert settling.cut_off(every, killed) == ["weights", "json"]
-    assert settling.cut_off(every, killed, lambda path: path == "json") == [], "its format proves that it is whole"
+    assert settling.cut_off(every, killed, overwritten=every) == ["weights", "json"]
+    assert settling.cut_off(every, killed) == ["json"], "nobody can resume from old weights of another name"
+    whole = settling.cut_off(every, killed, lambda path: path == "json", every)
+    assert whole == [], "its format proves that it is whole"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from holdfast.disk import FileState
@@ -126,7 +126,11 @@ class Settling:
         return waiting
 
     def cut_off(
-        self, paths: Iterable[str], killed: Killed, is_whole: Callable[[str], bool] = lambda path: False
+        self,
+        paths: Iterable[str],
+        killed: Killed,
+        is_whole: Callable[[str], bool] = lambda path: False,
+        overwritten: Collection[str] = (),
     ) -> list[str]:
         """Return those of `paths` that may be half of something because their writer was killed.
 
@@ -140,13 +144,14 @@ class Settling:
             killed: how.
             is_whole: says of a file at the top level whether its format proves that it is whole; such a one is no
                 suspect. A directory may lack files that nobody has begun.
+            overwritten: those of which a snapshot has an older version.
         """
         every = list(paths)
         suspects = {path for path in every if self._is_cut_off(path, killed)}
         suspects -= {path for path in suspects if "/" not in path and is_whole(path)}
         if any("/" not in path for path in suspects):
-            # Weights that were overwritten just before their JSON was cut off belong to it.
-            suspects |= {path for path in every if self._came_just_before(path, killed)}
+            # Weights that were overwritten just before their JSON was cut off belong to it, and old JSON not to them.
+            suspects |= {path for path in every if path in overwritten and self._came_just_before(path, killed)}
         return [path for path in every if path in suspects]
 
     def _came_just_before(self, path: str, killed: Killed) -> bool:

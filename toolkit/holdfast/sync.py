@@ -164,6 +164,10 @@ class Syncer:
         gone = [path for path in self._entries if path not in scan.files] if scan.files else []
         return [path for path in gone if not _is_below(path, scan.unreadable)]
 
+    def stored_before(self, paths: Collection[str]) -> set[str]:
+        """Return those of `paths` that the last snapshot has too."""
+        return self._entries.keys() & set(paths)
+
     def flush(self, scan: Scan, held: Collection[str], *, should_stop: Callable[[], bool]) -> Synced:
         """Store what changed, newest first, and commit after each unit, so that what was first is durable first.
 

@@ -361,7 +361,8 @@ class Watcher(threading.Thread):
             self._drain(left)
         scan = self._syncer.scan()
         self.settling.observe(scan.files, time.monotonic())
-        cut_off = self.settling.cut_off(self._dirty(scan), self._killed, self._is_whole)
+        dirty = self._dirty(scan)
+        cut_off = self.settling.cut_off(dirty, self._killed, self._is_whole, self._syncer.stored_before(dirty))
         for checkpoint in sorted({checkpoint_of(path) for path in cut_off}):
             self._tell(
                 f"{checkpoint!r} was being written when the script was killed: what was committed of it before stays"
