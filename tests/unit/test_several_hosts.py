@@ -77,7 +77,7 @@ class Job:
         directory = self._root / f"{run}-{host}"
         restored = restore(
             self.store, found, directory, workers=self._workers, tell=self.said.append, mine=claimed,
-            candidates=[joint.of(self.store, base)] if base else [],
+            candidates=[joint.of(self.store, found, base, self._workers)] if base else [],
         )  # fmt: skip
         syncer = Syncer(
             self.store, directory, claimed, restored.base, retention=Retention(last=2), workers=self._workers,

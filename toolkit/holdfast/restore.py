@@ -183,6 +183,7 @@ class _Restoring:
             tuple(passed_over),
             {path: entry for path, entry in entries.items() if path not in mine},
             snapshot.names if snapshot else (),
+            snapshot.lists if snapshot else (),
         )
         return Restored(snapshot, base, frozenset(taken_in), self.staging.bytes_fetched, tuple(displaced))
 
