@@ -17,7 +17,8 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "checksum", "deadline", "disk", "keys", "location", "names", "pace", "record", "retention", "script",
+                "checksum", "deadline", "disk", "keys", "lists", "location", "names", "pace", "record", "retention",
+                "script",
                 "settling", "store",
             )
         }
@@ -47,8 +48,8 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "attempt", "base", "catalog", "commits", "copying", "joining", "joint", "keeping", "multipart", "parts",
-                "plain", "restore", "staging", "storing", "sync", "tidying", "transfer", "verify",
+                "attempt", "base", "catalog", "commits", "copying", "filing", "joining", "joint", "keeping",
+                "multipart", "parts", "plain", "restore", "staging", "storing", "sync", "tidying", "transfer", "verify",
             )
         },
     ),

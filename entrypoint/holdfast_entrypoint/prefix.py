@@ -41,7 +41,8 @@ class Prefix:
             DamagedError: the named record does not hold.
         """
         if name is not None:
-            loaded = catalog.load_record(self.store, name) if name in self.found.snapshots else None
+            known = name in self.found.snapshots
+            loaded = catalog.load_record(self.store, name, self.found.cache, workers=self.workers) if known else None
             if not isinstance(loaded, Snapshot):
                 raise NoSnapshotError(f"there is no snapshot {name!r} here; {LOOK}")
             return Joint((loaded,))
@@ -62,7 +63,7 @@ class Prefix:
 
         def load(name: str) -> Snapshot | Fence | DamagedError:
             try:
-                return catalog.load_record(self.store, name)
+                return catalog.load_record(self.store, name, self.found.cache)
             except DamagedError as error:
                 return error
 

@@ -14,6 +14,7 @@ from holdfast import attempt, catalog, joining, joint, restore
 from holdfast.attempt import Attempt
 from holdfast.commits import Commits
 from holdfast.errors import NoSnapshotError
+from holdfast.filing import Filing
 from holdfast.joining import Group
 from holdfast.location import Location
 from holdfast.restore import Restored
@@ -66,7 +67,7 @@ def prepare(
         should_stop=should_stop,
     )
     claimed, restored = (
-        _alone(config, store, bring)
+        _alone(config, store, bring, workers)
         if config.group is None
         else _together(config, config.group, store, bring, workers, tell)
     )
@@ -91,7 +92,7 @@ def prepare(
     return Prepared(claimed, restored, syncer, resume)
 
 
-def _alone(config: Config, store: Store, bring: Callable[..., Restored]) -> tuple[Attempt, Restored]:
+def _alone(config: Config, store: Store, bring: Callable[..., Restored], workers: Executor) -> tuple[Attempt, Restored]:
     """Claim the next attempt, end those before it, and restore what the last of them committed."""
     found = catalog.read_catalog(store)
     claimed = attempt.claim(
@@ -101,12 +102,14 @@ def _alone(config: Config, store: Store, bring: Callable[..., Restored]) -> tupl
         version=holdfast.__version__,
         platform=config.platform,
         started=datetime.now(UTC),
+        conditional=attempt.honours_conditions(store, found, workers),
     )
     try:
         return claimed, bring(catalog=attempt.fence(store, found, claimed), mine=claimed)
     except NoSnapshotError:
         # Who slept since its claim finds that another has gone on, and let go of what was seen here.
-        Commits(store, claimed, {}, lambda: datetime.now(UTC)).refuse_if_superseded()
+        filing = Filing(store, claimed, workers)
+        Commits(store, claimed, {}, filing, lambda: datetime.now(UTC)).refuse_if_superseded()
         raise
 
 
@@ -132,9 +135,9 @@ def _together(
             passed_over=passed_over,
             tell=tell,
         )
-        found = attempt.fence(store, found, claimed)
+        found = attempt.fence(store, found, claimed, workers)
         try:
-            chosen = [joint.of(store, base)] if base else []
+            chosen = [joint.of(store, found, base, workers)] if base else []
             return claimed, bring(catalog=found, mine=claimed, candidates=chosen)
         except NoSnapshotError:
             passed_over += base

@@ -94,7 +94,7 @@ class Host:
             self.directory,
             workers=InOrder(),
             tell=lambda _: None,
-            candidates=[joint.of(self._store, base)] if base else [],
+            candidates=[joint.of(self._store, found, base, InOrder())] if base else [],
             mine=claimed,
         )
         self._syncer = Syncer(

@@ -44,7 +44,7 @@ class Job:
     def restore(self, machine: str, only: Sequence[str] | None = None, **options: Any) -> Restored:
         found = catalog.read_catalog(self.store)
         if only is not None:
-            options |= {"candidates": [joint.of(self.store, only)], "adopt": False}
+            options |= {"candidates": [joint.of(self.store, found, only, self.workers)], "adopt": False}
         directory = self.root / machine
         return restore(self.store, found, directory, workers=self.workers, tell=self.said.append, **options)
 

@@ -77,7 +77,7 @@ class Job:
         directory = self._root / f"{run}-{host}"
         restored = restore(
             self.store, found, directory, workers=self._workers, tell=self.said.append, mine=claimed,
-            candidates=[joint.of(self.store, base)] if base else [],
+            candidates=[joint.of(self.store, found, base, self._workers)] if base else [],
         )  # fmt: skip
         syncer = Syncer(
             self.store, directory, claimed, restored.base, retention=Retention(last=2), workers=self._workers,
@@ -325,12 +325,12 @@ def test_old_snapshots_go_when_every_host_has_spoken(job: Job) -> None:
         shards(job, *hosts, name=f"step-{epoch}", content=b"%d" % epoch)
         for host in hosts:
             host.sync()
-    for path in (job._root / "store/.holdfast/snapshots").iterdir():  # what the listing tells is the store's clock
+    for path in (job._root / "store/.holdfast/commits").iterdir():  # what the listing tells is the store's clock
         os.utime(path, (job.now.timestamp() + 60,) * 2)
     for host in hosts:
         host.syncer.speak()
         host.syncer.tidy()
-    names = sorted(path.name for path in (job._root / "store/.holdfast/snapshots").iterdir())
+    names = sorted(path.name for path in (job._root / "store/.holdfast/commits").iterdir())
     assert len(names) == 4, names
 
 

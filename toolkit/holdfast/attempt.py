@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -54,8 +55,41 @@ class Attempt:
         return f"{self.number}@{self.slot}" if self.slot else str(self.number)
 
 
-def claim(store: Store, taken: Sequence[int], *, host: str, version: str, platform: str, started: datetime) -> Attempt:
+def honours_conditions(store: Store, found: Catalog, workers: Executor | None = None) -> bool:
+    """Say whether what was put last under a prefix tells that its store has been seen to honour conditions.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        return any(
+            catalog.load_record(store, name, found.cache, workers=workers, again=True).conditional
+            for name in found.snapshots[-1:]
+        )
+    except DamagedError:
+        return False
+
+
+def claim(
+    store: Store,
+    taken: Sequence[int],
+    *,
+    host: str,
+    version: str,
+    platform: str,
+    started: datetime,
+    conditional: bool = False,
+) -> Attempt:
     """Claim the number after the highest of `taken`; when another container is faster, the next free one.
+
+    Args:
+        store: where the prefix is.
+        taken: the numbers of the attempts that are there.
+        host: the name under which this host commits.
+        version: of holdfast.
+        platform: where this host runs.
+        started: when, UTC.
+        conditional: whether it is known that the store honours conditions. Where it is not, the claim is put twice.
 
     Raises:
         StoreError: the claim cannot be written.
@@ -68,8 +102,8 @@ def claim(store: Store, taken: Sequence[int], *, host: str, version: str, platfo
             break
         number += 1
     # A store that honours the condition refuses the same claim a second time.
-    another = put_claim(store, keys.attempt_key(number), {**about, "attempt": number})
-    return Attempt(number, host, version, conditional=another is None, token=token)
+    conditional = conditional or put_claim(store, keys.attempt_key(number), {**about, "attempt": number}) is None
+    return Attempt(number, host, version, conditional=conditional, token=token)
 
 
 def describe(*, host: str, version: str, platform: str, started: datetime) -> dict[str, object]:
@@ -97,7 +131,7 @@ def put_claim(store: Store, key: str, about: Mapping[str, object]) -> str | None
     return token
 
 
-def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
+def fence(store: Store, found: Catalog, mine: Attempt, workers: Executor | None = None) -> Catalog:
     """End the lives before this one: put a fence where the next record of each would go.
 
     Whichever is first there, its commit or our fence, the store decides; so nobody commits behind the snapshot from
@@ -108,6 +142,7 @@ def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
         store: where the prefix is.
         found: what was found there before the attempt was claimed.
         mine: the claimed attempt.
+        workers: where there are many hosts, ends their lives side by side.
 
     Returns:
         The catalog with the records that are there now.
@@ -116,46 +151,54 @@ def fence(store: Store, found: Catalog, mine: Attempt) -> Catalog:
         StoreError: a fence cannot be put.
     """
     numbers = () if mine.hosts else range(max(found.attempts, default=0) + 1, mine.number)  # claimed since we looked
+    side_by_side = workers.map if workers else map
     lives: list[tuple[int, str]] = []
-    for slot in {mine.slot} if mine.joined else found.slots() | {mine.slot}:
-        first = _first_open(store, found.records_of(slot))
+    slots = sorted({mine.slot} if mine.joined else found.slots() | {mine.slot})
+    histories = found.histories()
+    firsts = side_by_side(lambda slot: _first_open(store, found, histories.get(slot, [])), slots)
+    for slot, first in zip(slots, firsts, strict=True):
         own = found.lives(slot) + (list(numbers) if not slot else [])
         lives += [(number, slot) for number in own if first <= number < mine.number]
     fences: set[str] = set()
     while lives:
-        ends = {life: _end(found.snapshots, *life) for life in lives}
-        names = {(number, slot): keys.snapshot_name(number, ends[number, slot] + 1, slot) for number, slot in lives}
-        put = {life for life in lives if _put_fence(store, names[life], mine)}
+        ends = _ends(found.snapshots)
+        names = {life: keys.snapshot_name(life[0], ends.get(life, 0) + 1, life[1]) for life in lives}
+        done = side_by_side(lambda name: _put_fence(store, name, mine), names.values())
+        put = {life for life, is_put in zip(names, done, strict=True) if is_put}
         fences |= {names[life] for life in put}
         # Who lives may have gone on and let go of the records in between, so that a fence came to lie in a gap.
         found = catalog.look_again(store, found)
-        lives = [life for life in lives if life not in put or _end(found.snapshots, *life) > ends[life] + 1]
+        now = _ends(found.snapshots)
+        lives = [life for life in lives if life not in put or now.get(life, 0) > ends.get(life, 0) + 1]
     return replace(found, snapshots=tuple(name for name in found.snapshots if name not in fences))
 
 
-def _end(names: Sequence[str], attempt: int, slot: str) -> int:
-    """Return the number of the last record or fence of a life; 0 when it has none."""
-    every = (keys.commit_order(name) for name in names)
-    return max((sequence for number, sequence, host in every if (number, host) == (attempt, slot)), default=0)
+def _ends(names: Sequence[str]) -> dict[tuple[int, str], int]:
+    """Return the number of the last record or fence of every life that has one."""
+    ends: dict[tuple[int, str], int] = {}
+    for number, sequence, host in map(keys.commit_order, names):
+        ends[number, host] = max(sequence, ends.get((number, host), 0))
+    return ends
 
 
 def _attempt(name: str) -> int:
     return keys.commit_order(name)[0]
 
 
-def _first_open(store: Store, names: Sequence[str]) -> int:
+def _first_open(store: Store, found: Catalog, names: Sequence[str]) -> int:
     """Return the first attempt that may have no fence yet: all before the newest record or fence have one."""
     if not names:
         return 1
     try:
-        return _attempt(names[-1]) + isinstance(catalog.load_record(store, names[-1]), Fence)
+        newest = catalog.load_record(store, names[-1], found.cache, again=True)  # it is what will be restored
+        return _attempt(names[-1]) + isinstance(newest, Fence)
     except DamagedError:
         return _attempt(names[-1])
 
 
 def _put_fence(store: Store, name: str, mine: Attempt) -> bool:
     """Put a fence; return False when there is a record instead."""
-    text = Fence(mine.number, mine.host).to_json()
+    text = Fence(mine.number, mine.host, mine.conditional).to_json()
     try:
         if not mine.conditional and catalog.exists(store, keys.snapshot_key(name)):
             raise AlreadyExistsError(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from holdfast.catalog import Catalog
 from holdfast.plain import PlainObject
-from holdfast.record import FileEntry
+from holdfast.record import FileEntry, FileList
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Base:
             this host's.
         theirs: what it has of other hosts.
         names: of the records of that snapshot.
+        lists: where the files are listed that it has; none where its records list them.
         adopted: every foreign object that has been taken in so far, key → ETag.
         plain: what lies at the plain keys.
         passed_over: names of newer snapshots that do not verify.
@@ -32,10 +33,11 @@ class Base:
     passed_over: tuple[str, ...] = ()
     theirs: Mapping[str, FileEntry] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    lists: tuple[FileList, ...] = ()
 
     def located(self, entry: FileEntry) -> FileEntry:
         """Return a file with the key at which its content lies: its plain key may have been overwritten since."""
-        there, preserved = self.plain.get(entry.key), self.found.stored.get(entry.preserved or "")
+        there, preserved = self.plain.get(entry.key), self.found.survey().stored.get(entry.preserved or "")
         if preserved is None or (there is not None and there.info.etag == entry.etag):
             return entry
         return replace(entry, key=preserved.key, etag=preserved.etag)

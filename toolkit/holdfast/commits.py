@@ -8,7 +8,8 @@ from datetime import datetime
 from holdfast import catalog, checksum, keys
 from holdfast.attempt import Attempt
 from holdfast.errors import AlreadyExistsError, SupersededError
-from holdfast.record import Fence, FileEntry, Snapshot
+from holdfast.filing import Filing
+from holdfast.record import Fence, FileEntry, FileList, Snapshot
 from holdfast.store import Part, Store
 
 
@@ -19,17 +20,24 @@ class Commits:
         store: where the prefix is.
         attempt: whose records they are.
         adopted: foreign objects that have been taken in, key → ETag.
+        filing: puts the lists of large snapshots.
         clock: the time now, UTC.
     """
 
     def __init__(
-        self, store: Store, attempt: Attempt, adopted: Mapping[str, str], clock: Callable[[], datetime]
+        self,
+        store: Store,
+        attempt: Attempt,
+        adopted: Mapping[str, str],
+        filing: Filing,
+        clock: Callable[[], datetime],
     ) -> None:
         self.newest: Snapshot | None = None
         """The last that was committed; None before the first."""
         self._store = store
         self._attempt = attempt
         self._adopted = dict(adopted)
+        self._filing = filing
         self._clock = clock
         self._untold: list[Snapshot] = []  # found to be committed by a commit that then failed
 
@@ -47,7 +55,8 @@ class Commits:
             SupersededError: another attempt has ended this one.
             StoreError: the record cannot be put.
         """
-        return self._put_behind(lambda: self._snapshot(files, since=None, ended=False, complete=complete))
+        lists = self._filing.file(files, self._next_sequence, repeated=False)
+        return self._put_behind(lambda: self._snapshot(files, lists, since=None, ended=False, complete=complete))
 
     def repeat(self, files: Mapping[str, FileEntry], *, ended: bool) -> list[Snapshot]:
         """Commit once more what was committed last (or before this attempt): these files are still all there is.
@@ -56,7 +65,8 @@ class Commits:
         """
         newest = self.newest
         since = (newest.since or newest.created) if newest else None
-        return self._put_behind(lambda: self._snapshot(files, since=since, ended=ended, complete=True))
+        lists = self._filing.file(files, self._next_sequence, repeated=True)
+        return self._put_behind(lambda: self._snapshot(files, lists, since=since, ended=ended, complete=True))
 
     def refuse_if_superseded(self) -> None:
         """Look whether another attempt has taken over, where no commit would show it.
@@ -70,11 +80,17 @@ class Commits:
             self._refuse_fence(name)
 
     def _snapshot(
-        self, files: Mapping[str, FileEntry], *, since: datetime | None, ended: bool, complete: bool
+        self,
+        files: Mapping[str, FileEntry],
+        lists: tuple[FileList, ...],
+        *,
+        since: datetime | None,
+        ended: bool,
+        complete: bool,
     ) -> Snapshot:
         return Snapshot(
             attempt=self._attempt.number,
-            sequence=self.newest.sequence + 1 if self.newest else 1,
+            sequence=self._next_sequence,
             created=self._clock(),
             host=self._attempt.host,
             version=self._attempt.version,
@@ -85,6 +101,8 @@ class Commits:
             ended=ended,
             token=self._attempt.token,
             complete=complete,
+            lists=lists,
+            conditional=self._attempt.conditional,
         )
 
     def _put_behind(self, make: Callable[[], Snapshot]) -> list[Snapshot]:
@@ -97,6 +115,7 @@ class Commits:
                 self._untold.append(self.newest)
                 continue
             self.newest = snapshot
+            self._filing.committed(snapshot)
             known, self._untold = [*self._untold, snapshot], []
             return known
 
@@ -111,9 +130,12 @@ class Commits:
             only_if_absent=True,
         )
 
+    @property
+    def _next_sequence(self) -> int:
+        return self.newest.sequence + 1 if self.newest else 1
+
     def _next_name(self) -> str:
-        sequence = self.newest.sequence + 1 if self.newest else 1
-        return keys.snapshot_name(self._attempt.number, sequence, self._attempt.slot)
+        return keys.snapshot_name(self._attempt.number, self._next_sequence, self._attempt.slot)
 
     def _refuse_fence(self, name: str) -> Snapshot:
         """Return the record that lies where the next one was to go; raise when it is a fence."""

@@ -139,6 +139,6 @@ def _newest_names(
             "no snapshot under the prefix verifies: `holdfast verify --all URI` says what is wrong; to start from "
             "scratch on purpose, use another prefix"
         )
-    if found.records:
+    if found.snapshots:
         tell("no checkpoint was finished by all hosts: a fresh start")
     return ()

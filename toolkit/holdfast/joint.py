@@ -10,14 +10,13 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 
 from holdfast import keys
 from holdfast.attempt import Attempt
 from holdfast.catalog import Catalog, load_record
 from holdfast.errors import DamagedError
 from holdfast.names import checkpoint_of, is_log
-from holdfast.record import Fence, FileEntry, Snapshot
+from holdfast.record import Fence, FileEntry, FileList, Snapshot
 from holdfast.store import Store
 
 SKEW = 30.0
@@ -49,6 +48,11 @@ class Joint:
         """What was adopted by any host, key → ETag."""
         return {key: etag for record in self.records for key, etag in record.adopted.items()}
 
+    @property
+    def lists(self) -> tuple[FileList, ...]:
+        """The lists that have the files of all hosts, where there are so many."""
+        return tuple(file_list for record in self.records for file_list in record.lists)
+
     def files(self) -> dict[str, FileEntry]:
         """Return the files of all hosts, by path; where several have the same path, that of the first."""
         return {path: entry for record in reversed(self.records) for path, entry in record.files.items()}
@@ -79,9 +83,9 @@ class Joint:
         return {path: sorted(hosts.values()) for path, hosts in found.items() if len(hosts) > 1}
 
 
-def of(store: Store, names: Sequence[str]) -> Joint | DamagedError:
+def of(store: Store, found: Catalog, names: Sequence[str], workers: Executor) -> Joint | DamagedError:
     """Read the records of these names, which belong together; for one that does not hold, the error."""
-    loaded = [_load(store, name) for name in names]
+    loaded = list(_load_all(store, found, names, workers))
     damaged = next((record for record in loaded if isinstance(record, DamagedError)), None)
     return damaged or Joint(tuple(record for record in loaded if isinstance(record, Snapshot)))
 
@@ -101,11 +105,9 @@ def newest_first(
     for name in reversed(found.snapshots):
         if name not in passed_over:
             by_attempt.setdefault(keys.commit_order(name)[0], []).append(name)
-    load = partial(_load, store)
     for names in by_attempt.values():
         histories: dict[str, list[Snapshot]] = {}
-        several = any(keys.host_of(name) for name in names)
-        for loaded in workers.map(load, names) if several else map(load, names):
+        for loaded in _load_all(store, found, names, workers):
             if isinstance(loaded, DamagedError):
                 yield loaded
             elif isinstance(loaded, Snapshot) and not loaded.hosts:
@@ -115,11 +117,19 @@ def newest_first(
         yield from _consistent(histories)
 
 
-def _load(store: Store, name: str) -> Snapshot | Fence | DamagedError:
-    try:
-        return load_record(store, name)
-    except DamagedError as error:
-        return error
+def _load_all(
+    store: Store, found: Catalog, names: Sequence[str], workers: Executor
+) -> Iterator[Snapshot | Fence | DamagedError]:
+    """Read records as they are asked for; those of several hosts, of which one needs all, side by side."""
+
+    def load(name: str, among: Executor | None = None) -> Snapshot | Fence | DamagedError:
+        try:
+            return load_record(store, name, found.cache, workers=among)
+        except DamagedError as error:
+            return error
+
+    several = any(keys.host_of(name) for name in names)
+    yield from workers.map(load, names) if several else (load(name, workers) for name in names)
 
 
 def _consistent(histories: Mapping[str, Sequence[Snapshot]]) -> Iterator[Joint]:

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from holdfast import catalog, keys, names
@@ -19,7 +19,7 @@ from holdfast.catalog import Catalog
 from holdfast.errors import DamagedError
 from holdfast.joint import SKEW, began
 from holdfast.plain import Origin, PlainKeys
-from holdfast.record import Fence, FileEntry, Snapshot
+from holdfast.record import Fence, FileEntry, FileList, Snapshot
 from holdfast.retention import Retention
 from holdfast.store import Store
 
@@ -103,6 +103,7 @@ class Keeper:
         self._retention = retention
         self._scope = scope
         self._found: Catalog | None = found
+        self._cache = found.cache
         self._passed_over = frozenset(passed_over)
         self._protected = frozenset(protected)
         self._plain = plain
@@ -115,8 +116,8 @@ class Keeper:
         self._own: dict[str, Snapshot] = {}
         self._needs: Counter[str] = Counter(key for entry in needed for key in _needed(entry))
         self._at_plain_key: dict[tuple[str, str], FileEntry] = {}
-        self._stored = set(found.stored)
-        self._belongs_to_another = found.is_nested
+        self._stored = set(found.survey().stored)
+        self._belongs_to_another = found.survey().is_nested
         # What this attempt stores from now on may be named by its next snapshot, and is none of these.
         self._doomed = set(plain.ours(before=scope.attempt))
         self._swept = False
@@ -144,7 +145,7 @@ class Keeper:
                 self._damaged.append(name)
         self._commits = commits | self._commits
         if all_read:
-            self._doomed.update(key for key in found.stored if self._is_of_the_past(key))
+            self._doomed.update(key for key in found.survey().stored if self._is_of_the_past(key))
         else:
             self._doomed.clear()  # what a record that does not hold needs is not known
         claims = {*((number, "") for number in found.attempts), *found.joined}
@@ -157,7 +158,7 @@ class Keeper:
 
     def _load(self, name: str) -> Snapshot | Fence | None:
         try:
-            return catalog.load_record(self._store, name)
+            return catalog.load_record(self._store, name, self._cache)
         except DamagedError:
             return None
 
@@ -172,14 +173,22 @@ class Keeper:
 
     def add(self, snapshot: Snapshot) -> None:
         """Take a snapshot that this attempt has committed into account."""
-        self._own[snapshot.name] = snapshot
+        self._own[snapshot.name] = self._worth_holding(snapshot)
         self._commits[snapshot.name] = began(snapshot)
         self._count(snapshot)
+
+    def _worth_holding(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot with what will be wanted when it is dropped, and once in memory."""
+        if self._retention.last is None:
+            return replace(snapshot, files={}, lists=())
+        return replace(snapshot, files={}) if snapshot.lists else snapshot
 
     def _count(self, snapshot: Snapshot) -> None:
         self._repeats |= {snapshot.name} if snapshot.since is not None else set()
         self._steps |= set() if snapshot.complete else {snapshot.name}
-        for entry in snapshot.files.values():
+        listed = [file_list for file_list in snapshot.lists if self._needs[file_list.key] <= 0]
+        self._needs.update(file_list.key for file_list in snapshot.lists)
+        for entry in _entries(snapshot, listed):
             self._needs.update(_needed(entry))
             if entry.preserved is not None:
                 self._at_plain_key[(entry.key, entry.etag)] = entry
@@ -268,7 +277,7 @@ class Keeper:
         """Return until when every host has said what it has, seconds since the epoch; infinity where one is alone."""
         if not self._scope.hosts:
             return math.inf
-        listed = self._store.list(f"{keys.SNAPSHOTS}{self._scope.attempt:06d}-")
+        listed = self._store.list(f"{keys.COMMITS}{self._scope.attempt:06d}-")
         names = sorted((catalog.name_in(info.key) for info in listed), key=keys.commit_order, reverse=True)
         spoken = self._workers.map(
             lambda host: self._spoke([name for name in names if keys.host_of(name) == host]), self._scope.hosts
@@ -294,7 +303,11 @@ class Keeper:
         if name in self._damaged:
             self._damaged.remove(name)
         if isinstance(snapshot, Snapshot):
-            for entry in snapshot.files.values():
+            listed = {file_list.key for file_list in snapshot.lists}
+            self._needs.subtract(listed)
+            self._doomed |= listed
+            unneeded = [file_list for file_list in snapshot.lists if self._needs[file_list.key] <= 0]
+            for entry in _entries(snapshot, unneeded):
                 needed = _needed(entry)
                 self._needs.subtract(needed)
                 self._doomed |= needed
@@ -330,6 +343,13 @@ class Keeper:
                 if not dry_run:
                     self._store.abort_upload(unfinished.upload)
         return count
+
+
+def _entries(snapshot: Snapshot, lists: Iterable[FileList]) -> Iterable[FileEntry]:
+    """Return the files of a snapshot, as far as they are not in other lists than these."""
+    if not snapshot.lists:
+        return snapshot.files.values()
+    return (entry for file_list in lists for entry in file_list.entries)
 
 
 def _needed(entry: FileEntry) -> set[str]:

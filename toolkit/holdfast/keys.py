@@ -7,7 +7,8 @@ import re
 from holdfast import checksum, names
 
 ATTEMPTS = f"{names.OWN_DIRECTORY}/attempts/"
-SNAPSHOTS = f"{names.OWN_DIRECTORY}/snapshots/"
+COMMITS = f"{names.OWN_DIRECTORY}/commits/"
+LISTS = f"{names.OWN_DIRECTORY}/lists/"
 OBJECTS = f"{names.OWN_DIRECTORY}/objects/"
 PRESERVED = f"{names.OWN_DIRECTORY}/preserved/"
 OWNER = "holdfast-attempt"
@@ -18,6 +19,7 @@ CONTENT = "holdfast-content"
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"([0-9]{6,9})-([0-9]{6,9})(?:@(.+))?")
 _ATTEMPT = re.compile(r"([0-9]{6,9})(?:@(.+))?\.json")
+_LIST = re.compile(r"[0-9]{6,9}-[0-9]{6,9}(?:@([^/]+))?/[0-9]{1,9}\.json\.gz")
 _CONTENT = re.compile(r"([0-9]{6,9})-[0-9]{6,9}(?:@([^/]+))?/")
 
 
@@ -51,7 +53,7 @@ def host_of(name: str) -> str:
 
 def snapshot_key(name: str) -> str:
     """Return the key of a record."""
-    return f"{SNAPSHOTS}{name}.json"
+    return f"{COMMITS}{name}.json"
 
 
 def attempt_key(number: int, host: str = "") -> str:
@@ -72,9 +74,20 @@ def content_key(attempt: int, number: int, host: str, path: str) -> str:
     return f"{OBJECTS}{snapshot_name(attempt, number, host)}/{path}"
 
 
+def list_key(attempt: int, sequence: int, host: str, number: int) -> str:
+    """Return where a list of files goes: unique by attempt, host and number."""
+    return f"{LISTS}{snapshot_name(attempt, sequence, host)}/{number}.json.gz"
+
+
+def is_list(key: str) -> bool:
+    """Say whether a key is that of a list."""
+    match = _LIST.fullmatch(key.removeprefix(LISTS)) if key.startswith(LISTS) else None
+    return match is not None and (match[1] is None or is_host_name(match[1]))
+
+
 def attempt_of_content(key: str) -> tuple[int, str] | None:
-    """Return (attempt, host) of whoever stored a content key, or None when it is none."""
-    match = _CONTENT.match(key.removeprefix(OBJECTS)) if key.startswith(OBJECTS) else None
+    """Return (attempt, host) of whoever stored a content key or a list, or None when it is neither."""
+    match = _CONTENT.match(key.removeprefix(OBJECTS).removeprefix(LISTS)) if key.startswith((OBJECTS, LISTS)) else None
     return (int(match[1]), match[2] or "") if match else None
 
 

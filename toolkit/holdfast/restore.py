@@ -6,11 +6,11 @@ Nothing in the checkpoint directory changes before every byte of the snapshot ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from holdfast import names
+from holdfast import names, transfer
 from holdfast.attempt import Attempt
 from holdfast.base import Base
 from holdfast.catalog import Catalog
@@ -20,6 +20,9 @@ from holdfast.plain import Origin, survey
 from holdfast.record import FileEntry
 from holdfast.staging import Staging, Wanted
 from holdfast.store import ObjectInfo, Store
+
+_LOOK = 0.2
+"""Seconds between two looks whether a restore that waits for the listing is still wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def restore(
     """
     directory.mkdir(parents=True, exist_ok=True)
     staging = Staging(store, directory, workers, progress, should_stop)
-    restoring = _Restoring(store, catalog, staging, checkpoint, workers, tell, mine, adopt)
+    restoring = _Restoring(store, catalog, staging, checkpoint, workers, tell, mine, adopt, should_stop)
     passed_over: list[str] = []
     failures = 0
     for candidate in newest_first(store, catalog, workers) if candidates is None else candidates:
@@ -146,6 +149,7 @@ class _Restoring:
     tell: Callable[[str], None]
     mine: Attempt | None
     adopt: bool
+    should_stop: Callable[[], bool]
 
     def finish(self, snapshot: Joint | None, passed_over: Sequence[str]) -> Restored:
         """Fetch a snapshot and what others put beside it, then put it all in place."""
@@ -154,15 +158,17 @@ class _Restoring:
             self._tell_conflicts(snapshot)
         recorded = theirs | own
         known = snapshot.adopted if snapshot else {}
+        wanted = self._chosen({path: _from_entry(entry) for path, entry in recorded.items()})
+        entries, failure = self._fetch_and_list(wanted)
         plain = survey(self.store, self.catalog, own.values(), theirs.values(), known, self.mine, self.workers)
         foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN and self.adopt}
-        wanted = {path: _from_entry(entry) for path, entry in recorded.items()}
-        wanted |= _adoptable(foreign, recorded, self.tell)
-        if self.checkpoint is not None:
-            wanted = {path: file for path, file in wanted.items() if names.checkpoint_of(path) == self.checkpoint}
-        taken_in = frozenset(path for path, file in wanted.items() if file.crc64nvme is None)
-        entries = self.staging.fetch(wanted)
-        displaced = self.staging.place(entries) if wanted else ()
+        adoptable = self._chosen(_adoptable(foreign, recorded, self.tell))
+        if adoptable:  # what was fetched is staged, and not fetched again; what failed may be what somebody replaced
+            entries = self.staging.fetch(wanted | adoptable)
+        elif failure is not None:
+            raise failure
+        taken_in = adoptable.keys()
+        displaced = self.staging.place(entries) if entries else ()
         for path in displaced:
             self.tell(f"local file {path!r} differs from the snapshot: moved to {names.OWN_DIRECTORY}/displaced/")
         adopted = {entries[path].key: entries[path].etag for path in taken_in}
@@ -177,8 +183,37 @@ class _Restoring:
             tuple(passed_over),
             {path: entry for path, entry in entries.items() if path not in mine},
             snapshot.names if snapshot else (),
+            snapshot.lists if snapshot else (),
         )
-        return Restored(snapshot, base, taken_in, self.staging.bytes_fetched, tuple(displaced))
+        return Restored(snapshot, base, frozenset(taken_in), self.staging.bytes_fetched, tuple(displaced))
+
+    def _chosen(self, files: dict[str, Wanted]) -> dict[str, Wanted]:
+        """Return the files of the checkpoint that was asked for; all where none was."""
+        return {
+            path: file
+            for path, file in files.items()
+            if self.checkpoint is None or names.checkpoint_of(path) == self.checkpoint
+        }
+
+    def _fetch_and_list(
+        self, wanted: Mapping[str, Wanted]
+    ) -> tuple[dict[str, FileEntry], DamagedError | NotFoundError | None]:
+        """Fetch what the record names while the rest of the prefix is listed, which `survey` then needs.
+
+        Returns the files and None; or none, and why: of what somebody else has replaced, the record's content is not
+        needed, and that is known only when everything is listed.
+        """
+        listing = self.workers.submit(self.catalog.survey)
+        entries: dict[str, FileEntry] = {}
+        failure: DamagedError | NotFoundError | None = None
+        try:
+            entries = self.staging.fetch(wanted)
+        except (DamagedError, NotFoundError) as error:
+            failure = error
+        while not wait([listing], timeout=_LOOK).done:
+            if self.should_stop():
+                raise transfer.StoppedError("the restore was given up while the prefix was listed")
+        return entries, failure
 
     def _tell_conflicts(self, snapshot: Joint) -> None:
         for path, hosts in snapshot.conflicts().items():

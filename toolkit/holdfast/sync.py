@@ -24,7 +24,9 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
+from holdfast.filing import Filing
 from holdfast.keeping import Keeper, Scope, Tidied
+from holdfast.lists import MOST_INLINE
 from holdfast.names import checkpoint_of, is_log
 from holdfast.plain import PlainKeys
 from holdfast.record import FileEntry, Snapshot
@@ -65,9 +67,10 @@ class Syncer:
         only: look at this one checkpoint of the directory instead of all.
         progress: gets the bytes of each piece that was sent.
         sha256: note the SHA-256 of every file too.
+        most_inline: files that a record lists itself.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one setting of one part of it each
         self,
         store: Store,
         directory: Path,
@@ -82,6 +85,7 @@ class Syncer:
         only: str | None = None,
         progress: Callable[[int], None] = lambda size: None,
         sha256: bool = False,
+        most_inline: int = MOST_INLINE,
     ) -> None:
         self.snapshots = 0
         """Snapshots committed in this attempt."""
@@ -116,9 +120,10 @@ class Syncer:
             workers=workers,
             clock=lambda: clock().timestamp(),
         )
-        self._commits = Commits(store, attempt, base.adopted, clock)
+        filing = Filing(store, attempt, workers, known=base.lists, most_inline=most_inline)
+        self._commits = Commits(store, attempt, base.adopted, filing, clock)
         self._tidier = Tidier(
-            plain, keeper, self._storer, refuse_if_superseded=self._commits.refuse_if_superseded, tell=tell
+            plain, keeper, self._storer, filing, refuse_if_superseded=self._commits.refuse_if_superseded, tell=tell
         )
         self._left_out: dict[str, str] = {}
         files = self.scan().files

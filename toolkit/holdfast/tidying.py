@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from holdfast import transfer
 from holdfast.errors import DamagedError, NotFoundError
+from holdfast.filing import Filing
 from holdfast.keeping import Keeper, Tidied
 from holdfast.plain import PlainKeys
 from holdfast.record import FileEntry, Snapshot
@@ -20,6 +21,7 @@ class Tidier:
         plain: what lies at the plain keys.
         keeper: knows what kept snapshots need.
         storer: knows which content lies where.
+        filing: knows which lists it has put.
         refuse_if_superseded: raises SupersededError when another attempt has taken over.
         tell: gets a sentence about what the operator should know.
     """
@@ -29,6 +31,7 @@ class Tidier:
         plain: PlainKeys,
         keeper: Keeper,
         storer: Storer,
+        filing: Filing,
         *,
         refuse_if_superseded: Callable[[], None],
         tell: Callable[[str], None],
@@ -36,6 +39,7 @@ class Tidier:
         self._plain = plain
         self._keeper = keeper
         self._storer = storer
+        self._filing = filing
         self._refuse_if_superseded = refuse_if_superseded
         self._tell = tell
         self._untidy = False
@@ -45,6 +49,7 @@ class Tidier:
         self._keeper.add(snapshot)
         if snapshot.complete:  # what was sent and is in no snapshot by now was changed while it was sent
             self._keeper.doom(self._storer.sent)
+        self._keeper.doom(self._filing.sent)  # those of a commit that failed
         self._untidy = True
 
     def tidy(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> Tidied:
@@ -67,6 +72,7 @@ class Tidier:
         self._refuse_if_superseded()  # a zombie that has slept since its commit deletes nothing
         tidied = self._keeper.tidy(should_stop=should_stop)
         self._storer.gone(tidied.objects)
+        self._filing.gone(tidied.objects)
         self._untidy = should_stop()
         return tidied
 
