@@ -17,8 +17,8 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "checksum", "deadline", "disk", "keys", "location", "names", "record", "retention", "script",
-                "settling", "store",
+                "checksum", "deadline", "disk", "grid", "keys", "known", "location", "names", "record", "retention",
+                "script", "settling", "store",
             )
         }
         | {"holdfast.probes"}
@@ -48,7 +48,8 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "attempt", "base", "catalog", "commits", "copying", "joining", "joint", "keeping", "multipart", "parts",
-                "plain", "restore", "staging", "storing", "sync", "tidying", "transfer", "verify",
+                "plain", "restore", "sending", "staging", "storing", "sync", "tidying", "transfer", "unfinished",
+                "verify",
             )
         },
     ),

@@ -32,6 +32,7 @@ from holdfast.retention import Retention
 from holdfast.store import Store
 from holdfast.storing import Storer
 from holdfast.tidying import Tidier
+from holdfast.unfinished import Unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,14 @@ class Syncer:
         self._only = only
         self._entries = {path: base.located(entry) for path, entry in base.files.items()}
         plain = PlainKeys(store, attempt, base.plain, workers)
+        unfinished = Unfinished(directory)
         self._storer = Storer(
             store,
             directory,
             attempt,
             plain=plain,
             known=self._entries.values(),
+            unfinished=unfinished,
             progress=progress,
             tell=tell,
             sha256=sha256,
@@ -115,6 +118,7 @@ class Syncer:
             plain=plain,
             workers=workers,
             clock=lambda: clock().timestamp(),
+            resumable=unfinished.ids,
         )
         self._commits = Commits(store, attempt, base.adopted, clock)
         self._tidier = Tidier(
