@@ -17,9 +17,8 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "checksum", "deadline", "disk", "keys", "lists", "location", "names", "pace", "record", "retention",
-                "script",
-                "settling", "store",
+                "checksum", "deadline", "disk", "grid", "keys", "known", "lists", "location", "names", "pace",
+                "record", "retention", "script", "settling", "store",
             )
         }
         | {"holdfast.probes"}
@@ -49,7 +48,8 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "attempt", "base", "catalog", "commits", "copying", "filing", "joining", "joint", "keeping",
-                "multipart", "parts", "plain", "restore", "staging", "storing", "sync", "tidying", "transfer", "verify",
+                "multipart", "parts", "plain", "restore", "sending", "staging", "storing", "sync", "tidying",
+                "transfer", "unfinished", "verify",
             )
         },
     ),

@@ -54,7 +54,6 @@ def store_archives(
                 key,
                 path=archive,
                 size=size,
-                checksums=transfer.checksum_file(archive, size=size),
                 workers=workers,
                 should_stop=should_stop,
             )

@@ -165,7 +165,7 @@ def test_a_large_file_goes_up_and_comes_back(place: Place, large: Path, tmp_path
     with ThreadPoolExecutor(workers or 1) as threads:
         pool = threads if workers else None
         etag = transfer.upload_file(
-            place.store, "k", large, size=sums.size, checksums=sums, metadata={"a": "b"}, only_if_absent=True,
+            place.store, "k", large, size=sums.size, metadata={"a": "b"}, only_if_absent=True,
             workers=pool, progress=sent.append,
         )  # fmt: skip
         info = place.store.head("k")
@@ -185,7 +185,7 @@ def test_a_large_file_for_a_taken_key_is_not_even_begun(place: Place, large: Pat
     place.store.put("k", part_of(b"first"))
     sums = transfer.checksum_file(large)
     with pytest.raises(AlreadyExistsError):
-        transfer.upload_file(place.store, "k", large, size=sums.size, checksums=sums, only_if_absent=True)
+        transfer.upload_file(place.store, "k", large, size=sums.size, only_if_absent=True)
     assert content_of(place.store, "k") == b"first"
     assert place.unfinished() == 0
 
@@ -194,7 +194,7 @@ def test_a_key_that_is_taken_while_a_large_file_is_on_its_way_is_left_alone(plac
     sums = transfer.checksum_file(large)
     with pytest.raises(AlreadyExistsError):
         transfer.upload_file(
-            place.store, "k", large, size=sums.size, checksums=sums, only_if_absent=True,
+            place.store, "k", large, size=sums.size, only_if_absent=True,
             progress=lambda _: place.intrude("k", b"somebody else's"),
         )  # fmt: skip
     assert content_of(place.store, "k") == b"somebody else's"
@@ -212,7 +212,7 @@ def test_a_large_file_that_changes_on_its_way_leaves_nothing(place: Place, large
             file.write(b"END")
 
     with ThreadPoolExecutor(2) as threads, pytest.raises(FileChangedError):
-        transfer.upload_file(place.store, "k", copy, size=sums.size, checksums=sums, workers=threads, progress=change)
+        transfer.upload_file(place.store, "k", copy, size=sums.size, workers=threads, progress=change)
     assert list(place.store.list("")) == []
     assert place.unfinished() == 0
 
@@ -222,7 +222,7 @@ def test_an_upload_that_is_stopped_leaves_nothing(place: Place, large: Path) -> 
     sent: list[int] = []
     with ThreadPoolExecutor(2) as threads, pytest.raises(transfer.StoppedError):
         transfer.upload_file(
-            place.store, "k", large, size=sums.size, checksums=sums, workers=threads, progress=sent.append,
+            place.store, "k", large, size=sums.size, workers=threads, progress=sent.append,
             should_stop=lambda: len(sent) >= 2,
         )  # fmt: skip
     assert list(place.store.list("")) == []
@@ -232,7 +232,7 @@ def test_an_upload_that_is_stopped_leaves_nothing(place: Place, large: Path) -> 
 def test_an_empty_file_goes_up_and_comes_back(store: Store, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     sums = transfer.checksum_file(tmp_path / "empty")
-    etag = transfer.upload_file(store, "k", tmp_path / "empty", size=0, checksums=sums)
+    etag = transfer.upload_file(store, "k", tmp_path / "empty", size=0)
     assert transfer.download_file(store, "k", tmp_path / "back", size=0, etag=etag, expected_crc=sums.whole) == 0
     assert (tmp_path / "back").read_bytes() == b""
     with pytest.raises(NotFoundError):

@@ -96,18 +96,21 @@ def test_a_reading_can_be_stopped(tmp_path: Path) -> None:
         transfer.checksum_file(tmp_path / "file", should_stop=lambda: True)
 
 
-def test_an_upload_must_be_of_what_was_summed_up(store: DirectoryStore, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"12345")
-    sums = transfer.checksum_file(tmp_path / "file")
-    with pytest.raises(FileChangedError):
-        transfer.upload_file(store, "k", tmp_path / "file", size=6, checksums=sums)
-    (tmp_path / "file").write_bytes(b"12346")
-    with pytest.raises(FileChangedError):
-        transfer.upload_file(store, "k", tmp_path / "file", size=5, checksums=sums)
+@pytest.mark.parametrize("size", [5, 2 * MIB, transfer.SINGLE_PUT])
+def test_an_upload_must_be_of_a_file_as_large_as_was_said(store: DirectoryStore, tmp_path: Path, size: int) -> None:
+    for there in (size - 1, size + 1):
+        with (tmp_path / "file").open("wb") as sparse:
+            sparse.truncate(there)
+        with pytest.raises(FileChangedError):
+            transfer.upload_file(store, "k", tmp_path / "file", size=size)
+    (tmp_path / "file").unlink()
+    with pytest.raises(FileChangedError, match="gone"):
+        transfer.upload_file(store, "k", tmp_path / "file", size=size)
     with pytest.raises(transfer.StoppedError):
-        transfer.upload_file(store, "k", tmp_path / "file", size=5, checksums=sums, should_stop=lambda: True)
+        transfer.upload_file(store, "k", tmp_path / "file", size=size, should_stop=lambda: True)
     with pytest.raises(NotFoundError):
         store.head("k")
+    assert list(store.unfinished_uploads()) == []
 
 
 def test_a_failed_upload_drops_its_parts_and_says_when_it_could_not(tmp_path: Path) -> None:
@@ -120,7 +123,7 @@ def test_a_failed_upload_drops_its_parts_and_says_when_it_could_not(tmp_path: Pa
         with ScriptedServer(begun, error(400, "EntityTooLarge"), last) as server:
             s3 = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
             with pytest.raises(PermanentStoreError, match="EntityTooLarge") as caught:
-                transfer.upload_file(s3, "k", file, size=sums.size, checksums=sums)
+                transfer.upload_file(s3, "k", file, size=sums.size)
         assert server.asked == ["POST /data/k", "PUT /data/k", "DELETE /data/k"]
         assert len(getattr(caught.value, "__notes__", [])) == notes
 
@@ -194,7 +197,7 @@ def test_parts_travel_side_by_side(tmp_path: Path) -> None:
     done = Answer(body=b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
     with ScriptedServer(begun, *[answer_together] * 4, done) as server, ThreadPoolExecutor(4) as threads:
         s3 = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
-        assert transfer.upload_file(s3, "k", file, size=sums.size, checksums=sums, workers=threads) == '"e"'
+        assert transfer.upload_file(s3, "k", file, size=sums.size, workers=threads) == '"e"'
 
 
 def test_memory_is_bounded_however_large_the_file(tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ store = DirectoryStore(root / "store")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ThreadPoolExecutor(4) as threads:
     sums = transfer.checksum_file(root / "file")
-    etag = transfer.upload_file(store, "k", root / "file", size=sums.size, checksums=sums, workers=threads)
+    etag = transfer.upload_file(store, "k", root / "file", size=sums.size, workers=threads)
     transfer.download_file(
         store, "k", root / "back", size=sums.size, etag=etag, expected_crc=sums.whole, workers=threads
     )

@@ -83,6 +83,7 @@ class Keeper:
         plain: what lies at the plain keys.
         workers: runs the requests.
         clock: seconds since the epoch.
+        resumable: returns the ids of the unfinished uploads with which this attempt may go on.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Keeper:
         plain: PlainKeys,
         workers: Executor,
         clock: Callable[[], float],
+        resumable: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._store = store
         self._retention = retention
@@ -109,6 +111,7 @@ class Keeper:
         self._plain = plain
         self._workers = workers
         self._clock = clock
+        self._resumable = resumable
         self._commits: dict[str, float] = {}  # every snapshot that counts → since when its files are so, oldest first
         self._damaged: list[str] = []  # records that restore nothing; fences stay for ever: their zombies may be alive
         self._repeats: set[str] = set()  # those that only say once more what the record before them said
@@ -332,9 +335,9 @@ class Keeper:
 
     def _drop_uploads(self, *, dry_run: bool) -> int:
         """Abort the uploads that nobody will complete; return how many."""
-        count = 0
+        count, resumable = 0, self._resumable()
         for unfinished in self._store.unfinished_uploads():
-            if self._belongs_to_another(unfinished.upload.key):
+            if self._belongs_to_another(unfinished.upload.key) or unfinished.upload.id in resumable:
                 continue
             stored_by = keys.attempt_of_content(unfinished.upload.key)
             old = self._clock() - unfinished.began > _FOREIGN_UPLOAD_AGE

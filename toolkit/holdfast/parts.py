@@ -10,6 +10,7 @@ from pathlib import Path
 from holdfast.body import os_error
 from holdfast.checksum import combine, crc64nvme
 from holdfast.errors import FileChangedError, HoldfastError
+from holdfast.store import Part
 
 StopQuestion = Callable[[], bool]
 
@@ -81,6 +82,43 @@ def checksum_file(path: Path, *, size: int | None = None, should_stop: StopQuest
     except OSError as error:
         raise os_error(error, path, "read") from error
     return Checksums(there, whole, tuple(parts))
+
+
+def whole_file(path: Path, *, size: int) -> Part:
+    """Return a file as one part, summed up. A small one is read once and held in memory.
+
+    Raises:
+        FileChangedError: it is gone, or has another size than `size`.
+        StoreError: it cannot be read.
+    """
+    if size > MIB:
+        return Part(path, 0, size, checksum_file(path, size=size).whole)
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileChangedError(f"{path} is gone") from error
+    except OSError as error:
+        raise os_error(error, path, "read") from error
+    if len(content) != size:
+        raise FileChangedError(f"{path} has {len(content):,} bytes, and had {size:,} a moment ago")
+    return Part(content, 0, size, crc64nvme(content))
+
+
+def sum_range(path: Path, offset: int, length: int) -> int:
+    """Read a range of a file and return its CRC64NVME.
+
+    Raises:
+        FileChangedError: the file is gone, or ends before that.
+        StoreError: it cannot be read.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            return _sum_range(file.readinto, memoryview(bytearray(min(MIB, length))), length, path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileChangedError(f"{path} is gone") from error
+    except OSError as error:
+        raise os_error(error, path, "read") from error
 
 
 def _sum_range(readinto: Callable[[memoryview], int | None], buffer: memoryview, length: int, path: Path) -> int:

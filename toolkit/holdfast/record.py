@@ -32,6 +32,7 @@ class FileEntry:
         key: where the content lies, relative to the prefix. Content at a plain key may have moved to its preserved key.
         etag: the store's name for that content.
         sha256: of the content, 64 hex digits, where it was asked for.
+        parts: of a large file, the checksums of its parts (`holdfast.grid`): a hint for what is sent later.
     """
 
     path: str
@@ -42,6 +43,7 @@ class FileEntry:
     key: str
     etag: str
     sha256: str | None = None
+    parts: str | None = None
 
     @property
     def preserved(self) -> str | None:
@@ -269,7 +271,8 @@ def to_value(entry: FileEntry) -> dict[str, Any]:
         "key": entry.key,
         "etag": entry.etag,
     }
-    return value if entry.sha256 is None else {**value, "sha256": entry.sha256}
+    more = {"sha256": entry.sha256, "parts": entry.parts}
+    return {**value, **{name: text for name, text in more.items() if text is not None}}
 
 
 def to_entry(value: dict[str, Any]) -> FileEntry:
@@ -288,6 +291,7 @@ def to_entry(value: dict[str, Any]) -> FileEntry:
         key=path if key == path else key,  # once in memory: there may be a million
         etag=str(value["etag"]),
         sha256=str(value["sha256"]) if "sha256" in value else None,
+        parts=str(value["parts"]) if "parts" in value else None,
     )
 
 

@@ -37,6 +37,7 @@ class Wanted:
     etag: str
     preserved: str | None = None
     sha256: str | None = None
+    parts: str | None = None
 
 
 class Staging:
@@ -93,7 +94,15 @@ class Staging:
         self.bytes_fetched += total
         return {
             file.path: FileEntry(
-                file.path, file.size, file.mtime_ns, file.mode, known[file.path], file.key, file.etag, file.sha256
+                file.path,
+                file.size,
+                file.mtime_ns,
+                file.mode,
+                known[file.path],
+                file.key,
+                file.etag,
+                file.sha256,
+                file.parts,
             )
             for file in files
         }

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from holdfast import checksum, disk, keys, transfer
 from holdfast.attempt import Attempt
 from holdfast.disk import FileState
-from holdfast.errors import AlreadyExistsError, CutFileError, FileChangedError
+from holdfast.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    CutFileError,
+    FileChangedError,
+    NoBucketError,
+    PermanentStoreError,
+)
+from holdfast.grid import Grid
+from holdfast.known import Known, Place
+from holdfast.parts import part_size, refuse_if_stopped, whole_file
 from holdfast.plain import Origin, PlainKeys
 from holdfast.record import FileEntry
+from holdfast.sending import Sending
 from holdfast.store import Store
+from holdfast.unfinished import Note, Unfinished
 
 _CONTENT_BUDGET = 16 << 20
 """Bytes of content that a probe may read beside headers: what a cut looks like shows mostly without any."""
@@ -32,6 +45,7 @@ class Storer:
         attempt: who stores.
         plain: what lies at the plain keys.
         known: files whose content lies in the store already.
+        unfinished: where uploads are noted that may be cut off.
         progress: gets the bytes of each piece that was sent.
         tell: gets a sentence about what the operator should know.
         sha256: note the SHA-256 of every file too.
@@ -45,6 +59,7 @@ class Storer:
         *,
         plain: PlainKeys,
         known: Iterable[FileEntry],
+        unfinished: Unfinished,
         progress: Callable[[int], None],
         tell: Callable[[str], None],
         sha256: bool = False,
@@ -59,12 +74,15 @@ class Storer:
         self._directory = directory
         self._attempt = attempt
         self._plain = plain
-        self._content = {(entry.size, entry.crc64nvme): (entry.key, entry.etag) for entry in known}
+        self._known = Known(known)
+        self._unfinished = unfinished
         self._progress = progress
         self._tell = tell
         self._sha256 = sha256
         self._told: set[str] = set()
-        self._sending: dict[tuple[int, int], threading.Lock] = {}
+        self._told_copies = False
+        self._counting = threading.Lock()
+        self._locks: dict[tuple[int, int], threading.Lock] = {}
 
     def store_file(
         self,
@@ -92,27 +110,74 @@ class Storer:
             raise transfer.StoppedError(f"{state.path}: no time was left to send it")
         path = self._directory / state.path
         self._refuse_if_cut(path)
-        sums = transfer.checksum_file(path, size=state.size)
         sha256 = checksum.sha256_file(path) if self._sha256 else None
+        if state.size < transfer.SINGLE_PUT:
+            entry = self._store_small(state, should_stop)
+        else:
+            entry = self._store_large(state, parts, should_stop)
         self._refuse_if_changed(state)
-        content = (state.size, sums.whole)
-        with self._sending.setdefault(content, threading.Lock()):  # two names of one content: the second waits
-            place = self._content.get(content)
-            if place is None:
-                place = self._upload(state, sums, parts, should_stop)
-                self._refuse_if_changed(state)
-                self._content[content] = place
-        self._sending.pop(content, None)
-        key, etag = place
-        return FileEntry(state.path, state.size, state.mtime_ns, state.mode, sums.whole, key, etag, sha256)
+        return replace(entry, sha256=sha256)
+
+    def _store_small(self, state: FileState, should_stop: Callable[[], bool]) -> FileEntry:
+        part = whole_file(self._directory / state.path, size=state.size)
+        self._refuse_if_changed(state)
+        content = (state.size, part.crc64nvme)
+
+        def send(key: str) -> Place:
+            refuse_if_stopped(should_stop, f"storing {state.path}")
+            metadata = {keys.OWNER: self._attempt.owner}
+            etag = self._store.put(key, part, metadata=metadata, only_if_absent=True)
+            self._count(state.size)
+            return Place(key, etag)
+
+        with self._locks.setdefault(content, threading.Lock()):  # two names of one content: the second waits
+            place = self._known.place(*content) or self._send(state, send, lambda: part.crc64nvme, lambda: True)
+            entry = _entry(state, place, part.crc64nvme)
+            self._known.add(entry)
+        self._locks.pop(content, None)
+        return entry
+
+    def _store_large(self, state: FileState, parts: Executor | None, should_stop: Callable[[], bool]) -> FileEntry:
+        step = part_size(state.size)
+        sending = Sending(
+            self._store,
+            self._directory / state.path,
+            state.size,
+            known=self._known,
+            refuse_if_changed=partial(self._refuse_if_changed, state),
+            note=partial(self._unfinished.begin, path=state.path, size=state.size, step=step),
+            workers=parts,
+            progress=self._progress,
+            should_stop=should_stop,
+        )
+        send = partial(sending.to, metadata={keys.OWNER: self._attempt.owner}, only_if_absent=True)
+        try:
+            place = self._resume(state, sending, step) or self._send(
+                state, send, lambda: sending.sums.whole, lambda: sending.completing
+            )
+        finally:
+            self._count(sending.sent, show=False)
+        if not self._known.copies and not self._told_copies:
+            self._told_copies = True
+            self._tell("this store copies no parts of objects: files that change in part are sent as a whole")
+        sums = sending.sums
+        entry = _entry(state, place, sums.whole, Grid(step, sums.parts).to_text())
+        self._known.add(entry)
+        return entry
+
+    def _count(self, size: int, *, show: bool = True) -> None:
+        with self._counting:
+            self.uploaded += size
+        if show:
+            self._progress(size)
 
     def moved(self, entry: FileEntry) -> None:
         """Note that content lies at another key from now on."""
-        self._content[(entry.size, entry.crc64nvme)] = (entry.key, entry.etag)
+        self._known.add(entry)
 
     def gone(self, keys_gone: Collection[str]) -> None:
         """Note that objects were deleted: their content is sent again when a file has it."""
-        self._content = {content: place for content, place in self._content.items() if place[0] not in keys_gone}
+        self._known.gone(keys_gone)
         self.sent.difference_update(keys_gone)
 
     def _refuse_if_cut(self, path: Path) -> None:
@@ -131,51 +196,103 @@ class Storer:
         if disk.look(self._directory, state.path) != state:
             raise FileChangedError(f"{state.path} changed while it was read")
 
-    def _upload(
-        self, state: FileState, sums: transfer.Checksums, parts: Executor | None, should_stop: Callable[[], bool]
-    ) -> tuple[str, str]:
-        """Send a file to its plain key, or to a content key when that is taken: nothing is ever overwritten."""
-        send = partial(
-            transfer.upload_file,
-            self._store,
-            path=self._directory / state.path,
-            size=state.size,
-            checksums=sums,
-            metadata={keys.OWNER: self._attempt.owner},
-            only_if_absent=True,
-            workers=parts,
-            progress=self._progress,
-            should_stop=should_stop,
-        )
-        etag, key = None, state.path
-        if self._plain.is_free(key):
-            try:
-                with contextlib.suppress(AlreadyExistsError):
-                    etag = send(key)
-            except (FileChangedError, transfer.StoppedError):
-                raise  # nothing has become visible
-            except BaseException:
-                self._plain.note(key, state.size, None)  # what lies there now is not known
-                raise
-            self._plain.note(key, state.size, etag)
-        if etag is None:
-            self._tell_conflict(state, sums)
-            key = keys.content_key(self._attempt.number, self.number, self._attempt.slot, state.path)
-            etag = send(key)
-        self.uploaded += state.size
-        self.sent.add(key)
-        return key, etag
+    def drop_unfinished(self, entries: Mapping[str, FileEntry]) -> None:
+        """Drop the uploads of which nobody will send the rest: their file is gone, another one, or stored by now.
 
-    def _tell_conflict(self, state: FileState, sums: transfer.Checksums) -> None:
+        Args:
+            entries: the files of the newest snapshot.
+
+        Raises:
+            StoreError: one cannot be dropped; the next call tries it again.
+        """
+        for note in self._unfinished.all():
+            if not self._is_mine(note):
+                continue
+            state, entry = disk.look(self._directory, note.path), entries.get(note.path)
+            same_size = state is not None and state.size == note.size
+            stored = entry is not None and state is not None and state.mtime_ns == entry.mtime_ns
+            if not same_size or stored:
+                self._store.abort_upload(note.upload)
+                note.remove()
+
+    def _is_mine(self, note: Note) -> bool:
+        return note.upload.metadata.get(keys.OWNER, "").partition("@")[2] == self._attempt.slot
+
+    def _resume(self, state: FileState, sending: Sending, step: int) -> Place | None:
+        """Go on with an upload of this file that was cut off, in this attempt or an earlier one; None: there is none.
+
+        Whether the store still has it, the list of its unfinished uploads says: one request where there is a note, and
+        none where there is not. Its parts are not asked for: those that are noted were confirmed, and the store holds
+        them against what it has when the upload is completed.
+        """
+        note = self._unfinished.of(state.path, state.size)
+        if note is None or not self._is_mine(note):
+            return None
+        key, identity = note.upload.key, note.upload.id
+        try:
+            there = any(it.upload.key == key and it.upload.id == identity for it in self._store.unfinished_uploads())
+            taken = key == state.path and not self._plain.is_free(key)
+            if not there or taken or note.step != step:
+                self._store.abort_upload(note.upload)
+                note.remove()
+                return None
+            send = partial(sending.to, only_if_absent=True, resumed=note)
+            return self._send_to(key, state, send, lambda: sending.completing)
+        except (AccessDeniedError, NoBucketError):
+            raise
+        except PermanentStoreError:
+            return None  # it has ended meanwhile, or its parts are not what was noted
+
+    def _send(
+        self,
+        state: FileState,
+        send: Callable[[str], Place],
+        crc64nvme: Callable[[], int],
+        may_be_visible: Callable[[], bool],
+    ) -> Place:
+        """Send a file to its plain key, or to a content key when that is taken: nothing is ever overwritten."""
+        if self._plain.is_free(state.path):
+            with contextlib.suppress(AlreadyExistsError):
+                return self._send_to(state.path, state, send, may_be_visible)
+        key = keys.content_key(self._attempt.number, self.number, self._attempt.slot, state.path)
+        place = self._send_to(key, state, send, may_be_visible)
+        if place.key == key:
+            self._tell_conflict(state, crc64nvme())
+        return place
+
+    def _send_to(
+        self, key: str, state: FileState, send: Callable[[str], Place], may_be_visible: Callable[[], bool]
+    ) -> Place:
+        """Send a file to one key, and note what lies there then."""
+        is_plain = key == state.path
+        try:
+            place = send(key)
+        except (FileChangedError, transfer.StoppedError):
+            raise  # nothing has become visible
+        except BaseException as error:
+            if is_plain and (isinstance(error, AlreadyExistsError) or may_be_visible()):
+                self._plain.note(key, state.size, None)  # what lies there now is not known
+            raise
+        if place.key == key:
+            self.sent.add(key)
+            if is_plain:
+                self._plain.note(key, state.size, place.etag)
+        return place
+
+    def _tell_conflict(self, state: FileState, crc64nvme: int) -> None:
         """Say so when another host of this attempt has stored other content under the same path."""
         if not self._attempt.hosts or state.path in self._told:
             return
         there = self._plain.meet(state.path)
         if there is None or there.origin is not Origin.OTHER_HOST:
             return
-        if there.info.size != state.size or there.info.crc64nvme not in (None, sums.whole):
+        if there.info.size != state.size or there.info.crc64nvme not in (None, crc64nvme):
             self._told.add(state.path)
             self._tell(
                 f"{state.path!r} has other content on another host: both are kept, and each host gets its own back; "
                 "let every rank write under a name of its own"
             )
+
+
+def _entry(state: FileState, place: Place, crc64nvme: int, parts: str | None = None) -> FileEntry:
+    return FileEntry(state.path, state.size, state.mtime_ns, state.mode, crc64nvme, place.key, place.etag, parts=parts)

@@ -34,6 +34,7 @@ from holdfast.retention import Retention
 from holdfast.store import Store
 from holdfast.storing import Storer
 from holdfast.tidying import Tidier
+from holdfast.unfinished import Unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,14 @@ class Syncer:
         self._only = only
         self._entries = {path: base.located(entry) for path, entry in base.files.items()}
         plain = PlainKeys(store, attempt, base.plain, workers)
+        unfinished = Unfinished(directory)
         self._storer = Storer(
             store,
             directory,
             attempt,
             plain=plain,
             known=self._entries.values(),
+            unfinished=unfinished,
             progress=progress,
             tell=tell,
             sha256=sha256,
@@ -119,6 +122,7 @@ class Syncer:
             plain=plain,
             workers=workers,
             clock=lambda: clock().timestamp(),
+            resumable=unfinished.ids,
         )
         filing = Filing(store, attempt, workers, known=base.lists, most_inline=most_inline)
         self._commits = Commits(store, attempt, base.adopted, filing, clock)

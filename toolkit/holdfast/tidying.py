@@ -70,6 +70,7 @@ class Tidier:
         except transfer.StoppedError:
             return Tidied()
         self._refuse_if_superseded()  # a zombie that has slept since its commit deletes nothing
+        self._storer.drop_unfinished(entries)
         tidied = self._keeper.tidy(should_stop=should_stop)
         self._storer.gone(tidied.objects)
         self._filing.gone(tidied.objects)

@@ -17,9 +17,20 @@ from holdfast.body import os_error
 from holdfast.checksum import combine, crc64nvme, to_hex
 from holdfast.copying import SINGLE_COPY, copy_object
 from holdfast.errors import DamagedError, DiskFullError, FileChangedError, HoldfastError
-from holdfast.multipart import dropped_on_failure, look, side_by_side
-from holdfast.parts import PART_SIZE, Checksums, StoppedError, StopQuestion, checksum_file, ranges, refuse_if_stopped
-from holdfast.store import Part, Store, StoredPart
+from holdfast.known import Known
+from holdfast.multipart import side_by_side
+from holdfast.parts import (
+    PART_SIZE,
+    Checksums,
+    StoppedError,
+    StopQuestion,
+    checksum_file,
+    ranges,
+    refuse_if_stopped,
+    whole_file,
+)
+from holdfast.sending import Sending
+from holdfast.store import Store
 
 __all__ = [
     "PART_SIZE",
@@ -45,7 +56,6 @@ def upload_file(
     path: Path,
     *,
     size: int,
-    checksums: Checksums,
     metadata: Mapping[str, str] | None = None,
     only_if_absent: bool = False,
     workers: Executor | None = None,
@@ -58,8 +68,7 @@ def upload_file(
         store: where to.
         key: under which key.
         path: the file.
-        size: its bytes, as `checksums` has them.
-        checksums: what `checksum_file` found; the bytes sent are held against it.
+        size: its bytes.
         metadata: user metadata.
         only_if_absent: leave an object that is there already alone.
         workers: runs the parts of a large file; None: one after the other, in this thread.
@@ -67,33 +76,47 @@ def upload_file(
         should_stop: asked between parts.
 
     Raises:
-        FileChangedError: the file is no longer what was summed up. Nothing became visible.
+        FileChangedError: the file has another size, or changed while it was read. Nothing became visible.
         AlreadyExistsError: `only_if_absent` and the key is taken.
         StoppedError: `should_stop` said yes. Nothing became visible.
         StoreError: the store did not take it.
     """
-    if size != checksums.size:
-        raise FileChangedError(f"{path} has {size:,} bytes and its checksum is of {checksums.size:,}")
-    count = progress or _ignore
     refuse_if_stopped(should_stop, f"storing {path}")
     if size < SINGLE_PUT:
-        etag = store.put(key, Part(path, 0, size, checksums.whole), metadata=metadata, only_if_absent=only_if_absent)
-        count(size)
+        etag = store.put(key, whole_file(path, size=size), metadata=metadata, only_if_absent=only_if_absent)
+        (progress or _ignore)(size)
         return etag
-    look(store, key, only_if_absent=only_if_absent)
-    upload = store.begin_upload(key, metadata=metadata)
-    with dropped_on_failure(store, upload):
-        jobs = (
-            partial(store.put_part, upload, number, Part(path, start, length, crc))
-            for number, ((start, length), crc) in enumerate(zip(ranges(size), checksums.parts, strict=True), start=1)
-        )
-        stored: list[StoredPart] = []
-        for done in side_by_side(jobs, workers, should_stop, f"storing {path}"):
-            stored.append(done)
-            count(done.size)
-        stored.sort(key=lambda part: part.number)
-        look(store, key, only_if_absent=only_if_absent)
-        return store.complete_upload(upload, stored, crc64nvme=checksums.whole, only_if_absent=only_if_absent)
+    sending = Sending(
+        store,
+        path,
+        size,
+        known=Known(),
+        refuse_if_changed=_guard(path, size),
+        workers=workers,
+        progress=progress,
+        should_stop=should_stop,
+    )
+    return sending.to(key, metadata=metadata, only_if_absent=only_if_absent).etag
+
+
+def _guard(path: Path, size: int) -> Callable[[], None]:
+    """Return what raises FileChangedError when a file is not, or not any more, as it is now."""
+
+    def look() -> tuple[int, int, int, int]:
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileChangedError(f"{path} is gone") from error
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+    before = look()
+
+    def refuse_if_changed() -> None:
+        if look() != before or before[0] != size:
+            raise FileChangedError(f"{path} changed while it was read")
+
+    refuse_if_changed()
+    return refuse_if_changed
 
 
 def download_file(
