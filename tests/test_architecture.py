@@ -48,7 +48,7 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "attempt", "base", "catalog", "commits", "copying", "filing", "joining", "joint", "keeping",
-                "multipart", "parts", "plain", "restore", "sending", "staging", "storing", "sync", "tidying",
+                "composing", "multipart", "parts", "plain", "restore", "staging", "storing", "sync", "tidying",
                 "transfer", "unfinished", "verify",
             )
         },

@@ -26,7 +26,7 @@ from holdfast.known import Known, Place
 from holdfast.parts import part_size, refuse_if_stopped, whole_file
 from holdfast.plain import Origin, PlainKeys
 from holdfast.record import FileEntry
-from holdfast.sending import Sending
+from holdfast.composing import Composition
 from holdfast.store import Store
 from holdfast.unfinished import Note, Unfinished
 
@@ -139,7 +139,7 @@ class Storer:
 
     def _store_large(self, state: FileState, parts: Executor | None, should_stop: Callable[[], bool]) -> FileEntry:
         step = part_size(state.size)
-        sending = Sending(
+        sending = Composition(
             self._store,
             self._directory / state.path,
             state.size,
@@ -218,7 +218,7 @@ class Storer:
     def _is_mine(self, note: Note) -> bool:
         return note.upload.metadata.get(keys.OWNER, "").partition("@")[2] == self._attempt.slot
 
-    def _resume(self, state: FileState, sending: Sending, step: int) -> Place | None:
+    def _resume(self, state: FileState, sending: Composition, step: int) -> Place | None:
         """Go on with an upload of this file that was cut off, in this attempt or an earlier one; None: there is none.
 
         Whether the store still has it, the list of its unfinished uploads says: one request where there is a note, and

@@ -29,7 +29,7 @@ from holdfast.parts import (
     refuse_if_stopped,
     whole_file,
 )
-from holdfast.sending import Sending
+from holdfast.composing import Composition
 from holdfast.store import Store
 
 __all__ = [
@@ -86,7 +86,7 @@ def upload_file(
         etag = store.put(key, whole_file(path, size=size), metadata=metadata, only_if_absent=only_if_absent)
         (progress or _ignore)(size)
         return etag
-    sending = Sending(
+    sending = Composition(
         store,
         path,
         size,

@@ -1,4 +1,4 @@
-"""Sending: one large file becomes an object, and what the store has of it already does not travel.
+"""Composing: one large file becomes an object, and what the store has of it already does not travel.
 
 Each part is a job of its own: it is read and summed up, and then it is copied inside the store where the store is known
 to have these bytes, and sent where it is not. Nothing is read or summed up before that, in one thread, for the whole.
@@ -38,7 +38,7 @@ class CopiesRefusedError(PermanentStoreError):
     """The server copies no parts, or not for us."""
 
 
-class Sending:
+class Composition:
     """One large file on its way. The checksums that are found stay, when it is sent a second time to another key.
 
     Args:
@@ -171,7 +171,7 @@ class _Upload:
 
     def __init__(
         self,
-        sending: Sending,
+        sending: Composition,
         known: Known,
         begin: Callable[[], tuple[Upload, Note | None]],
         resumed: Note | None,
