@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -105,6 +106,11 @@ class Storer:
         self._sending.pop(content, None)
         key, etag = place
         return FileEntry(state.path, state.size, state.mtime_ns, state.mode, sums.whole, key, etag, sha256)
+
+    def located(self, entry: FileEntry) -> FileEntry | None:
+        """Return an entry of this attempt as its content lies now; None when that has been deleted since."""
+        place = self._content.get((entry.size, entry.crc64nvme))
+        return None if place is None else replace(entry, key=place[0], etag=place[1])
 
     def moved(self, entry: FileEntry) -> None:
         """Note that content lies at another key from now on."""
