@@ -17,7 +17,7 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "checksum", "deadline", "disk", "keys", "location", "names", "record", "retention", "script",
+                "checksum", "deadline", "disk", "keys", "location", "names", "pace", "record", "retention", "script",
                 "settling", "store",
             )
         }
@@ -52,7 +52,7 @@ LAYERS = (
             )
         },
     ),
-    ("threads around engines", {f"holdfast.{name}" for name in ("inotify", "metadata", "notices", "watch")}),
+    ("threads around engines", {f"holdfast.{name}" for name in ("inotify", "metadata", "notices", "watch", "workers")}),
     (
         "entrypoint pieces",
         {"holdfast_entrypoint"}
