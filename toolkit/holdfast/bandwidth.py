@@ -21,11 +21,13 @@ class Bandwidth:
 
     Args:
         ticks: a monotonic clock in seconds.
+        progress: gets the bytes of each piece that has arrived, from any thread.
     """
 
-    def __init__(self, ticks: Callable[[], float]) -> None:
-        self.sent = 0
-        """Bytes of content that have arrived in the store so far."""
+    def __init__(self, ticks: Callable[[], float], *, progress: Callable[[int], None] = lambda size: None) -> None:
+        self._progress = progress
+        self._arrived = 0
+        self._left = 0
         self._ticks = ticks
         self._lock = threading.Lock()
         self._known: float | None = None
@@ -33,10 +35,25 @@ class Bandwidth:
         self._before = 0
         self._commit: float | None = None
 
+    @property
+    def sent(self) -> int:
+        """Bytes of files that have travelled so far."""
+        return max(self._arrived, self._left)
+
     def count(self, size: int) -> None:
-        """Count bytes that have arrived; fewer than none where they must travel again."""
+        """Count bytes of a file that have arrived: a whole file, or a part of it."""
         with self._lock:
-            self.sent += size
+            self._arrived += size
+        self._progress(size)
+
+    def leaving(self, size: int) -> None:
+        """Count bytes of a file that leave now, where the store tells of them."""
+        with self._lock:
+            self._left += size
+
+    def forget(self) -> None:
+        """Forget the rate: it was measured under a limit that is no more."""
+        self._known = None
 
     @contextmanager
     def sending(self) -> Iterator[None]:

@@ -109,9 +109,7 @@ def _look(where: str, path: str) -> FileState | None:
     )
 
 
-def _walk(
-    directory: str, below: str, only: str | None, unreadable: set[str]
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(directory: str, below: str, only: str | None, unreadable: set[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     try:
         entries = sorted(os.scandir(f"{directory}/{below}" if below else directory), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):

@@ -42,6 +42,16 @@ class Synced:
     bytes_uploaded: int
     unfinished: Mapping[str, HoldfastError]
 
+    @property
+    def sentence(self) -> str:
+        """What was committed, for the log; empty when nothing was."""
+        if self.snapshot is None:
+            return ""
+        return (
+            f"snapshot {self.snapshot.name}: {len(self.snapshot.files)} files, {self.snapshot.size:,} bytes, "
+            f"{self.bytes_uploaded:,} sent"
+        )
+
 
 class Syncer:
     """Stores changes of one checkpoint directory under one prefix. Not safe for several threads: one of them owns it.
@@ -57,8 +67,8 @@ class Syncer:
         tell: gets a sentence about what the operator should know.
         room_for_prefix: bytes that the prefix takes of a key's 1,024.
         only: look at this one checkpoint of the directory instead of all.
-        progress: gets the bytes of each piece that was sent.
         sha256: note the SHA-256 of every file too.
+        bandwidth: measures the way to the store; None: one of its own does.
     """
 
     def __init__(
@@ -74,12 +84,12 @@ class Syncer:
         tell: Callable[[str], None],
         room_for_prefix: int = 0,
         only: str | None = None,
-        progress: Callable[[int], None] = lambda size: None,
         sha256: bool = False,
+        bandwidth: Bandwidth | None = None,
     ) -> None:
         self.snapshots = 0
         """Snapshots committed in this attempt."""
-        self.bandwidth = Bandwidth(time.monotonic)
+        self.bandwidth = bandwidth or Bandwidth(time.monotonic)
         """What has been measured of the way to the store."""
         self._directory = directory
         self._attempt = attempt
@@ -94,7 +104,7 @@ class Syncer:
             attempt,
             plain=plain,
             known=entries.values(),
-            progress=self._counting(progress),
+            progress=self.bandwidth.count,
             tell=tell,
             sha256=sha256,
         )
@@ -118,13 +128,6 @@ class Syncer:
         )
         self._left_out: dict[str, str] = {}
         self._committed = Committed(entries, base.theirs, self.scan().files)
-
-    def _counting(self, progress: Callable[[int], None]) -> Callable[[int], None]:
-        def count(size: int) -> None:
-            self.bandwidth.count(size)
-            progress(size)
-
-        return count
 
     @property
     def uploaded(self) -> int:
