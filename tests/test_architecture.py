@@ -17,8 +17,8 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "checksum", "deadline", "disk", "grid", "keys", "known", "lists", "location", "names", "pace",
-                "record", "retention", "script", "settling", "store",
+                "bandwidth", "checksum", "deadline", "disk", "grid", "keys", "known", "ledger", "lists", "location",
+                "names", "pace", "record", "retention", "script", "settling", "store", "units",
             )
         }
         | {"holdfast.probes"}
@@ -47,13 +47,16 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "attempt", "base", "catalog", "commits", "copying", "filing", "joining", "joint", "keeping",
-                "composing", "multipart", "parts", "plain", "restore", "staging", "storing", "sync", "tidying",
-                "transfer", "unfinished", "verify",
+                "attempt", "base", "catalog", "commits", "committed", "complaints", "composing", "copying", "filing",
+                "flushing", "joining", "joint", "keeping", "multipart", "parts", "plain", "restore", "sending",
+                "staging", "storing", "suspects", "sync", "tidying", "transfer", "unfinished", "verify",
             )
         },
     ),
-    ("threads around engines", {f"holdfast.{name}" for name in ("inotify", "metadata", "notices", "watch", "workers")}),
+    (
+        "threads around engines",
+        {f"holdfast.{name}" for name in ("hearing", "inotify", "metadata", "notices", "watch", "workers")},
+    ),
     (
         "entrypoint pieces",
         {"holdfast_entrypoint"}
@@ -80,7 +83,7 @@ ONLY_IN = {
     "botocore": {"holdfast.s3_settings", "holdfast.s3_signing"},
     "tqdm": {"holdfast_entrypoint.printing"},
     "urllib3": {"holdfast.s3", "holdfast.s3_connections", "holdfast.s3_errors", "holdfast.s3_wire"},
-    "watchdog": {"holdfast.inotify", "holdfast.watch"},
+    "watchdog": {"holdfast.hearing", "holdfast.inotify"},
 }
 
 

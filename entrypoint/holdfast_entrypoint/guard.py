@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 
-from holdfast.errors import CutFileError, SupersededError
+from holdfast.errors import CutFileError, HoldfastError, SupersededError
+from holdfast.ledger import Ledger
+from holdfast.names import checkpoint_of
+from holdfast.parts import StoppedError
 from holdfast.settling import Killed
 from holdfast.watch import Watcher
 from holdfast_entrypoint.preparation import Prepared
 
-_USUAL_RATE = 50e6  # bytes per second, until an upload has been measured
+_PROGRESS_EVERY = 10.0
 
 
 class Guard:
@@ -19,17 +25,25 @@ class Guard:
     Args:
         prepared: what the restore left.
         directory: the checkpoint directory.
+        workers: look at the directory.
         tell: gets a sentence about what the operator should know.
         wake: called from another thread when there is something to look at here.
     """
 
     def __init__(
-        self, prepared: Prepared, directory: Path, *, tell: Callable[[str], None], wake: Callable[[], None]
+        self,
+        prepared: Prepared,
+        directory: Path,
+        *,
+        workers: Executor,
+        tell: Callable[[str], None],
+        wake: Callable[[], None],
     ) -> None:
         self.superseded: SupersededError | None = None
         """How it is known that another attempt has taken over; None while it is not."""
         self._syncer = prepared.syncer
         self._directory = directory
+        self._workers = workers
         self._tell = tell
         self._wake = wake
         self._watcher = self._start(None)
@@ -38,6 +52,7 @@ class Guard:
         watcher = Watcher(
             self._syncer,
             self._directory,
+            workers=self._workers,
             tell=self._tell,
             on_end=lambda: self._ended(watcher),
             settling=before.settling if before else None,
@@ -66,8 +81,13 @@ class Guard:
         self._watcher.flush_soon()
 
     def flush_seconds(self) -> float:
-        """Guess how long the flush will take: the newest checkpoint once more, at the rate measured last."""
-        return self._syncer.newest_checkpoint_size() / (self._watcher.rate or _USUAL_RATE)
+        """Guess how long the flush will take: what is dirty, or else the newest checkpoint once more."""
+        bandwidth = self._syncer.bandwidth
+        return bandwidth.seconds_for(max(self._watcher.dirty, self._syncer.newest_checkpoint_size()))
+
+    def ledger(self) -> Ledger | None:
+        """Return what the last flush has done; None before there was one."""
+        return self._watcher.flush.ledger() if self._watcher.flush is not None else None
 
     def flush(
         self,
@@ -88,9 +108,25 @@ class Guard:
         if self._watcher.error is not None:
             self._watcher = self._start(self._watcher)  # what ended the old thread may have been of the moment
         self._watcher.finish(seconds_left, killed=killed)
+        said = time.monotonic()
         while self._watcher.is_alive() and seconds_left() > 0:
             meanwhile()
-        return self._is_durable()
+            if time.monotonic() - said >= _PROGRESS_EVERY:
+                said = time.monotonic()
+                self._say_progress(seconds_left())
+        durable = self._is_durable()
+        ledger = self.ledger()
+        if ledger is not None and (ledger.missed or (ledger.stored and seconds_left() < math.inf)):
+            self._tell(ledger.summary)
+        return durable
+
+    def _say_progress(self, left: float) -> None:
+        flush = self._watcher.flush
+        if flush is not None and flush.dirty:
+            sent = min(flush.sent, flush.dirty)
+            of_time = f"; {left:.0f} s are left" if left < math.inf else ""
+            percent = 100 * sent // flush.dirty
+            self._tell(f"flushing: {sent:,} of {flush.dirty:,} bytes ({percent} %) sent{of_time}")
 
     def _is_durable(self) -> bool:
         watcher = self._watcher
@@ -99,15 +135,21 @@ class Guard:
                 self._tell(f"the last flush failed: {watcher.error}")
             return False
         if watcher.last is None:
-            self._tell("the time ran out before the last flush was committed")
+            self._tell(f"the time ran out before the last flush was committed; {self._advice()}")
             return False
+        # What is provably not whole is no checkpoint yet: nobody finished it.
+        late = {path: why for path, why in watcher.last.unfinished.items() if not isinstance(why, CutFileError)}
         for path, reason in watcher.last.unfinished.items():
-            # What is provably not whole is no checkpoint yet: nobody finished it.
-            if isinstance(reason, CutFileError):
+            if path not in late:
                 self._tell(f"{path!r} is not in the snapshot: {reason}")
-            else:
-                self._tell(f"{path!r} did not make it: {reason}")
-        return all(isinstance(reason, CutFileError) for reason in watcher.last.unfinished.values())
+        for name, reasons in _by_checkpoint(late).items():
+            advice = f"; {self._advice()}" if isinstance(reasons[0], StoppedError) else ""
+            self._tell(f"{name!r} did not make it: {reasons[0]}{advice}")
+        return not late
+
+    def _advice(self) -> str:
+        ledger = self.ledger()
+        return ledger.advice if ledger is not None else "raise the stop time and HOLDFAST_GRACE_SECONDS"
 
     def refuse_if_superseded(self) -> None:
         """Look whether another attempt has taken over, where no commit has shown it.
@@ -121,3 +163,10 @@ class Guard:
         except SupersededError as error:
             self.superseded = error
             raise
+
+
+def _by_checkpoint(unfinished: Mapping[str, HoldfastError]) -> dict[str, list[HoldfastError]]:
+    found: dict[str, list[HoldfastError]] = {}
+    for path, reason in unfinished.items():
+        found.setdefault(checkpoint_of(path), []).append(reason)
+    return found

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.bandwidth import Bandwidth
 from holdfast.errors import ConfigError, HoldfastError, SupersededError
 from holdfast.location import Location
 from holdfast.metadata import MetadataClient
@@ -83,6 +84,8 @@ class _Life:
     ) -> None:
         self.report = Report(attempt=config.run_number)
         self.workers = Workers(upload_limit=config.upload_limit)
+        self._bandwidth = Bandwidth(time.monotonic)
+        self._hurrying = False
         self.interruption = Interruption(
             grace=config.grace,
             notice_path=private / "notice.json",
@@ -95,7 +98,7 @@ class _Life:
             stop_signal=config.stop_signal,
             checkpoints=config.checkpoints,
             flush_seconds=self._flush_seconds,
-            on_stop=self.workers.hurry,
+            on_stop=self._flush_soon,
             on_rebalance=self._flush_soon,
             tell=tell,
         )
@@ -122,7 +125,7 @@ class _Life:
             self.supervisor.wait_for_script(child)
         finally:
             child.kill()  # whatever happened to us: nobody writes while we flush, and nobody is left behind
-            self.workers.hurry()
+            self._hurry()
             stored = self._flush()
         self.report.script_exit = child.exit_code
         if child.died_of_signal and not self.supervisor.script_was_stopped:
@@ -180,6 +183,7 @@ class _Life:
                 place,
                 self._open(place),
                 workers=self.workers,
+                bandwidth=self._bandwidth,
                 tell=self._tell,
                 progress=_Progress(self._tell),
                 should_stop=interrupted,
@@ -199,8 +203,13 @@ class _Life:
             self._environ,
             seconds_left=self.interruption.seconds_left,
             tell=self._tell,
-            allow=self.workers.allow,
+            allow=self._allow,
         )
+
+    def _allow(self, wanted: int) -> int:
+        allowed = self.workers.allow(wanted)
+        self._bandwidth.leaving(allowed)
+        return allowed
 
     def _out_of_time(self) -> bool:
         return self.interruption.seconds_left() <= 0
@@ -226,7 +235,13 @@ class _Life:
         if self._prepared is not None:
             from holdfast_entrypoint.guard import Guard  # noqa: PLC0415  loaded beside the restore
 
-            self._guard = Guard(self._prepared, self._config.checkpoints, tell=self._tell, wake=self._look_at_guard)
+            self._guard = Guard(
+                self._prepared,
+                self._config.checkpoints,
+                workers=self.workers,
+                tell=self._tell,
+                wake=self._look_at_guard,
+            )
 
     def _look_at_guard(self) -> None:
         if self._guard is not None and self._guard.superseded is not None:
@@ -234,9 +249,15 @@ class _Life:
         self.supervisor.inbox.wake()
 
     def _flush_soon(self) -> None:
-        self.workers.hurry()  # and from now on: what recommends to leave comes minutes before what ends us
+        self._hurry()  # and from now on: what recommends to leave comes minutes before what ends us
         if self._guard is not None:
             self._guard.flush_soon()
+
+    def _hurry(self) -> None:
+        if self._config.upload_limit is not None and not self._hurrying:
+            self._bandwidth.forget()
+        self._hurrying = True
+        self.workers.hurry()
 
     def _flush_seconds(self) -> float:
         return self._guard.flush_seconds() if self._guard is not None else 0.0
@@ -249,6 +270,7 @@ class _Life:
             self.interruption.seconds_left, killed=self.supervisor.killed, meanwhile=self.supervisor.handle
         )
         self.report.bytes_uploaded, self.report.snapshots = self._guard.uploaded, self._guard.snapshots
+        self.report.flush = self._guard.ledger()
         if durable and self.interruption.began is not None:
             self.report.seconds_notice_to_durable = round(time.monotonic() - self.interruption.began, 3)
         return durable

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import holdfast
 from holdfast import attempt, disk, names, probes, restore, transfer
+from holdfast.bandwidth import Bandwidth
 from holdfast.base import Base
 from holdfast.disk import Scan
 from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
@@ -99,7 +101,7 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
             clock=lambda: datetime.now(UTC),
             tell=note,
             only=path.name,
-            progress=sent,
+            bandwidth=Bandwidth(time.monotonic, progress=sent),
         )
         scan = syncer.scan()
         bar.total = sum(state.size for state in syncer.changed(scan))

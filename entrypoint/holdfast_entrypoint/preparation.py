@@ -12,6 +12,7 @@ from pathlib import Path
 import holdfast
 from holdfast import attempt, catalog, joining, joint, restore
 from holdfast.attempt import Attempt
+from holdfast.bandwidth import Bandwidth
 from holdfast.commits import Commits
 from holdfast.errors import NoSnapshotError
 from holdfast.filing import Filing
@@ -47,6 +48,7 @@ def prepare(
     store: Store,
     *,
     workers: Executor,
+    bandwidth: Bandwidth,
     tell: Callable[[str], None],
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
@@ -81,6 +83,7 @@ def prepare(
         retention=config.retention,
         sha256=config.sha256,
         workers=workers,
+        bandwidth=bandwidth,
         clock=lambda: datetime.now(UTC),
         tell=tell,
         room_for_prefix=len(place.prefix.encode()) + 1,

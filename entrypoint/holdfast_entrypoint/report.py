@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from holdfast.ledger import Ledger
+
 
 @dataclass(slots=True)
 class Report:
@@ -20,6 +22,7 @@ class Report:
         bytes_uploaded: bytes of checkpoints that travelled.
         snapshots: how many were committed.
         notice: spot, host, signal, or superseded: another container has taken over; None when nobody said stop.
+        flush: what the last flush did (`holdfast.ledger`); None where nothing was to be watched.
         seconds_notice_to_durable: from the notice until everything was stored; None without a notice, or if it was not.
     """
 
@@ -32,6 +35,7 @@ class Report:
     bytes_uploaded: int = 0
     snapshots: int = 0
     notice: str | None = None
+    flush: Ledger | None = None
     seconds_notice_to_durable: float | None = None
 
     def write(self, path: Path) -> None:

@@ -6,6 +6,7 @@ What the entrypoint does with threads and clocks is done here by hand and in ord
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
@@ -24,6 +25,7 @@ from tests.crash.world import World
 from holdfast import attempt, catalog, restore
 from holdfast.checksum import crc64nvme, from_hex
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError
+from holdfast.flushing import Flush
 from holdfast.names import checkpoint_of, is_log
 from holdfast.retention import Retention
 from holdfast.retry import RetryingStore
@@ -234,7 +236,7 @@ class Life:
             self._settling.observe(scan.files, self._now)
             dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
             held = self._settling.cut_off(dirty, killed) if killed else []
-            synced = self._syncer.flush(scan, held, should_stop=lambda: False)
+            synced = Flush(self._syncer, seconds_left=lambda: math.inf).once(scan, held)
             self._tidy(patience=1000)
         if killed is None:
             self._check_all_is_stored(synced)

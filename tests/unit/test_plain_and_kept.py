@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.unit.job import Breaks, Job, sync
 from holdfast import catalog
 from holdfast.directory import DirectoryStore
 from holdfast.errors import PermanentStoreError
+from holdfast.flushing import Flush
 from holdfast.retention import Retention
 from holdfast.store import Part
 
@@ -210,7 +212,7 @@ def test_the_steps_of_a_flush_do_not_push_older_snapshots_out(job: Job) -> None:
     for number in range(4):
         job.write(f"step-{number}/model", b"%d" % number)
     job.write("last", b"after")
-    syncer.flush(syncer.scan(), [], should_stop=lambda: False)
+    Flush(syncer, seconds_left=lambda: math.inf).once(syncer.scan(), [])
     syncer.tidy()
     names = catalog.read_catalog(job.store).snapshots
     assert len(names) == 2

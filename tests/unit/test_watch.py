@@ -30,7 +30,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 @contextmanager
 def watching(job: Job, syncer: Syncer) -> Iterator[Watcher]:
-    watcher = Watcher(syncer, job.root / "one", tell=job.said.append, on_end=lambda: None)
+    watcher = Watcher(syncer, job.root / "one", workers=job.workers, tell=job.said.append, on_end=lambda: None)
     watcher.start()
     watcher.watching.wait()
     yield watcher

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from holdfast import names
 
@@ -71,14 +71,14 @@ def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) 
     left_out: dict[str, str] = {}
     unreadable: set[str] = set()
     root = directory.resolve()
-    for path, entry in _walk(directory, "", only, unreadable):
+    for path, entry in _walk(os.fspath(directory), "", only, unreadable):
         reason = _unfit_reason(path, entry, root, room_for_prefix)
         if reason == "":
             continue
         if reason is not None:
             left_out[path] = reason
             continue
-        state = look(directory, path)
+        state = _look(entry.path, path)
         if state is not None:
             files[path] = state
     left_out |= dict.fromkeys(unreadable, "it is a directory that may not be read")
@@ -87,8 +87,12 @@ def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) 
 
 def look(directory: Path, path: str) -> FileState | None:
     """Return the state of one file, or None when it is gone (or no longer a regular file)."""
+    return _look(f"{os.fspath(directory)}/{path}", path)
+
+
+def _look(where: str, path: str) -> FileState | None:
     try:
-        status = (directory / path).stat()
+        status = os.stat(where)  # noqa: PTH116  a Path for each of 10,000 files costs more than the look itself
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
@@ -105,11 +109,9 @@ def look(directory: Path, path: str) -> FileState | None:
     )
 
 
-def _walk(
-    directory: Path, below: str, only: str | None, unreadable: set[str]
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(directory: str, below: str, only: str | None, unreadable: set[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     try:
-        entries = sorted(os.scandir(directory / below), key=lambda entry: entry.name)
+        entries = sorted(os.scandir(f"{directory}/{below}" if below else directory), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return
     except PermissionError:
@@ -119,7 +121,7 @@ def _walk(
         return
     for entry in entries:
         path = f"{below}/{entry.name}" if below else entry.name
-        if names.is_bookkeeping(PurePosixPath(path)) or (only is not None and entry.name != only):
+        if names.is_bookkeeping_segment(entry.name, first=not below) or (only is not None and entry.name != only):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(directory, path, None, unreadable)

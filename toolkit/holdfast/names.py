@@ -37,9 +37,15 @@ def is_bookkeeping(path: PurePosixPath) -> bool:
     every name that
     contains `.sagemaker-ignore` (aws/sagemaker-xgboost-container, checkpointing.py).
     """
-    return path.parts[:1] == (OWN_DIRECTORY,) or any(
-        part.endswith((".sagemaker-uploading", ".sagemaker-uploaded")) or ".sagemaker-ignore" in part
-        for part in path.parts
+    return any(is_bookkeeping_segment(part, first=number == 0) for number, part in enumerate(path.parts))
+
+
+def is_bookkeeping_segment(segment: str, *, first: bool) -> bool:
+    """Say whether a name makes what it names, and all below it, bookkeeping; `first`: it is a path's first segment."""
+    return (
+        (first and segment == OWN_DIRECTORY)
+        or segment.endswith((".sagemaker-uploading", ".sagemaker-uploaded"))
+        or ".sagemaker-ignore" in segment
     )
 
 

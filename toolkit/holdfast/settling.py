@@ -113,17 +113,24 @@ class Settling:
         """
         waiting = {}
         for path in paths:
-            seen = self._seen.get(path)
-            left = 0.0
-            if path in self._open:
-                left = math.inf
-            elif seen is not None and not seen.renamed:
-                left = seen.changed_at + (self._after_close if seen.closed else self._quiet) - now
+            left = self._seconds_to_quiet(path, now)
             if "/" in path and not is_log(path):
                 left = max(left, self._last_touched(path)[1] + self._directory - now)
             if left > 0:
                 waiting[path] = left
         return waiting
+
+    def is_quiet(self, path: str, now: float) -> bool:
+        """Say whether a file by itself is done, whatever the rest of its checkpoint may do."""
+        return self._seconds_to_quiet(path, now) <= 0
+
+    def _seconds_to_quiet(self, path: str, now: float) -> float:
+        seen = self._seen.get(path)
+        if path in self._open:
+            return math.inf
+        if seen is None or seen.renamed:
+            return 0.0
+        return seen.changed_at + (self._after_close if seen.closed else self._quiet) - now
 
     def cut_off(
         self,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from holdfast import checksum, disk, keys, transfer
 from holdfast.attempt import Attempt
+from holdfast.composing import Composition
 from holdfast.disk import FileState
 from holdfast.errors import (
     AccessDeniedError,
@@ -26,7 +27,6 @@ from holdfast.known import Known, Place
 from holdfast.parts import part_size, refuse_if_stopped, whole_file
 from holdfast.plain import Origin, PlainKeys
 from holdfast.record import FileEntry
-from holdfast.composing import Composition
 from holdfast.store import Store
 from holdfast.unfinished import Note, Unfinished
 
@@ -170,6 +170,11 @@ class Storer:
             self.uploaded += size
         if show:
             self._progress(size)
+
+    def located(self, entry: FileEntry) -> FileEntry | None:
+        """Return an entry of this attempt as its content lies now; None when that has been deleted since."""
+        place = self._known.place(entry.size, entry.crc64nvme)
+        return None if place is None else replace(entry, key=place.key, etag=place.etag)
 
     def moved(self, entry: FileEntry) -> None:
         """Note that content lies at another key from now on."""

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
-from holdfast import disk, keys, transfer
+from holdfast import disk, keys
 from holdfast.attempt import Attempt
+from holdfast.bandwidth import Bandwidth
 from holdfast.base import Base
 from holdfast.commits import Commits
+from holdfast.committed import Committed
 from holdfast.disk import FileState, Scan
-from holdfast.errors import (
-    AccessDeniedError,
-    CutFileError,
-    FileChangedError,
-    HoldfastError,
-    NoBucketError,
-    StoreError,
-    TransientStoreError,
-)
+from holdfast.errors import HoldfastError
 from holdfast.filing import Filing
 from holdfast.keeping import Keeper, Scope, Tidied
 from holdfast.lists import MOST_INLINE
@@ -31,6 +24,7 @@ from holdfast.names import checkpoint_of, is_log
 from holdfast.plain import PlainKeys
 from holdfast.record import FileEntry, Snapshot
 from holdfast.retention import Retention
+from holdfast.sending import Question, Sender, refuse_cut_sets
 from holdfast.store import Store
 from holdfast.storing import Storer
 from holdfast.tidying import Tidier
@@ -51,6 +45,16 @@ class Synced:
     bytes_uploaded: int
     unfinished: Mapping[str, HoldfastError]
 
+    @property
+    def sentence(self) -> str:
+        """What was committed, for the log; empty when nothing was."""
+        if self.snapshot is None:
+            return ""
+        return (
+            f"snapshot {self.snapshot.name}: {len(self.snapshot.files)} files, {self.snapshot.size:,} bytes, "
+            f"{self.bytes_uploaded:,} sent"
+        )
+
 
 class Syncer:
     """Stores changes of one checkpoint directory under one prefix. Not safe for several threads: one of them owns it.
@@ -66,9 +70,9 @@ class Syncer:
         tell: gets a sentence about what the operator should know.
         room_for_prefix: bytes that the prefix takes of a key's 1,024.
         only: look at this one checkpoint of the directory instead of all.
-        progress: gets the bytes of each piece that was sent.
         sha256: note the SHA-256 of every file too.
         most_inline: files that a record lists itself.
+        bandwidth: measures the way to the store; None: one of its own does.
     """
 
     def __init__(  # noqa: PLR0913  one setting of one part of it each
@@ -84,19 +88,20 @@ class Syncer:
         tell: Callable[[str], None],
         room_for_prefix: int = 0,
         only: str | None = None,
-        progress: Callable[[int], None] = lambda size: None,
         sha256: bool = False,
         most_inline: int = MOST_INLINE,
+        bandwidth: Bandwidth | None = None,
     ) -> None:
         self.snapshots = 0
         """Snapshots committed in this attempt."""
+        self.bandwidth = bandwidth or Bandwidth(time.monotonic)
+        """What has been measured of the way to the store."""
         self._directory = directory
         self._attempt = attempt
-        self._workers = workers
         self._tell = tell
         self._room = room_for_prefix + keys.room(attempt.slot)
         self._only = only
-        self._entries = {path: base.located(entry) for path, entry in base.files.items()}
+        entries = {path: base.located(entry) for path, entry in base.files.items()}
         plain = PlainKeys(store, attempt, base.plain, workers)
         unfinished = Unfinished(directory)
         self._storer = Storer(
@@ -104,12 +109,13 @@ class Syncer:
             directory,
             attempt,
             plain=plain,
-            known=self._entries.values(),
+            known=entries.values(),
             unfinished=unfinished,
-            progress=progress,
+            progress=self.bandwidth.count,
             tell=tell,
             sha256=sha256,
         )
+        self._sender = Sender(self._storer, workers)
         keeper = Keeper(
             store,
             retention or Retention(),
@@ -130,9 +136,7 @@ class Syncer:
             plain, keeper, self._storer, filing, refuse_if_superseded=self._commits.refuse_if_superseded, tell=tell
         )
         self._left_out: dict[str, str] = {}
-        files = self.scan().files
-        self._states = _as_restored(base.files, files)
-        self._theirs = _as_restored(base.theirs, files)
+        self._committed = Committed(entries, base.theirs, self.scan().files)
 
     @property
     def uploaded(self) -> int:
@@ -144,64 +148,43 @@ class Syncer:
         return disk.scan(self._directory, room_for_prefix=self._room, only=self._only)
 
     def newest_checkpoint_size(self) -> int:
-        """Return the bytes of the newest checkpoint of the last snapshot: what the next one is likely to weigh."""
-        if not self._entries:
-            return 0
-        newest = max(self._entries.values(), key=lambda entry: entry.mtime_ns)
-        return sum(
-            entry.size for path, entry in self._entries.items() if checkpoint_of(path) == checkpoint_of(newest.path)
-        )
+        """As `Committed.newest_checkpoint_size`."""
+        return self._committed.newest_checkpoint_size()
 
     def changed(self, scan: Scan) -> list[FileState]:
-        """Return the files that are not as the last snapshot has them, those of the newest checkpoint first."""
-        states = [state for path, state in scan.files.items() if self._is_news(path, state)]
-        newest: dict[str, int] = {}
-        for state in states:
-            newest[state.checkpoint] = max(newest.get(state.checkpoint, 0), state.mtime_ns)
-        return sorted(states, key=lambda state: (-newest[state.checkpoint], state.checkpoint, state.path))
-
-    def _is_news(self, path: str, state: FileState) -> bool:
-        if path in self._entries:
-            return self._states.get(path) != state
-        return self._theirs.get(path) != state  # what another host wrote, and nobody here has touched, is its business
+        """As `Committed.changed`."""
+        return self._committed.changed(scan)
 
     def vanished(self, scan: Scan) -> list[str]:
-        """Return the paths that the last snapshot has and the directory has not; none when the directory is empty.
-
-        An empty directory is no state to commit: a script that wipes it at its start must not wipe what is stored.
-        """
-        gone = [path for path in self._entries if path not in scan.files] if scan.files else []
-        return [path for path in gone if not _is_below(path, scan.unreadable)]
+        """As `Committed.vanished`."""
+        return self._committed.vanished(scan)
 
     def stored_before(self, paths: Collection[str]) -> set[str]:
         """Return those of `paths` that the last snapshot has too."""
-        return self._entries.keys() & set(paths)
+        return self._committed.entries.keys() & set(paths)
 
-    def flush(self, scan: Scan, held: Collection[str], *, should_stop: Callable[[], bool]) -> Synced:
-        """Store what changed, newest first, and commit after each unit, so that what was first is durable first.
+    def unsent(self, state: FileState) -> int:
+        """Return how many bytes of a changed file have yet to travel."""
+        return self._sender.unsent(state)
 
-        A unit is a directory, or all files at the top level together: those that are overwritten side by side (weights
-        and their JSON) may belong to each other.
+    def send_ahead(self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question) -> None:
+        """Send files that cannot be committed yet, so that at the commit only the others are left.
 
-        Args and errors as `sync`; the snapshot is the last that was committed.
+        No snapshot names what was sent until its checkpoint is complete. What changes again before that is sent
+        again, and what was sent of it goes with the next complete snapshot.
+
+        Args and errors as `Sender.send`.
         """
-        units = list(dict.fromkeys(_unit(state.path) for state in self.changed(scan)))
-        before, done = self.uploaded, Synced(None, 0, {})
-        unfinished: dict[str, HoldfastError] = {}
-        for number in range(max(1, len(units))):
-            later = {path for path in scan.files if _unit(path) in units[number + 1 :]}
-            one = self.sync(scan, {*held, *later}, should_stop=should_stop)
-            unfinished |= one.unfinished
-            done = Synced(one.snapshot or done.snapshot, self.uploaded - before, unfinished)
-        return done
+        with self.bandwidth.sending():
+            self._sender.send(states, should_stop=should_stop, should_leave=should_leave)
 
     def sync(
         self,
         scan: Scan,
         held: Collection[str] = (),
         *,
-        should_stop: Callable[[], bool] = lambda: False,
-        should_leave: Callable[[], bool] = lambda: False,
+        should_stop: Question = lambda: False,
+        should_leave: Question = lambda: False,
     ) -> Synced:
         """Store what changed and commit.
 
@@ -217,43 +200,30 @@ class Syncer:
         Raises:
             StoreError: the store did not take something; nothing was committed, and what was stored is not sent again.
         """
-        self._storer.number += 1
         self._name_left_out(scan)
         skipped = {path for path in held if is_log(path)}
         waiting = {checkpoint_of(path) for path in held if path not in skipped}
         waiting |= {checkpoint_of(path) for path in scan.unreadable}
-        cut = self._cut_sets(scan, waiting)
+        changed = self.changed(scan)
+        cut = refuse_cut_sets(self._directory, scan, changed, waiting, alone=not self._attempt.hosts)
         waiting |= {checkpoint_of(path) for path in cut}
-        todo = [s for s in self.changed(scan) if s.checkpoint not in waiting and s.path not in skipped]
+        todo = [s for s in changed if s.checkpoint not in waiting and s.path not in skipped]
         before = self.uploaded
-        stored, unfinished = self._store_all(todo, should_stop, should_leave)
+        with self.bandwidth.sending():
+            stored, unfinished = self._sender.send(todo, should_stop=should_stop, should_leave=should_leave)
         unfinished |= cut
         skipped |= {path for path in unfinished if is_log(path)}
         waiting |= {checkpoint_of(path) for path in unfinished if path not in skipped}
-        entries = {path: entry for path, entry in self._entries.items() if checkpoint_of(path) in waiting}
+        last = self._committed.entries
+        entries = {path: entry for path, entry in last.items() if checkpoint_of(path) in waiting}
         for path, state in scan.files.items():
-            if state.checkpoint not in waiting and (path in stored or path in self._entries):
-                entries[path] = stored[path] if path in stored else self._entries[path]
+            if state.checkpoint not in waiting and (path in stored or path in last):
+                entries[path] = stored[path] if path in stored else last[path]
         snapshot = self._commit(entries, complete=not waiting) if self._worth_a_commit(entries) else None
-        for path in entries.keys() & stored.keys():
-            self._states[path] = scan.files[path]
+        taken = entries.keys() & stored.keys()
+        self._committed.seen(scan.files[path] for path in taken)
+        self._sender.committed(taken)
         return Synced(snapshot, self.uploaded - before, unfinished)
-
-    def _cut_sets(self, scan: Scan, waiting: Collection[str]) -> dict[str, HoldfastError]:
-        """Return what changed and is provably not whole because files that belong to it are missing or too short."""
-        from holdfast import probes  # noqa: PLC0415  as in storing.py
-
-        changed = {_unit(state.path) for state in self.changed(scan) if state.checkpoint not in waiting}
-        alone = not self._attempt.hosts
-        groups: dict[str, list[str]] = {}
-        for path in scan.files:
-            groups.setdefault(_unit(path), []).append(path)
-        found: dict[str, HoldfastError] = {}
-        for unit in sorted(changed):
-            with contextlib.suppress(OSError):  # what cannot be read is named when it is to be stored
-                reasons = probes.probe_checkpoint(self._directory, groups[unit], alone=alone)
-                found |= {path: CutFileError(f"it is not whole: {reason}") for path, reason in reasons.items()}
-        return found
 
     def _name_left_out(self, scan: Scan) -> None:
         for path, reason in scan.left_out.items():
@@ -261,37 +231,8 @@ class Syncer:
                 self._tell(f"{path!r} cannot be part of a snapshot: {reason}")
         self._left_out = dict(scan.left_out)
 
-    def _store_all(
-        self, todo: list[FileState], should_stop: Callable[[], bool], should_leave: Callable[[], bool]
-    ) -> tuple[dict[str, FileEntry], dict[str, HoldfastError]]:
-        """Store files: small ones side by side, large ones one after the other in parallel parts."""
-        stored: dict[str, FileEntry] = {}
-        unfinished: dict[str, HoldfastError] = {}
-        steps: list[tuple[FileState, Callable[[], FileEntry]]] = []
-        for state in todo:
-            store_file = partial(self._storer.store_file, state, should_stop=should_stop, should_leave=should_leave)
-            if state.size < transfer.SINGLE_PUT:
-                steps.append((state, self._workers.submit(store_file, None).result))
-            else:
-                steps.append((state, partial(store_file, self._workers)))
-        failure: Exception | None = None
-        for state, step in steps:
-            try:
-                stored[state.path] = step()
-            except (AccessDeniedError, NoBucketError) as error:
-                failure = failure or error  # not of this file, but of the whole store
-            except (FileChangedError, CutFileError, StoreError, transfer.StoppedError) as error:
-                unfinished[state.path] = error  # one name that a server or a proxy refuses holds back no other
-            except Exception as error:  # noqa: BLE001  every future is waited for; the first failure is raised below
-                failure = failure or error
-        if failure is None and not stored:
-            failure = next((error for error in unfinished.values() if isinstance(error, TransientStoreError)), None)
-        if failure is not None:
-            raise failure
-        return stored, unfinished
-
     def _worth_a_commit(self, entries: Mapping[str, FileEntry]) -> bool:
-        if entries == self._entries:
+        if entries == self._committed.entries:
             return False
         if not entries:
             self._tell("the checkpoint directory is empty: the last snapshot stays the newest")
@@ -304,12 +245,12 @@ class Syncer:
         Raises:
             SupersededError, StoreError: as `sync`.
         """
-        self._commit(self._entries, complete=True)
+        self._commit(self._committed.entries, complete=True)
 
     def _commit(self, entries: Mapping[str, FileEntry], *, complete: bool) -> Snapshot:
-        snapshot = self._take_in(self._commits.commit(entries, complete=complete))
+        with self.bandwidth.committing():
+            snapshot = self._take_in(self._commits.commit(entries, complete=complete))
         self.snapshots += 1
-        self._states = {path: state for path, state in self._states.items() if path in entries}
         return snapshot
 
     def speak(self, *, ended: bool = False) -> None:
@@ -325,12 +266,12 @@ class Syncer:
         """
         newest = self._commits.newest
         if self._attempt.hosts and not (newest is not None and newest.ended):
-            self._take_in(self._commits.repeat(self._entries, ended=ended))
+            self._take_in(self._commits.repeat(self._committed.entries, ended=ended))
 
     def _take_in(self, committed: Sequence[Snapshot]) -> Snapshot:
         for snapshot in committed:
             self._tidier.committed(snapshot)
-        self._entries = dict(committed[-1].files)
+        self._committed.take(committed[-1].files)
         return committed[-1]
 
     def refuse_if_superseded(self) -> None:
@@ -346,22 +287,4 @@ class Syncer:
         Raises:
             StoreError: the store did not do something; the next call tries it again.
         """
-        return self._tidier.tidy(self._entries, should_stop)
-
-
-def _as_restored(entries: Mapping[str, FileEntry], files: Mapping[str, FileState]) -> dict[str, FileState]:
-    """Return the files that are in the directory as they came from the store."""
-    return {
-        path: files[path]
-        for path, entry in entries.items()
-        if path in files and (files[path].size, files[path].mtime_ns) == (entry.size, entry.mtime_ns)
-    }
-
-
-def _is_below(path: str, directories: Collection[str]) -> bool:
-    return any(path.startswith(f"{directory}/") for directory in directories)
-
-
-def _unit(path: str) -> str:
-    """Return what is committed together in a flush: a directory's name, or "" for the files at the top level."""
-    return checkpoint_of(path) if "/" in path else ""
+        return self._tidier.tidy(self._committed.entries, should_stop)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from holdfast.body import os_error
 from holdfast.checksum import combine, crc64nvme, to_hex
+from holdfast.composing import Composition
 from holdfast.copying import SINGLE_COPY, copy_object
 from holdfast.errors import DamagedError, DiskFullError, FileChangedError, HoldfastError
 from holdfast.known import Known
@@ -29,7 +30,6 @@ from holdfast.parts import (
     refuse_if_stopped,
     whole_file,
 )
-from holdfast.composing import Composition
 from holdfast.store import Store
 
 __all__ = [

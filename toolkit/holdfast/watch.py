@@ -1,53 +1,45 @@
-"""Watch: a thread that calls sync when the checkpoint directory is quiet, and once more at the end."""
+"""Watch: a thread that calls sync when the checkpoint directory is quiet, and flushes at the end."""
 
 from __future__ import annotations
 
 import math
-import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 
-from watchdog.events import FileClosedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
-
+from holdfast import suspects
+from holdfast.complaints import Complaints
 from holdfast.disk import Scan
-from holdfast.errors import (
-    CutFileError,
-    DamagedError,
-    StoreError,
-    SupersededError,
-    TransientStoreError,
-)
-from holdfast.inotify import Events, observe
-from holdfast.names import checkpoint_of, is_log
-from holdfast.probes import Verdict, probe
+from holdfast.errors import DamagedError, StoreError, SupersededError
+from holdfast.flushing import Flush
+from holdfast.hearing import EVENT_DELAY, Hearing
+from holdfast.names import is_log
 from holdfast.settling import Killed, Settling
 from holdfast.sync import Synced, Syncer
 
 SAFETY_SCAN = 30.0
-"""Seconds between two looks at the directory that no event asked for."""
+"""Seconds between two looks at the directory that no event asked for, at least …"""
+SAFETY_SHARE = 0.0003
+"""… and as many more as it takes for these looks to need no more than this share of a core …"""
+LONGEST_SAFETY_SCAN = 3600.0
+"""… but no more than these."""
 BLIND_SCAN = 2.0
-"""The same where the kernel cannot tell us of changes."""
+"""The same where the kernel cannot tell us of changes, at least …"""
+BLIND_SHARE = 0.05
+"""… and the share of a core that this may take, as may the looks that events ask for."""
 PATIENCE = 5.0
 """Seconds that settled checkpoints wait for others that are still being written, before they are committed without
 them."""
-FLUSH_PATIENCE = 600.0
-"""Seconds for which the last flush is tried again when the store does not answer and nobody presses."""
-STUCK = 60.0
-"""Seconds after which a checkpoint that does not settle is told."""
+AHEAD = 8 << 20
+"""Bytes from which on a file is sent before the rest of its checkpoint is there."""
 SPEAK_EVERY = 60.0
 """Seconds between two records in which a host of several says that its last snapshot is still all it has."""
 _LEAST_PAUSE = 0.1
-_PAUSE_PER_SCAN = 20.0  # a look at 10,000 files takes 50 ms: then at most one a second
 _LONGEST_BACKOFF = 60.0
-_COMMIT_SECONDS = 1.0
 _TIDY_SLICE = 1.0  # what tidying gets after a commit, whatever else is going on
 _TIDY_SECONDS = 10.0  # what must be left before the container is killed, so that nobody waits for the tidying
-_FINAL_TRIES = 3
-_SUSPECT_BUDGET = 1 << 30  # bytes of a file's content that are summed up to clear it: 0.4 s
-_EVENT_DELAY = 0.6  # watchdog holds events for half a second, to find the two halves of a rename
 
 
 class Watcher(threading.Thread):
@@ -56,6 +48,7 @@ class Watcher(threading.Thread):
     Args:
         syncer: does the work; from now on it belongs to this thread.
         directory: the checkpoint directory.
+        workers: look at the directory, with the priority that they have.
         tell: gets a sentence about each snapshot and each trouble.
         on_end: called when the thread is about to end, for whatever reason.
         settling: what a thread before this one has seen; None: nothing.
@@ -66,47 +59,48 @@ class Watcher(threading.Thread):
         syncer: Syncer,
         directory: Path,
         *,
+        workers: Executor,
         tell: Callable[[str], None],
         on_end: Callable[[], None],
         settling: Settling | None = None,
     ) -> None:
         super().__init__(name="holdfast-watch", daemon=True)
+        self.flush: Flush | None = None
+        """The last flush, once it has begun."""
         self.last: Synced | None = None
-        """What the final pass did; None before it succeeded."""
+        """What the last flush did; None before it succeeded."""
         self.error: BaseException | None = None
-        """Why the final pass, or the thread, failed."""
+        """Why the last flush, or the thread, failed."""
         self.watching = threading.Event()
         """Set when the kernel tells of every change from now on, or when it is known that it will not."""
-        self.rate: float | None = None
-        """Bytes per second of the last upload that was large enough to measure."""
+        self.dirty = 0
+        """Bytes that had yet to be sent at the last look."""
         self._syncer = syncer
         self._directory = directory
+        self._workers = workers
         self._tell = tell
         self._on_end = on_end
         self.settling = settling or Settling()
         """What has been seen of the files; a thread that replaces this one takes it over."""
-        self._events: Events = queue.SimpleQueue()
+        self._hearing = Hearing(directory, self.settling, tell=tell)
+        self._complaints = Complaints(tell)
         self._finishing = threading.Event()
         self._seconds_left: Callable[[], float] = lambda: math.inf
         self._killed: Killed | None = None
         self._hurry = threading.Event()
-        self._dirty_since: float | None = None
         self._ready_since: float | None = None
-        self._last_scan = -SAFETY_SCAN
+        self._next_safety_scan = -math.inf
         self._next_look = 0.0
         self._retry_at = 0.0
         self._failures = 0
-        self._told: dict[str, str] = {}
-        self._waiting_since: dict[str, float] = {}
-        self._stuck: set[str] = set()
-        self._tidy_trouble = ""
+        self._ahead: set[str] = set()
         self._tidy_until = 0.0
         self._speak_at = time.monotonic() + SPEAK_EVERY
 
     def flush_soon(self) -> None:
-        """Take what is settled at the next opportunity: a rebalance recommendation came."""
+        """Take what is settled at the next opportunity: a notice or a rebalance recommendation came."""
         self._hurry.set()
-        self._events.put(None)
+        self._hearing.wake()
 
     def finish(self, seconds_left: Callable[[], float], *, killed: Killed | None = None) -> None:
         """Make one last pass over everything, settled or not, and end. The script must have ended.
@@ -120,25 +114,24 @@ class Watcher(threading.Thread):
         self._seconds_left = seconds_left
         self._killed = killed
         self._finishing.set()
-        self._events.put(None)
+        self._hearing.wake()
 
     def run(self) -> None:
         """Run the thread; its failure is kept in `error`."""
         try:
-            observer = observe(self._directory, self._events, tell=self._tell, on_overflow=self.settling.forget_open)
+            self._hearing.start()
             self.watching.set()
             pause = 0.0
             try:
                 while not self._finishing.is_set():
-                    self._drain(pause)
+                    self._hearing.drain(pause)
                     # A log that is appended all the time must not make us look all the time.
                     while (left := self._next_look - time.monotonic()) > 0 and not self._finishing.is_set():
-                        self._drain(left)
+                        self._hearing.drain(left)
                     if not self._finishing.is_set():
-                        pause = self._step(time.monotonic(), SAFETY_SCAN if observer else BLIND_SCAN)
+                        pause = self._step(time.monotonic())
             finally:
-                if observer is not None:
-                    observer.stop()
+                self._hearing.stop()
             self._finish()
         except BaseException as error:  # noqa: BLE001  the lifecycle reads it and decides the exit code
             self.error = error
@@ -147,78 +140,89 @@ class Watcher(threading.Thread):
                 self._tell(f"the watch of the checkpoint directory has failed, all is stored at the end: {error!r}")
         self._on_end()
 
-    def _drain(self, pause: float) -> None:
-        """Wait at most `pause` seconds for an event, then take all that are there."""
-        try:
-            entry = self._events.get(timeout=max(0.0, pause))
-            while True:
-                if entry is not None:
-                    self._note(*entry)
-                entry = self._events.get_nowait()
-        except queue.Empty:
-            return
-
-    def _note(self, now: float, event: FileSystemEvent) -> None:
-        path = self._relative(event.src_path)
-        if isinstance(event, FileModifiedEvent):
-            self.settling.written(path, now)
-        elif isinstance(event, FileClosedEvent):
-            self.settling.closed(path, now)
-        elif isinstance(event, FileMovedEvent):
-            self.settling.renamed(path, self._relative(event.dest_path), now)
-        elif isinstance(event, FileDeletedEvent):
-            self.settling.gone(path, now)
-        self._dirty_since = self._dirty_since or now
-
-    def _relative(self, path: bytes | str) -> str:
-        return os.path.relpath(os.fsdecode(path), self._directory)
-
-    def _step(self, now: float, scan_every: float) -> float:
+    def _step(self, now: float) -> float:
         """Look, and sync when it is time; return the seconds until the next look."""
-        hurry = self._hurry.is_set()
-        due = self._last_scan + scan_every
         if now < self._retry_at:
             return self._retry_at - now
-        if self._dirty_since is None and not hurry and now < due:
-            return due - now
+        if self._hearing.dirty_since is None and not self._hurry.is_set() and now < self._next_safety_scan:
+            return self._next_safety_scan - now
         try:
-            return self._look(now, scan_every, hurry=hurry)
+            return self._look(now)
         except OSError as error:  # no file descriptor is free, or the directory may not be read just now
             self._tell(f"checkpoints are NOT being stored: {error}; trying again in {self._back_off():g} s")
             return self._retry_at - now
 
-    def _look(self, now: float, scan_every: float, *, hurry: bool) -> float:
-        scan = self._syncer.scan()
-        self._last_scan = now
-        self._next_look = time.monotonic() + max(_LEAST_PAUSE, _PAUSE_PER_SCAN * (time.monotonic() - now))
-        self.settling.observe(scan.files, now)
-        changed = self._dirty(scan)
+    def _look(self, now: float) -> float:
+        hurry = self._hurry.is_set()
+        scan, changed, cost = self._workers.submit(self._compare, now).result()
+        self._next_look = time.monotonic() + max(_LEAST_PAUSE, cost / BLIND_SHARE)
+        self._next_safety_scan = now + self._safety_pause(cost)
+        self._ahead.intersection_update(changed)
         if all(is_log(path) for path in changed):
             self._speak(now)
             self._tidy()
         waiting = self.settling.unsettled(changed, now)
-        self._tell_stuck(waiting, now)
+        self._complaints.stuck(waiting, now)
         if not changed:
-            self._dirty_since = None
+            self._hearing.dirty_since = None
             self._hurry.clear()
-            return scan_every
-        self._dirty_since = self._dirty_since or now
-        soonest = min(waiting.values(), default=0.0)
+            return self._next_safety_scan - now
+        self._hearing.dirty_since = self._hearing.dirty_since or now
+        soonest = max(_LEAST_PAUSE, min(min(waiting.values(), default=0.0), PATIENCE))
         if len(waiting) == len(changed):
             self._ready_since = None
-            return max(_LEAST_PAUSE, min(soonest, PATIENCE))
+            return self._send_ahead(scan, changed, now) or soonest
         # Weights may be followed by their JSON. A log that is never closed keeps nobody waiting.
         self._ready_since = self._ready_since or now
         others_coming = any(not is_log(path) for path in waiting) and now < self._ready_since + PATIENCE
         if others_coming and not hurry:
-            return max(_LEAST_PAUSE, min(soonest, PATIENCE))
+            return self._send_ahead(scan, changed, now) or soonest
         if not self._pass(scan, waiting):
             return self._retry_at - now
         self._hurry.clear()
         self._ready_since = None
         self._tidy()
-        self._dirty_since = now if waiting else None
-        return max(_LEAST_PAUSE, min(soonest, PATIENCE)) if waiting else _LEAST_PAUSE
+        self._hearing.dirty_since = now if waiting else None
+        return soonest if waiting else _LEAST_PAUSE
+
+    def _compare(self, now: float) -> tuple[Scan, list[str], float]:
+        """Look at the directory; return it, in which paths it is not as the last snapshot has it, and the CPU seconds.
+
+        Runs on a worker, with its priority, while the thread waits.
+        """
+        began = time.thread_time()
+        scan = self._syncer.scan()
+        self.settling.observe(scan.files, now)
+        changed = suspects.dirty(self._syncer, scan)
+        self.dirty = sum(self._syncer.unsent(scan.files[path]) for path in changed if path in scan.files)
+        return scan, changed, time.thread_time() - began
+
+    def _safety_pause(self, cost: float) -> float:
+        """Return the seconds until the next look that no event asks for, by what the last one cost."""
+        if self._hearing.blind:
+            return max(BLIND_SCAN, cost / BLIND_SHARE)
+        return min(LONGEST_SAFETY_SCAN, max(SAFETY_SCAN, cost / SAFETY_SHARE))
+
+    def _send_ahead(self, scan: Scan, changed: list[str], now: float) -> float:
+        """Send large files that are done before the rest of their checkpoint is; return the pause, 0 for as usual.
+
+        Only once for each path until it is committed: what is written again and again would travel again and again.
+        """
+        found = [scan.files[path] for path in changed if path in scan.files and path not in self._ahead]
+        large = [state for state in found if state.size >= AHEAD and not is_log(state.path)]
+        if not (states := [state for state in large if self.settling.is_quiet(state.path, now)]):
+            return 0.0
+        try:
+            self._syncer.send_ahead(
+                states,
+                should_stop=lambda: self._seconds_left() <= 0,
+                should_leave=lambda: self._finishing.is_set() or self._hurry.is_set(),
+            )
+        except (StoreError, DamagedError, OSError) as error:
+            self._tell(f"checkpoints are NOT being stored: {error}; trying again in {self._back_off():g} s")
+            return self._retry_at - now
+        self._ahead.update(state.path for state in states)
+        return _LEAST_PAUSE
 
     def _speak(self, now: float, *, ended: bool = False) -> None:
         """Tell the other hosts, once in a while and at the end, that what is stored is all there is here."""
@@ -230,29 +234,21 @@ class Watcher(threading.Thread):
         except (StoreError, DamagedError) as error:
             self._tell(f"the other hosts cannot be told that all is stored here: {error}")
 
-    def _tell_stuck(self, waiting: Iterable[str], now: float) -> None:
-        """Say once of each checkpoint that has waited for a minute what it waits for."""
-        first = {checkpoint_of(path): path for path in waiting if not is_log(path)}
-        self._waiting_since = {name: self._waiting_since.get(name, now) for name in first}
-        self._stuck &= first.keys()
-        for name, path in first.items():
-            if now - self._waiting_since[name] > STUCK and name not in self._stuck:
-                self._stuck.add(name)
-                self._tell(f"{name!r} has not been stored for {STUCK:g} s: {path!r} is still being written, or open")
-
     def _pass(self, scan: Scan, waiting: dict[str, float]) -> bool:
         """Sync what is settled; return whether that worked."""
         try:
-            synced = self._timed(
-                lambda: self._syncer.sync(
-                    scan, waiting, should_stop=self._must_commit, should_leave=self._finishing.is_set
-                )
+            synced = self._syncer.sync(
+                scan,
+                waiting,
+                should_stop=lambda: self._seconds_left() < self._syncer.bandwidth.commit_seconds,
+                should_leave=self._finishing.is_set,
             )
         except (StoreError, DamagedError, OSError) as error:
             self._tell(f"checkpoints are NOT being stored: {error}; trying again in {self._back_off():g} s")
             return False
-        self._report(synced)
-        if self._tell_refused(synced):
+        if synced.snapshot is not None:
+            self._tell(synced.sentence)
+        if self._complaints.refused(synced):
             self._back_off()
             return False
         if self._failures:
@@ -266,11 +262,9 @@ class Watcher(threading.Thread):
         try:
             tidied = self._syncer.tidy(should_stop=self._is_needed)
         except (StoreError, DamagedError, OSError) as error:
-            if str(error) != self._tidy_trouble:
-                self._tell(f"what is stored cannot be tidied, it is tried again after the next snapshot: {error}")
-            self._tidy_trouble = str(error)
+            self._complaints.untidy(error)
             return
-        self._tidy_trouble = ""
+        self._complaints.tidied()
         if tidied.snapshots or tidied.objects or tidied.uploads:
             self._tell(
                 f"no longer kept: {', '.join(tidied.snapshots) or 'no snapshot'}; {len(tidied.objects)} objects "
@@ -281,7 +275,7 @@ class Watcher(threading.Thread):
         """Say whether something matters more than tidying: a change, or the end of the time."""
         if self._finishing.is_set():
             return self._seconds_left() < _TIDY_SECONDS
-        return not self._events.empty() and time.monotonic() > self._tidy_until
+        return self._hearing.has_news and time.monotonic() > self._tidy_until
 
     def _back_off(self) -> float:
         self._failures += 1
@@ -289,99 +283,26 @@ class Watcher(threading.Thread):
         self._retry_at = time.monotonic() + pause
         return pause
 
-    def _tell_refused(self, synced: Synced) -> bool:
-        """Say once of single files why they are not taken; return whether the store is the reason for any."""
-        refused = {
-            path: error for path, error in synced.unfinished.items() if isinstance(error, StoreError | CutFileError)
-        }
-        for path, error in refused.items():
-            if self._told.get(path) != str(error):
-                self._tell(f"{path!r} is not in the snapshot: {error}")
-        self._told = {path: str(error) for path, error in refused.items()}
-        return any(isinstance(error, StoreError) for error in refused.values())
-
-    def _timed(self, work: Callable[[], Synced]) -> Synced:
-        start = time.monotonic()
-        synced = work()
-        took = time.monotonic() - start
-        if synced.bytes_uploaded > 1 << 20 and took > 0:
-            self.rate = synced.bytes_uploaded / took
-        return synced
-
-    def _report(self, synced: Synced) -> None:
-        if synced.snapshot is not None:
-            files = synced.snapshot.files
-            self._tell(
-                f"snapshot {synced.snapshot.name}: {len(files)} files, {synced.snapshot.size:,} bytes, "
-                f"{synced.bytes_uploaded:,} sent"
-            )
-
     def _finish(self) -> None:
-        """Store everything that is there; a file that changes now is tried again while there is time."""
-        cut_off = self._find_cut_off()
-        tries, self._failures = 0, 0
-        give_up = time.monotonic() + FLUSH_PATIENCE
-        while True:
-            try:
-                synced = self._timed(
-                    lambda: self._syncer.flush(self._syncer.scan(), cut_off, should_stop=self._must_commit)
-                )
-            except TransientStoreError as error:
-                if self._must_commit() or time.monotonic() > give_up:
-                    raise
-                self._tell(f"the last flush failed and is tried again in {self._back_off():g} s: {error}")
-                self._finishing_pause()
-                continue
-            self._report(synced)
-            tries += 1
-            in_vain = any(isinstance(error, TransientStoreError) for error in synced.unfinished.values())
-            if not synced.unfinished or self._must_commit() or (tries >= _FINAL_TRIES and not in_vain):
-                break
-            if in_vain:
-                if time.monotonic() > give_up:
-                    break
-                self._tell_refused(synced)
-                self._back_off()
-                self._finishing_pause()
-            time.sleep(_LEAST_PAUSE)
-        self.last = synced
-        if not synced.unfinished and not cut_off:
+        """Store everything that is there."""
+        self.flush = Flush(self._syncer, seconds_left=self._seconds_left, tell=self._tell)
+        cut_off = self._find_cut_off(self.flush)
+        self.last = self.flush.run(self._syncer.scan, cut_off)
+        if not self.last.unfinished and not cut_off:
             self._speak(time.monotonic(), ended=True)
         self._tidy()
 
-    def _finishing_pause(self) -> None:
-        """Wait until the next try, or until the time is up."""
-        while time.monotonic() < self._retry_at and not self._must_commit():
-            time.sleep(_LEAST_PAUSE)
-
-    def _find_cut_off(self) -> list[str]:
-        if self._killed is None or not self._dirty(self._syncer.scan()):
+    def _find_cut_off(self, flush: Flush) -> list[str]:
+        if self._killed is None or not suspects.dirty(self._syncer, self._syncer.scan()):
             return []
-        while (left := self._killed.at + _EVENT_DELAY - time.monotonic()) > 0:
-            self._drain(left)
-        scan = self._syncer.scan()
-        self.settling.observe(scan.files, time.monotonic())
-        dirty = self._dirty(scan)
-        cut_off = self.settling.cut_off(dirty, self._killed, self._is_whole, self._syncer.stored_before(dirty))
-        for checkpoint in sorted({checkpoint_of(path) for path in cut_off}):
+        while (left := self._killed.at + EVENT_DELAY - time.monotonic()) > 0:
+            self._hearing.drain(left)
+        now = time.monotonic()
+        found = suspects.find_suspects(
+            self._syncer, self.settling, self._directory, self._killed, now=now, must_commit=flush.must_commit
+        )
+        for checkpoint in suspects.checkpoints(found):
             self._tell(
                 f"{checkpoint!r} was being written when the script was killed: what was committed of it before stays"
             )
-        return cut_off
-
-    def _is_whole(self, path: str) -> bool:
-        try:
-            return (
-                not self._must_commit()
-                and probe(self._directory / path, content_budget=_SUSPECT_BUDGET).verdict is Verdict.WHOLE
-            )
-        except OSError:
-            return False
-
-    def _dirty(self, scan: Scan) -> list[str]:
-        """Return the paths in which the directory is not as the last snapshot has it."""
-        return [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
-
-    def _must_commit(self) -> bool:
-        """Say whether what is left of the time is needed for the commit itself."""
-        return self._seconds_left() < _COMMIT_SECONDS
+        return found

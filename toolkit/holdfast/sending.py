@@ -1,0 +1,138 @@
+"""Sending: files of the checkpoint directory go to the store, many at once, and what was sent waits for its commit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+
+from holdfast import transfer
+from holdfast.disk import FileState, Scan
+from holdfast.errors import (
+    AccessDeniedError,
+    CutFileError,
+    FileChangedError,
+    HoldfastError,
+    NoBucketError,
+    StoreError,
+    TransientStoreError,
+)
+from holdfast.record import FileEntry
+from holdfast.storing import Storer
+from holdfast.units import unit_of
+
+Question = Callable[[], bool]
+
+
+class Sender:
+    """Sends files and remembers which of them no snapshot names yet. Not safe for several threads.
+
+    Args:
+        storer: stores one file.
+        workers: runs the transfers.
+    """
+
+    def __init__(self, storer: Storer, workers: Executor) -> None:
+        self._storer = storer
+        self._workers = workers
+        self._sent: dict[str, tuple[FileState, FileEntry]] = {}
+
+    def unsent(self, state: FileState) -> int:
+        """Return how many bytes of a file have yet to travel."""
+        return 0 if self._find(state) is not None else state.size
+
+    def committed(self, paths: Iterable[str]) -> None:
+        """Take it that a snapshot names what was sent of these files."""
+        for path in paths:
+            self._sent.pop(path, None)
+
+    def send(
+        self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question
+    ) -> tuple[dict[str, FileEntry], dict[str, HoldfastError]]:
+        """Send files: small ones side by side, large ones one after the other in parallel parts.
+
+        A file that was sent before, and that nothing has touched since, is not even read.
+
+        Args:
+            states: the files as they were seen.
+            should_stop: asked before and while a file is sent.
+            should_leave: the same, asked only before.
+
+        Returns:
+            What lies in the store, by path, and why the others do not.
+
+        Raises:
+            StoreError: the store takes nothing.
+        """
+        self._storer.number += 1
+        stored: dict[str, FileEntry] = {}
+        steps: list[tuple[FileState, Callable[[], FileEntry]]] = []
+        for state in states:
+            sent = self._find(state)
+            if sent is not None:
+                stored[state.path] = sent
+                continue
+            store_file = partial(self._storer.store_file, state, should_stop=should_stop, should_leave=should_leave)
+            if state.size < transfer.SINGLE_PUT:
+                steps.append((state, self._workers.submit(store_file, None).result))
+            else:
+                steps.append((state, partial(store_file, self._workers)))
+        unfinished = self._take(steps, stored)
+        return stored, unfinished
+
+    def _take(
+        self, steps: list[tuple[FileState, Callable[[], FileEntry]]], stored: dict[str, FileEntry]
+    ) -> dict[str, HoldfastError]:
+        """Wait for all, note what lies in the store by now, and return why the others do not."""
+        unfinished: dict[str, HoldfastError] = {}
+        failure: Exception | None = None
+        some = False
+        for state, step in steps:
+            try:
+                stored[state.path] = step()
+                self._sent[state.path] = state, stored[state.path]
+                some = True
+            except (AccessDeniedError, NoBucketError) as error:
+                failure = failure or error  # not of this file, but of the whole store
+            except (FileChangedError, CutFileError, StoreError, transfer.StoppedError) as error:
+                unfinished[state.path] = error  # one name that a server or a proxy refuses holds back no other
+            except Exception as error:  # noqa: BLE001  every future is waited for; the first failure is raised below
+                failure = failure or error
+        if failure is None and not some:
+            failure = next((error for error in unfinished.values() if isinstance(error, TransientStoreError)), None)
+        if failure is not None:
+            raise failure
+        return unfinished
+
+    def _find(self, state: FileState) -> FileEntry | None:
+        """Return where the content of a file lies, if it was sent as it is and has not been deleted since."""
+        before, entry = self._sent.get(state.path, (None, None))
+        return self._storer.located(entry) if entry is not None and before == state else None
+
+
+def refuse_cut_sets(
+    directory: Path, scan: Scan, changed: Iterable[FileState], waiting: Collection[str], *, alone: bool
+) -> dict[str, HoldfastError]:
+    """Return what changed and is provably not whole because files that belong to it are missing or too short.
+
+    Args:
+        directory: the checkpoint directory.
+        scan: what is there.
+        changed: what is not as the last snapshot has it.
+        waiting: checkpoints that are not taken now, whatever they are.
+        alone: no other host writes parts of the same checkpoints.
+    """
+    from holdfast import probes  # noqa: PLC0415  as in storing.py
+
+    news = {unit_of(state.path) for state in changed if state.checkpoint not in waiting}
+    groups: dict[str, list[str]] = {}
+    for path in scan.files if news else ():
+        groups.setdefault(unit_of(path), []).append(path)
+    found: dict[str, HoldfastError] = {}
+    for unit in sorted(news):
+        with contextlib.suppress(OSError):  # what cannot be read is named when it is to be stored
+            reasons = probes.probe_checkpoint(directory, groups[unit], alone=alone)
+            found |= {path: CutFileError(f"it is not whole: {reason}") for path, reason in reasons.items()}
+    return found
