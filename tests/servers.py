@@ -133,6 +133,8 @@ class ScriptedServer:
 
     def __init__(self, *answers: Answer | Callable[[Seen], Answer], tls: tuple[str, str] | None = None) -> None:
         self.seen: list[Seen] = []
+        self.connections = 0
+        """So many were made."""
         self._answers = list(answers)
         self._lock = threading.Lock()
         self._context = None
@@ -171,6 +173,7 @@ class ScriptedServer:
         return [f"{seen.method} {urlsplit(seen.target).path}" for seen in self.seen]
 
     def _serve(self, connection: socket.socket) -> None:
+        self.connections += 1
         try:
             if self._context is not None:
                 connection = self._context.wrap_socket(connection, server_side=True)

@@ -37,7 +37,8 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "body", "directory", "directory_copying", "directory_layout", "directory_uploads", "opening", "retry",
-                "s3", "s3_connections", "s3_errors", "s3_forms", "s3_listing", "s3_settings", "s3_signing", "s3_wire",
+                "s3", "s3_connections", "s3_errors", "s3_forms", "s3_http", "s3_listing", "s3_settings", "s3_signature",
+                "s3_signing", "s3_tls", "s3_wire",
                 "tries",
             )
         },
@@ -82,8 +83,8 @@ ONLY_IN = {
     "awscrt": {"holdfast.checksum"},
     "botocore": {"holdfast.s3_settings", "holdfast.s3_signing"},
     "tqdm": {"holdfast_entrypoint.printing"},
-    "urllib3": {"holdfast.s3", "holdfast.s3_connections", "holdfast.s3_errors", "holdfast.s3_wire"},
     "watchdog": {"holdfast.hearing", "holdfast.inotify"},
+    "urllib3": {"holdfast.s3_connections", "holdfast.s3_errors", "holdfast.s3_tls", "holdfast.s3_wire"},
 }
 
 

@@ -139,8 +139,7 @@ def test_one_connection_serves_many_requests() -> None:
         store = open_at(server)
         for _ in range(5):
             store.put("k", BYTES)
-        pool = store._wire._connections.pool(server.endpoint)
-        assert pool.num_connections == 1
+        assert server.connections == 1
 
 
 def test_a_server_that_ignores_ranges_is_refused_before_a_wrong_byte_is_kept() -> None:

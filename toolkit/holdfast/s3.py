@@ -10,13 +10,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 
-import urllib3
-
 from holdfast import s3_errors, s3_forms
 from holdfast.checksum import crc64nvme as checksum_of
 from holdfast.checksum import to_base64
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, PermanentStoreError, TransientStoreError
 from holdfast.location import Location
+from holdfast.s3_http import Response
 from holdfast.s3_listing import Listing
 from holdfast.s3_settings import S3Settings
 from holdfast.s3_wire import Request, Wire, deliver
@@ -106,7 +105,7 @@ class S3Store:
         with self._wire.send(request) as response:
             return self._stored(key, part, response)
 
-    def _stored(self, key: str, part: Part, response: urllib3.BaseHTTPResponse) -> str:
+    def _stored(self, key: str, part: Part, response: Response) -> str:
         """Return the ETag of what was stored, unless the answer says that something else was, or nothing."""
         if response.headers.get(s3_forms.CHECKSUM, to_base64(part.crc64nvme)) != to_base64(part.crc64nvme):
             raise TransientStoreError(f"storing {key!r} failed: the server got other bytes than were sent")
@@ -271,7 +270,7 @@ class S3Store:
         return Request(method, f"{doing} {key!r}", permission, self._prefix + key, query, headers or {}, body)
 
 
-def _etag(response: urllib3.BaseHTTPResponse, doing: str) -> str:
+def _etag(response: Response, doing: str) -> str:
     """Return the ETag, without which a success is that of somebody in between: a load balancer's page, for one."""
     if "etag" not in response.headers:
         raise TransientStoreError(f"{doing} failed: the answer is not what S3 sends (it has no ETag)")

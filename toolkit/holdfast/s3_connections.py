@@ -4,24 +4,52 @@ from __future__ import annotations
 
 import ssl
 import threading
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
 
 from holdfast.errors import ConfigError
+from holdfast.s3_http import BrokenError, Incoming, Stream
 from holdfast.s3_settings import S3Settings
+from holdfast.s3_tls import BulkContext
 
 _KEPT = 64
 """Idle connections kept to a host; more may be in use at a time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A connection that is ready for a request.
+
+    Attributes:
+        origin: where it leads to.
+        connection: as urllib3 made it: over TCP, TLS, or through a proxy's tunnel.
+        incoming: what comes over it.
+    """
+
+    origin: str
+    connection: HTTPConnection
+    incoming: Incoming
+
+    @property
+    def stream(self) -> Stream:
+        """Its socket."""
+        return cast("Stream", self.connection.sock)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.connection.close()
+
+
 class Connections:
-    """The connection pools that a store uses, one for each host. Safe to use from several threads.
+    """The connections that a store uses, made by urllib3. Safe to use from several threads.
 
     Args:
         settings: how to reach S3.
@@ -32,67 +60,88 @@ class Connections:
         self._settings = settings
         self._patience = patience
         self._lock = threading.Lock()
-        self._pools: dict[str, HTTPConnectionPool] = {}
+        self._makers: dict[str, HTTPConnectionPool] = {}
+        self._idle: dict[str, list[Line]] = {}
+        weakref.finalize(self, _close_all, self._idle)
 
-    def pool(self, origin: str) -> HTTPConnectionPool:
-        """Return the pool for an origin (scheme, host and port).
+    def take(self, origin: str) -> Line:
+        """Return a connection to an origin (scheme, host and port): the one used last that still stands, or a new one.
 
         Raises:
             ConfigError: the file with the trusted certificates cannot be used.
+            HTTPError, BrokenError: the server, or the proxy, cannot be reached.
         """
+        while (line := self._take_idle(origin)) is not None:
+            if line.connection.is_connected:
+                break
+            line.close()  # the server ended it, or sent what nobody asked for
+        else:
+            line = self._connect(origin)
+        line.connection.sock.settimeout(self._patience())
+        return line
+
+    def give_back(self, line: Line) -> None:
+        """Keep a connection for another request."""
         with self._lock:
-            if origin not in self._pools:
-                self._pools[origin] = self._open(origin)
-            return self._pools[origin]
+            idle = self._idle.setdefault(line.origin, [])
+            if len(idle) < _KEPT:
+                idle.append(line)
+                return
+        line.close()
 
     def is_forwarded(self, origin: str) -> bool:
         """Whether a proxy reads the requests for this origin (no TLS, so no tunnel) and wants their whole URL."""
         return origin.startswith("http:") and self._settings.proxy_for(origin) is not None
 
-    def _open(self, origin: str) -> HTTPConnectionPool:
+    def _take_idle(self, origin: str) -> Line | None:
+        with self._lock:
+            idle = self._idle.get(origin)
+            return idle.pop() if idle else None
+
+    def _connect(self, origin: str) -> Line:
+        with self._lock:
+            if origin not in self._makers:
+                self._makers[origin] = self._maker(origin)
+            maker = self._makers[origin]
+        # The pool's own way to ask spends most of the time of a small request; it is asked for connections only.
+        connection = cast("HTTPConnection", maker._new_conn())
+        connection.timeout = self._settings.connect_seconds
+        tunnel = maker.proxy is not None and origin.startswith("https:")
+        try:
+            if tunnel:
+                maker._prepare_proxy(connection)
+            else:
+                connection.connect()
+        except Exception as error:
+            connection.close()
+            trouble = _trouble(error, through_proxy=maker.proxy is not None)
+            if trouble is error:
+                raise
+            raise trouble from error
+        return Line(origin, connection, Incoming(cast("Stream", connection.sock)))
+
+    def _maker(self, origin: str) -> HTTPConnectionPool:
         proxy = self._settings.proxy_for(origin)
-        options: dict[str, Any] = {"maxsize": _KEPT}
+        options: dict[str, Any] = {}
         if origin.startswith("https:"):
             options["ssl_context"] = _trust(self._settings.ca_bundle)
         manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-        manager.pool_classes_by_scheme = _pool_classes(self._patience)
         return manager.connection_from_url(origin)
 
 
-def _pool_classes(patience: Callable[[], float]) -> dict[str, type[HTTPConnectionPool]]:
-    """Return pools whose connections give the sending of a body the long time limit.
+def _close_all(idle: dict[str, list[Line]]) -> None:
+    for lines in idle.values():
+        for line in lines:
+            line.close()
 
-    urllib3 leaves the limit for connecting on the socket until it waits for the answer, also where nothing is to be
-    connected any more, and Python counts it for a whole `sendall`: a slow line would break every upload.
-    """
 
-    class PatientConnection(HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            self.sock.settimeout(patience())
-
-        def request(self, *args: Any, **options: Any) -> None:
-            if self.sock is not None:
-                self.timeout = patience()
-            super().request(*args, **options)
-
-    class PatientTLSConnection(HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            self.sock.settimeout(patience())
-
-        def request(self, *args: Any, **options: Any) -> None:
-            if self.sock is not None:
-                self.timeout = patience()
-            super().request(*args, **options)
-
-    class PatientPool(HTTPConnectionPool):
-        ConnectionCls = PatientConnection
-
-    class PatientTLSPool(HTTPSConnectionPool):
-        ConnectionCls = PatientTLSConnection
-
-    return {"http": PatientPool, "https": PatientTLSPool}
+def _trouble(error: Exception, *, through_proxy: bool) -> Exception:
+    """Return what an error means that happened while a connection was made."""
+    if isinstance(error, ssl.SSLError):
+        return urllib3.exceptions.SSLError(error)
+    if through_proxy:
+        return urllib3.exceptions.ProxyError("the proxy cannot be used", error)
+    return BrokenError("connecting failed") if isinstance(error, OSError) else error
 
 
 def _trust(bundle: str | None) -> ssl.SSLContext:
@@ -102,7 +151,12 @@ def _trust(bundle: str | None) -> ssl.SSLContext:
     if bundle is None and not paths.cafile and not (directory.is_dir() and any(directory.iterdir())):
         spec = find_spec("botocore")
         bundle = str(Path(spec.origin).with_name("cacert.pem")) if spec and spec.origin else None
+    context = BulkContext(ssl.PROTOCOL_TLS_CLIENT)  # certificates and host names are checked
     try:
-        return ssl.create_default_context(cafile=bundle)
+        if bundle is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(bundle)
     except OSError as error:
         raise ConfigError(f"AWS_CA_BUNDLE or SSL_CERT_FILE names {bundle!r}, which cannot be used: {error}") from error
+    return context

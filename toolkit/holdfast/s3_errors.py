@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import ssl
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
-import urllib3
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProxyError, SSLError
 from urllib3.exceptions import TimeoutError as ConnectionTimeoutError
 
@@ -23,6 +23,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
+from holdfast.s3_http import BrokenError
 
 # docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _DENIED = {
@@ -165,7 +166,7 @@ class Problem:
         return self.status == HTTPStatus.NOT_IMPLEMENTED or (self._kind() is PermanentStoreError and about)
 
 
-def read_problem(status: int, headers: urllib3.HTTPHeaderDict, body: bytes) -> Problem:
+def read_problem(status: int, headers: Mapping[str, str], body: bytes) -> Problem:
     """Read an answer that is no success, or an error in the body of one that claims to be."""
     region = headers.get("x-amz-bucket-region")
     code = message = ""
@@ -180,7 +181,7 @@ def read_problem(status: int, headers: urllib3.HTTPHeaderDict, body: bytes) -> P
     return Problem(status, code, " ".join(message.split())[:_MESSAGE_CHARACTERS], region, foreign, _date(headers))
 
 
-def _date(headers: urllib3.HTTPHeaderDict) -> datetime | None:
+def _date(headers: Mapping[str, str]) -> datetime | None:
     try:
         return parsedate_to_datetime(headers["date"]).astimezone(UTC)
     except (KeyError, ValueError):
@@ -216,7 +217,7 @@ def text_of(element: ET.Element, name: str) -> str:
     return element.findtext(name) or ""
 
 
-def from_connection(error: HTTPError, purpose: Purpose) -> StoreError:
+def from_connection(error: HTTPError | BrokenError, purpose: Purpose) -> StoreError:
     """Return what a failure on the way to the server means."""
     where = f"{purpose.doing} failed: {purpose.origin}"
     if isinstance(error, SSLError):
@@ -227,7 +228,8 @@ def from_connection(error: HTTPError, purpose: Purpose) -> StoreError:
         return TransientStoreError(f"{where} cannot be asked ({_short(error)}): raise the limit of open files")
     if isinstance(error, NameResolutionError):
         return TransientStoreError(f"{where} has no address: check the endpoint, the region and this machine's DNS")
-    if isinstance(error, NewConnectionError | ConnectionTimeoutError):
+    timed_out = isinstance(_innermost(error), TimeoutError)
+    if timed_out or isinstance(error, NewConnectionError | ConnectionTimeoutError):
         return TransientStoreError(
             f"{where} does not answer ({_short(error)}): check the endpoint, the network (route, security group, VPC "
             "endpoint) and the proxy variables"
@@ -258,4 +260,6 @@ def _short(error: Exception) -> str:
     error = _innermost(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, BrokenError):
+        return str(error)
     return type(error).__name__ if isinstance(error, HTTPError) else f"{type(error).__name__}: {error}"

@@ -80,6 +80,12 @@ class Address:
     origin: str
     path: str
 
+    @property
+    def host(self) -> str:
+        """The host as it knows itself: with its port, unless that is the usual one."""
+        scheme, _, host = self.origin.partition("://")
+        return host.removesuffix(":443" if scheme == "https" else ":80")
+
 
 def from_environ(environ: Mapping[str, str]) -> S3Settings:
     """Read the settings from the environment. What is empty counts as not set.

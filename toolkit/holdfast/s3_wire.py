@@ -7,21 +7,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import cast
 from urllib.parse import quote
 
 import urllib3
 
 import holdfast
 from holdfast import s3_errors, s3_settings
-from holdfast.body import PIECE, pieces
+from holdfast.body import pieces
 from holdfast.errors import PermanentStoreError, TransientStoreError
-from holdfast.s3_connections import Connections
+from holdfast.s3_connections import Connections, Line
+from holdfast.s3_http import BrokenError, Response, ask
 from holdfast.s3_settings import Address, S3Settings
 from holdfast.s3_signing import Signer
 from holdfast.store import Part, Sink
 
 _LEAST_PATIENCE = 1.0
+_ALWAYS = (("User-Agent", f"holdfast/{holdfast.__version__}"), ("Accept-Encoding", "identity"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Wire:
         self._connections = Connections(settings, self._patience)
 
     @contextmanager
-    def send(self, request: Request) -> Iterator[urllib3.BaseHTTPResponse]:
+    def send(self, request: Request) -> Iterator[Response]:
         """Make a request and give its answer, whose body is still to be read.
 
         A request that went to the wrong region is repeated once in the right one, one whose credentials have expired
@@ -84,20 +85,23 @@ class Wire:
             region = self._region = self._region or self._signer.region()
             address = s3_settings.address(self._settings, self.bucket, region)
             purpose = s3_errors.Purpose(request.doing, request.permission, self.bucket, address.origin)
-            response = None
+            line = response = None
             try:
-                response = self._exchange(request, address, region)
+                line = self._connections.take(address.origin)
+                response = self._exchange(request, address, region, line)
                 if response.status < 300:
                     yield response
-                    response.drain_conn()
+                    response.drain()
                     return
                 problem = s3_errors.read_problem(response.status, response.headers, response.read())
-            except urllib3.exceptions.HTTPError as error:
+            except (urllib3.exceptions.HTTPError, BrokenError) as error:
                 raise s3_errors.from_connection(error, purpose) from error
             finally:
-                if response is not None:
-                    # Does nothing to a connection that went back to its pool because the answer was read to its end.
-                    response.close()
+                if line is not None:
+                    if response is not None and response.reusable:
+                        self._connections.give_back(line)
+                    else:
+                        line.close()
             if problem.status in (301, 307, 400) and problem.region not in (None, region) and not moved:
                 self._region, moved = problem.region, True
             elif problem.is_expiry and not renewed:
@@ -136,34 +140,25 @@ class Wire:
         origin = s3_settings.address(self._settings, self.bucket, self._region or "").origin
         return s3_errors.Purpose(request.doing, request.permission, self.bucket, origin)
 
-    def _exchange(self, request: Request, address: Address, region: str) -> urllib3.BaseHTTPResponse:
+    def _exchange(self, request: Request, address: Address, region: str, line: Line) -> Response:
         target = address.path
         if request.key is not None:
             target += "/" + _quoted(request.key)
         target = target or "/"
         if request.query:
-            target += "?" + "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in request.query)
+            fields = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in request.query)
+            target += "?" + "&".join(f"{name}={value}" for name, value in fields)
         headers = dict(request.headers)
         if request.method in ("PUT", "POST"):
             headers["Content-Length"] = str(request.body.size if request.body else 0)
-        url = address.origin + target
-        signed = self._signer.sign(request.method, url, headers, region)
-        signed["User-Agent"] = f"holdfast/{holdfast.__version__}"
-        # The pool is asked directly: urllib3's manager takes "." and ".." out of a path, and they are part of a key.
-        return self._connections.pool(address.origin).urlopen(
+        signed = self._signer.sign(request.method, address.host, target, headers, region)
+        return ask(
+            line.stream,
+            line.incoming,
             request.method,
-            url if self._connections.is_forwarded(address.origin) else target,
-            # urllib3 hands each piece to the socket as it is; its annotation knows only bytes.
-            body=cast("Iterator[bytes]", pieces(request.body, self._allow))
-            if request.body and request.body.size
-            else None,
-            headers=signed,
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            timeout=urllib3.Timeout(connect=self._settings.connect_seconds, read=self._patience()),
-            preload_content=False,
-            decode_content=False,
+            address.origin + target if self._connections.is_forwarded(address.origin) else target,
+            [*signed.items(), *_ALWAYS],
+            pieces(request.body, self._allow) if request.body and request.body.size else (),
         )
 
 
@@ -171,7 +166,7 @@ def _quoted(key: str) -> str:
     return quote(key.encode("utf-8", "surrogateescape"), safe="/~")
 
 
-def deliver(response: urllib3.BaseHTTPResponse, key: str, size: int | None, sink: Sink, *, ranged: bool) -> None:
+def deliver(response: Response, key: str, size: int | None, sink: Sink, *, ranged: bool) -> None:
     """Hand the body of an answer to `sink`, piece by piece.
 
     Args:
@@ -188,10 +183,10 @@ def deliver(response: urllib3.BaseHTTPResponse, key: str, size: int | None, sink
     announced = response.headers.get("content-length", "")
     expected = size if size is not None else int(announced) if announced.isdecimal() else None
     got = 0
-    while piece := response.read(PIECE):
+    for piece in response.pieces():
         got += len(piece)
         if (ranged and response.status == 200) or (expected is not None and got > expected):
             raise PermanentStoreError(f"reading {key!r} failed: the server does not give ranges of an object")
-        sink(memoryview(piece))
+        sink(piece)
     if expected is not None and got != expected:
         raise TransientStoreError(f"reading {key!r} ended after {got:,} of {expected:,} bytes")
