@@ -171,7 +171,7 @@ class _Life:
 
         outputs_place, place = self._config.outputs, self._config.location
         if outputs_place is not None:  # a bucket that is not there is better known before the training than after it
-            self.supervisor.in_background(lambda: self._open(outputs_place), until=interrupted)
+            self.supervisor.in_background(lambda: self._open(outputs_place).check(), until=interrupted)
         if place is None:
             if not self._config.managed:
                 self._tell("CHECKPOINT_S3_URI is not set: the script is supervised, checkpoints are not stored")

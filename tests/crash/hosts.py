@@ -23,6 +23,7 @@ from tests.crash.world import Broken, InOrder, World
 
 from holdfast import attempt, catalog, joining, joint, restore
 from holdfast.joining import Group
+from holdfast.lists import MOST_INLINE
 from holdfast.retention import Retention
 from holdfast.retry import RetryingStore
 from holdfast.store import ObjectInfo, Part
@@ -99,7 +100,7 @@ class Host:
         )
         self._syncer = Syncer(
             self._store, self.directory, claimed, done.base, retention=retention, workers=InOrder(),
-            clock=self._job.clock, tell=lambda _: None,
+            clock=self._job.clock, tell=lambda _: None, most_inline=self._job.most_inline,
         )  # fmt: skip
         self.resumed = done.snapshot is not None
 
@@ -139,6 +140,7 @@ class Job:
         self.world = world
         self._disk = disk
         self._tally = tally
+        self.most_inline = MOST_INLINE
         self._dice = dice
         self._now = datetime(2026, 11, 21, tzinfo=UTC)
         self._machines = {name: world.machine() for name in HOSTS}
@@ -163,6 +165,7 @@ class Job:
         # Without a run, hosts can come apart for good: tests/crash/test_findings.py.
         run = f"run-{start}"
         retention = self._dice.choice((Retention(last=1), Retention(last=2), Retention(last=None)))
+        self.most_inline = self._dice.choice((0, 1, MOST_INLINE))
         hosts = []
         for name in self._dice.sample(HOSTS, 2):
             if self._dice.random() < 0.5:

@@ -20,13 +20,15 @@ from tests.crash.fuse import Fuse
 from tests.crash.journal import Claimed, Commit, Durable, File, TookOver, Tree, Violation, read_tree
 from tests.crash.operations import CountedStore, Disk
 from tests.crash.script import Move, Script
-from tests.crash.world import World
+from tests.crash.world import World, content_of
 
 from holdfast import attempt, catalog, restore
 from holdfast.checksum import crc64nvme, from_hex
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError
 from holdfast.flushing import Flush
+from holdfast.lists import MOST_INLINE, unpack
 from holdfast.names import checkpoint_of, is_log
+from holdfast.record import to_value
 from holdfast.retention import Retention
 from holdfast.retry import RetryingStore
 from holdfast.settling import Killed, Settling
@@ -56,6 +58,7 @@ class Plan:
         ending: and what then.
         retention: which snapshots are kept.
         large: how often a file travels in parts.
+        most_inline: files that a record lists itself.
     """
 
     seed: str
@@ -64,6 +67,7 @@ class Plan:
     ending: Ending
     retention: Retention = field(default_factory=Retention)
     large: float = 0.0
+    most_inline: int = MOST_INLINE
 
 
 class Life:
@@ -146,8 +150,9 @@ class Life:
         self._fuse.stage = "claim"
         found = catalog.read_catalog(self._store)
         claimed = attempt.claim(
-            self._store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
-        )
+            self._store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC),
+            conditional=attempt.honours_conditions(self._store, found, self._workers),
+        )  # fmt: skip
         with self._disk.used_by(None):
             world.journal.note(Claimed(claimed.number))
         self._number = claimed.number
@@ -176,6 +181,7 @@ class Life:
             workers=self._workers,
             clock=lambda: datetime.now(UTC),
             tell=lambda _: None,
+            most_inline=self._plan.most_inline,
         )
 
     @contextmanager
@@ -277,7 +283,13 @@ class Life:
     def _committing(self, name: str, text: bytes) -> None:
         with self._disk.used_by(None):
             record = json.loads(text)
-            entries = {entry["path"]: entry for entry in record["files"]}
+            store = self._world.backend.open()
+            try:
+                listed = [unpack(content_of(store, it["key"]), key=it["key"]) for it in record["lists"]]
+            except NotFoundError:
+                return  # a successor has swept it, so its fence is there: nobody may find this record committed
+            files = [*record["files"], *(to_value(entry) for entries in listed for entry in entries)]
+            entries = {entry["path"]: entry for entry in files}
             tree: dict[str, File] = {}
             for path, entry in entries.items():
                 for candidate in (self._seen.get(path), self._base.get(path)):

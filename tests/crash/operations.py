@@ -267,6 +267,7 @@ class CountedStore:
 def _kind(key: str) -> str:
     for prefix, kind in (
         (keys.COMMITS, "record"),
+        (keys.LISTS, "list"),
         (keys.ATTEMPTS, "claim"),
         (keys.OBJECTS, "content"),
         (keys.PRESERVED, "preserved"),

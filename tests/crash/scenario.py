@@ -21,7 +21,7 @@ from tests.crash.life import Ending, Life, Plan
 from tests.crash.operations import Disk
 from tests.crash.world import Backend, Broken, InOrder, World
 
-from holdfast import copying, parts, transfer
+from holdfast import copying, lists, parts, transfer
 from holdfast.checksum import crc64nvme
 from holdfast.directory import DirectoryStore
 from holdfast.location import Location
@@ -72,12 +72,16 @@ class OnS3:
 
 @contextmanager
 def small_parts() -> Iterator[None]:
-    """Let files of 2 MiB travel in parts of 1 MiB, instead of 64 and 16: what is tested does not depend on it."""
+    """Let files of 2 MiB travel in parts of 1 MiB, instead of 64 and 16, and lists have a few files, instead of 8,192.
+
+    What is tested does not depend on it.
+    """
     settings = (
         (transfer, "SINGLE_PUT", 2 * MIB),
         (copying, "SINGLE_COPY", 2 * MIB),
         (transfer, "PART_SIZE", MIB),
         (parts, "PART_SIZE", MIB),
+        (lists, "MEAN", 2),
     )
     with ExitStack() as stack:
         for module, name, size in settings:
@@ -268,7 +272,8 @@ class Case:
     def _plan(self, dice: random.Random, name: str, machine: Path, large: float) -> Plan:
         moves = min(self.moves, dice.randint(1, 6))
         retention = dice.choice((Retention(), Retention(last=1), Retention(last=None), Retention(last=2)))
-        return Plan(name, machine, moves, dice.choice([*Ending, Ending.DONE]), retention, large)
+        ending, most_inline = dice.choice([*Ending, Ending.DONE]), dice.choice((0, 2, lists.MOST_INLINE))
+        return Plan(name, machine, moves, ending, retention, large, most_inline)
 
     def _live(self, stage: Stage, dice: random.Random, plan: Plan, tally: Tally) -> None:
         hazard = dice.choice((0.0, 0.5, 1.0, 2.0))

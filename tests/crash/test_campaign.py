@@ -16,10 +16,10 @@ SECOND = "second-143"
 """The seed of a life that does nearly everything that a life can do."""
 
 ALL = {
-    *("list", "head", "read record", "read plain", "write", "rename", "link", "replace"),
-    *("put claim", "put fence", "put plain", "put content", "put record"),
+    *("list", "head", "read record", "read plain", "read list", "write", "rename", "link", "replace"),
+    *("put claim", "put fence", "put plain", "put content", "put list", "put record"),
     *("begin upload", "put part", "complete upload", "copy part", "copy to plain", "copy to preserved"),
-    *("delete record", "delete plain", "delete preserved"),
+    *("delete record", "delete list", "delete plain", "delete preserved"),
 }
 
 
@@ -42,10 +42,10 @@ def live_three_lives(disk: Disk, tally: Tally, decide: Decide, *, process: bool 
     with new_world() as world:
         stage = Stage(world, disk, tally)
         one, two = world.machine(), world.machine()
-        stage.live(Plan("first", one, 5, Ending.DONE), never)
+        stage.live(Plan("first", one, 5, Ending.DONE, most_inline=0), never)
         world.intrude("foreign/model.bin")
-        operations = stage.live(Plan(SECOND, two, 5, Ending.DONE, large=0.1), decide, process=process)
-        stage.live(Plan("third", two, 2, Ending.DONE), never)
+        operations = stage.live(Plan(SECOND, two, 5, Ending.DONE, large=0.1, most_inline=2), decide, process=process)
+        stage.live(Plan("third", two, 2, Ending.DONE, most_inline=0), never)
     return operations
 
 

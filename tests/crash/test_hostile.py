@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +61,11 @@ anything = st.recursive(
 )
 
 
+BOMB = gzip.compress(bytes(200 << 20))
+"""200 MiB of zeros."""
+NO_LISTS = (BOMB, gzip.compress(b"{}"), gzip.compress(b"[]") + b"more")
+
+
 @st.composite
 def file_entries(draw: st.DrawFn, objects: Mapping[str, bytes]) -> dict[str, Any]:
     """A file of a record: mostly one of these objects, with one field or another that is not plausible."""
@@ -83,7 +90,43 @@ def file_entries(draw: st.DrawFn, objects: Mapping[str, bytes]) -> dict[str, Any
 
 
 @st.composite
-def records(draw: st.DrawFn, name: str, objects: Mapping[str, bytes]) -> bytes:
+def listed(draw: st.DrawFn, objects: Mapping[str, bytes]) -> bytes:
+    """What lies where a list should: mostly a list; or what unpacks to more than any list has, or to nonsense."""
+    if draw(st.integers(0, 5)) == 0:
+        return draw(st.binary(max_size=40) | st.sampled_from(NO_LISTS))
+    files = draw(st.lists(file_entries(objects), min_size=1, max_size=3))
+    if draw(st.integers(0, 3)):
+        files.sort(key=lambda entry: str(entry.get("path")))
+    return gzip.compress(json.dumps(files, default=str).encode())
+
+
+@st.composite
+def lists_of(draw: st.DrawFn, objects: Mapping[str, bytes], bucket: dict[str, bytes]) -> list[dict[str, Any]]:
+    """What a record says of its lists; they are put into the bucket."""
+    named = []
+    for number in range(draw(st.sampled_from((1, 1, 2)))):
+        content = draw(listed(objects))
+        key = f".holdfast/lists/000001-000001/{number}.json.gz" if draw(st.integers(0, 9)) else draw(paths)
+        bucket[key] = content
+        try:
+            count = len(json.loads(gzip.decompress(content[:10_000])))
+        except (OSError, EOFError, ValueError, TypeError, zlib.error):
+            count = 1
+        value: dict[str, Any] = {
+            "key": key,
+            "etag": f'"{hash(content):x}"',
+            "size": len(content),
+            "crc64nvme": checksum.to_hex(checksum.crc64nvme(content)),
+            "files": count,
+        }
+        if draw(st.integers(0, 5)) == 0:
+            value[draw(st.sampled_from(sorted(value)))] = draw(anything | numbers)
+        named.append(value)
+    return named
+
+
+@st.composite
+def records(draw: st.DrawFn, name: str, objects: Mapping[str, bytes], bucket: dict[str, bytes]) -> bytes:
     """The text of a record: sealed as ours are, whatever it says; or not even that."""
     _, sequence, host = keys.parse_name(name) or (0, 0, "")
     if draw(st.integers(0, 9)) == 0:
@@ -97,10 +140,20 @@ def records(draw: st.DrawFn, name: str, objects: Mapping[str, bytes]) -> bytes:
         "host": host or "algo-1",
         "hosts": ["algo-1", "algo-2"] if host else [],
         "ended": False,
+        "token": "0",
+        "complete": True,
+        "conditional": True,
         "holdfast": "0",
         "files": draw(st.lists(file_entries(objects), max_size=4)),
+        "lists": [],
         "adopted": draw(st.dictionaries(paths, st.text(max_size=5), max_size=2)),
     }
+    in_record = draw(st.integers(0, 9)) == 0
+    if draw(st.booleans()):
+        body |= {
+            "files": body["files"] if in_record else [],
+            "lists": draw(lists_of(objects, bucket)),
+        }
     if draw(st.integers(0, 9)) == 0:
         body["fence"] = draw(anything | st.fixed_dictionaries({"attempt": numbers, "host": st.text(max_size=5)}))
     if draw(st.integers(0, 5)) == 0:
@@ -121,9 +174,11 @@ def buckets(draw: st.DrawFn) -> Bucket:
     foreign = draw(st.dictionaries(paths, contents, max_size=6))
     ours = draw(st.dictionaries(paths, st.tuples(contents, st.sampled_from(METADATA)), max_size=4))
     there = foreign | {key: content for key, (content, _) in ours.items()}
-    texts = {name: draw(records(name, there)) for name in draw(st.sets(st.sampled_from(NAMES), max_size=3))}
+    lists: dict[str, bytes] = {}
+    texts = {name: draw(records(name, there, lists)) for name in draw(st.sets(st.sampled_from(NAMES), max_size=3))}
     bucket = Bucket({key: (content, {}) for key, content in foreign.items()})
     bucket.objects.update(ours)
+    bucket.objects.update({key: (content, {keys.OWNER: "1"}) for key, content in lists.items()})
     bucket.objects.update({keys.snapshot_key(name): (text, {}) for name, text in texts.items()})
     return bucket
 

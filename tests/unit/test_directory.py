@@ -124,9 +124,9 @@ def test_the_last_component_of_the_root_is_made_by_the_first_write(tmp_path: Pat
 def test_a_root_whose_parent_is_missing_or_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NoBucketError, match="mount or create it"):
-        open_store(parse(f"file://{tmp_path}/not/there", name="URI"), {})
+        open_store(parse(f"file://{tmp_path}/not/there", name="URI"), {}).check()
     with pytest.raises(NoBucketError, match="not a directory"):
-        open_store(parse(f"file://{tmp_path}/file", name="URI"), {})
+        open_store(parse(f"file://{tmp_path}/file", name="URI"), {}).check()
     with pytest.raises(NoBucketError):
         DirectoryStore(tmp_path / "not/there").put("k", BYTES)
     assert not (tmp_path / "not").exists()

@@ -334,6 +334,25 @@ def test_old_snapshots_go_when_every_host_has_spoken(job: Job) -> None:
     assert len(names) == 4, names
 
 
+def test_what_a_host_says_every_minute_names_the_list_that_it_has_put_once(job: Job) -> None:
+    hosts = job.begin_all("first", "a", "b")
+    for number in range(60):
+        hosts[0].write(f"own/{number}", b"%d" % number, job.later(1))
+    shards(job, *hosts, name="step", content=b"1")
+    for host in hosts:
+        host.sync()
+    for _ in range(5):
+        job.later(60)
+        for host in hosts:
+            host.syncer.speak()
+            host.syncer.tidy()
+    root = job._root / "store/.holdfast"
+    assert [path.relative_to(root).as_posix() for path in root.glob("lists/*/*")] == ["lists/000001-000002@a/1.json.gz"]
+    repeated = (root / "commits/000001-000006@a.json").stat().st_size
+    assert repeated < 1_000
+    assert len(job.begin_all("second", "a", "b")[1].files()) == 62
+
+
 def test_a_job_goes_from_one_host_to_several_and_back(job: Job) -> None:
     (alone,) = [job.begin("first", "a", "b", only="a")]
     del alone

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from holdfast import joint, keys
-from holdfast.attempt import Attempt, describe, put_claim
+from holdfast.attempt import Attempt, describe, honours_conditions, put_claim
 from holdfast.catalog import Catalog, exists, read_catalog
 from holdfast.errors import NoSnapshotError
 from holdfast.joint import Joint
@@ -76,17 +76,24 @@ def join(
         claim = read_claim(store, number) if number else {}
         joined = (number, host) not in found.joined and _is_ours(claim, group, passed_over, clock())
         if not joined:
-            base = _newest_names(store, found, workers, passed_over, claim, tell)
+            conditional = honours_conditions(store, found)
+            base = list(_newest_names(store, found, workers, passed_over, claim, tell))
             number += 1
-            claim = {**about, "attempt": number, "hosts": list(group.hosts), "run": group.run, "base": list(base)}
+            claim = {
+                **about, "attempt": number, "hosts": list(group.hosts), "run": group.run, "base": base,
+                "conditional": conditional,
+            }  # fmt: skip
             if put_claim(store, keys.attempt_key(number), claim) is None:
                 continue  # another host was faster: join it
             claim = read_claim(store, number)  # without conditional writes that of another host that was as fast
         token = put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number})
         if token is None or exists(store, keys.attempt_key(number + 1)):
             continue  # somebody has begun anew meanwhile, and may not have seen that we are here
-        another = put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number})
-        mine = Attempt(number, host, version, another is None, group.hosts, token, joined)
+        # Whether conditions count is known from what was there before, or shows when it is put once more.
+        conditional = claim.get("conditional") is True or (
+            put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number}) is None
+        )
+        mine = Attempt(number, host, version, conditional, group.hosts, token, joined)
         # Who begins ends the lives of all hosts; those that have joined since the listing are among them now.
         return mine, found if joined else read_catalog(store), tuple(claim["base"])
 

@@ -16,7 +16,8 @@ from holdfast.record import MOST_LIST_BYTES, FileEntry, to_entry, to_value
 
 MOST_INLINE = 2_000
 """Files that a record lists itself."""
-_MEAN = 8_192
+MEAN = 8_192
+"""Files of a list, on average."""
 _MOST = 32_768
 _MOST_WEIGHT = 8 << 20
 """Characters of what is long in the entries of one list: unpacked it stays far below `MOST_LIST_BYTES`."""
@@ -34,7 +35,7 @@ def cut(files: Mapping[str, FileEntry]) -> Iterator[tuple[FileEntry, ...]]:
         entry = files[path]
         piece.append(entry)
         weight += len(path) + len(entry.key)
-        if not zlib.crc32(path.encode()) % _MEAN or len(piece) == _MOST or weight > _MOST_WEIGHT:
+        if not zlib.crc32(path.encode()) % MEAN or len(piece) == _MOST or weight > _MOST_WEIGHT:
             yield tuple(piece)
             piece, weight = [], 0
     if piece:

@@ -21,7 +21,7 @@ def open_store(
     tell: Callable[[str], None] = lambda text: None,
     allow: Callable[[int], int] = lambda wanted: wanted,
 ) -> Store:
-    """Open the store of a location, and prove with one cheap request that it is there and may be read.
+    """Open the store of a location. Nothing is asked of it yet: `Store.check`, or the first listing, shows what it is.
 
     Args:
         place: where.
@@ -34,14 +34,9 @@ def open_store(
 
     Raises:
         ConfigError: the environment names an endpoint or certificates that cannot be used.
-        NoBucketError: there is no such bucket or directory.
-        AccessDeniedError: there are no credentials, or they do not allow listing it.
-        StoreError: it cannot be reached.
     """
     bare = _bare(place, environ, seconds_left, allow)
-    store = RetryingStore(bare, policy, should_stop=lambda: seconds_left() <= 0, tell=tell)
-    store.check()
-    return store
+    return RetryingStore(bare, policy, should_stop=lambda: seconds_left() <= 0, tell=tell)
 
 
 def _bare(
