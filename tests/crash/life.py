@@ -88,6 +88,7 @@ class Life:
         self._disk = disk
         self._workers = workers
         self._dice = random.Random(plan.seed)
+        self._deadlines = random.Random(f"{plan.seed} deadlines")
         self._now = 1000.0
         self._settling = Settling()
         self._store = RetryingStore(
@@ -231,10 +232,15 @@ class Life:
             killed = self._kill_script(seen=ending is Ending.SIGNAL)
         elif self._move is not None:
             self._make_move()
-        self.flush(killed)
+        self.flush(killed, patience=self._deadlines.choice((3, 6, 1000)) if killed else 1_000_000)
 
-    def flush(self, killed: Killed | None = None) -> None:
-        """Store everything and tidy: what the last pass of the watch does."""
+    def flush(self, killed: Killed | None = None, *, patience: int = 1_000_000) -> None:
+        """Store everything and tidy: what the last pass of the watch does.
+
+        Args:
+            killed: how the script ended, where it did not by itself.
+            patience: how often it is asked whether the time is up, until it is.
+        """
         with self._disk.used_by(self._fuse):
             self._fuse.stage = "flush"
             self._look()
@@ -242,7 +248,9 @@ class Life:
             self._settling.observe(scan.files, self._now)
             dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
             held = self._settling.cut_off(dirty, killed) if killed else []
-            synced = Flush(self._syncer, seconds_left=lambda: math.inf).once(scan, held)
+            asked = iter(range(patience))
+            flush = Flush(self._syncer, seconds_left=lambda: 0.0 if next(asked, None) is None else math.inf)
+            synced = flush.once(scan, held)
             self._tidy(patience=1000)
         if killed is None:
             self._check_all_is_stored(synced)

@@ -34,6 +34,8 @@ MIB = 1 << 20
 MOST_LIVES = 6
 TWO_HOSTS = 0.2
 """The share of cases that are a job of two hosts."""
+LARGE_FILES = 0.25
+"""The share of the others in which some files travel in parts."""
 _QUICK_DISK = Path("/dev/shm")
 
 
@@ -257,7 +259,7 @@ class Case:
             Job(world, disk, tally, dice).play()
             return
         stage = Stage(world, disk, tally)
-        large = 0.15 if dice.random() < 0.04 and world.backend.takes_small_parts else 0.0
+        large = 0.25 if dice.random() < LARGE_FILES and world.backend.takes_small_parts else 0.0
         machine = world.machine()
         for life in range(dice.randint(2, MOST_LIVES)):
             own = random.Random(dice.random())

@@ -256,8 +256,10 @@ class Script:
         size = _LARGE if self._dice.random() < self._large else self._dice.choice((0, 1, 40, 300, 2000))
         if size == 0:
             return b""
+        # Parts behind the first are often those of an earlier file, and so need not travel.
+        fill = self._dice.choice((b".", b"-", b"+")) if size == _LARGE else b"."
         return (f"{self._name}.{self._saves} {path}\n".encode() + self._dice.randbytes(min(size, 4000))).ljust(
-            size, b"."
+            size, fill
         )
 
     def _gap(self, longest: float) -> float:

@@ -38,7 +38,7 @@ def copy_range(source: int, target: int, path: Path, *, offset: int, size: int, 
             if got == 0:
                 raise DamagedError(f"what was copied to {path} ends after {done:,} of {size:,} bytes")
             done += got
-    return _checksum(target, path, to, size)
+    return checksum_range(target, path, offset=to, size=size)
 
 
 def _copy_some(source: int, target: int, size: int, offset: int, to: int) -> int:
@@ -50,9 +50,14 @@ def _copy_some(source: int, target: int, size: int, offset: int, to: int) -> int
     return os.pwrite(target, os.pread(source, min(size, PIECE), offset), to)
 
 
-def _checksum(descriptor: int, path: Path, position: int, size: int) -> int:
+def checksum_range(descriptor: int, path: Path, *, offset: int, size: int) -> int:
+    """Return the CRC64NVME of a range of an open file, or of as much of it as there is; `path` is for the messages.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
     view = memoryview(bytearray(min(PIECE, max(1, size))))
-    crc, end = 0, position + size
+    crc, position, end = 0, offset, offset + size
     with os_errors(path, "read"):
         while position < end and (got := os.preadv(descriptor, [view[: end - position]], position)):
             crc = crc64nvme(view[:got], crc)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from holdfast.body import os_errors, write_part
 from holdfast.checksum import combine
-from holdfast.directory_copying import copy_range
+from holdfast.directory_copying import checksum_range, copy_range
 from holdfast.directory_layout import OWN, Layout
 from holdfast.errors import NotFoundError, PermanentStoreError
 from holdfast.store import Part, StoredPart, UnfinishedUpload, Upload
@@ -32,6 +32,8 @@ class Uploads:
         self._layout = layout
         self._lock = threading.Lock()
         self._part_sizes: dict[str, int] = {}
+        self._written: dict[str, set[int]] = {}
+        """Parts that this process has written, by upload: those of one before may be lost, if its machine was."""
 
     def begin(self, key: str) -> str:
         """Begin an upload and return its id."""
@@ -85,16 +87,19 @@ class Uploads:
             os.close(descriptor)
         if in_place:
             waiting.unlink(missing_ok=True)
+        with self._lock:
+            self._written.setdefault(upload.id, set()).add(number)
 
     def finish(self, upload: Upload, parts: Sequence[StoredPart], crc64nvme: int) -> Path:
         """Return the whole file, synced, checked against the checksum and ready to be published.
 
         Raises:
             NotFoundError: there is no such upload any more.
-            PermanentStoreError: the parts do not fit together.
+            PermanentStoreError: the parts do not fit together, or one is not what it was.
         """
         directory = self._existing(upload)
         whole = directory / "whole"
+        written = self._written.get(upload.id, set())
         ordered = sorted(parts, key=lambda part: part.number)
         total = _check(upload, ordered, crc64nvme)
         with os_errors(whole, "write"):
@@ -104,8 +109,8 @@ class Uploads:
                     waiting = directory / str(part.number)
                     if waiting.exists():
                         _move(waiting, part, descriptor, whole, (part.number - 1) * ordered[0].size)
-                if os.fstat(descriptor).st_size < total:
-                    raise PermanentStoreError(f"completing {upload.key!r} failed: not all of its parts were stored")
+                    elif part.number not in written:
+                        _refuse_if_lost(part, descriptor, whole, (part.number - 1) * ordered[0].size)
                 os.ftruncate(descriptor, total)
                 os.fsync(descriptor)
             finally:
@@ -121,6 +126,7 @@ class Uploads:
             return
         with self._lock:
             self._part_sizes.pop(upload.id, None)
+            self._written.pop(upload.id, None)
         directory = self._directory(upload.id)
         if directory.exists():
             with os_errors(directory, "delete"):
@@ -157,6 +163,11 @@ def _move(waiting: Path, part: StoredPart, descriptor: int, whole: Path, to: int
         crc = copy_range(file.fileno(), descriptor, whole, offset=0, size=part.size, to=to)
     if crc != part.crc64nvme:
         raise PermanentStoreError(f"{waiting} is no longer what was stored there: send it again")
+
+
+def _refuse_if_lost(part: StoredPart, descriptor: int, path: Path, offset: int) -> None:
+    if checksum_range(descriptor, path, offset=offset, size=part.size) != part.crc64nvme:
+        raise PermanentStoreError(f"part {part.number} in {path} was never stored, or is lost: send it again")
 
 
 def _read(path: Path) -> str:
