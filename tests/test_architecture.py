@@ -48,7 +48,7 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "attempt", "base", "catalog", "commits", "committed", "complaints", "copying", "flushing", "joining",
-                "joint", "keeping", "multipart", "parts", "plain", "restore", "sending", "staging", "storing",
+                "joint", "keeping", "multipart", "parts", "outbox", "plain", "restore", "staging", "storing",
                 "suspects", "sync", "tidying", "transfer", "verify",
             )
         },
