@@ -49,7 +49,7 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "attempt", "base", "catalog", "commits", "committed", "complaints", "composing", "copying", "filing",
-                "flushing", "joining", "joint", "keeping", "multipart", "parts", "plain", "restore", "sending",
+                "flushing", "joining", "joint", "keeping", "multipart", "outbox", "parts", "plain", "restore",
                 "staging", "storing", "suspects", "sync", "tidying", "transfer", "unfinished", "verify",
             )
         },

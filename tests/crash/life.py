@@ -24,6 +24,7 @@ from tests.crash.world import World, content_of
 
 from holdfast import attempt, catalog, restore
 from holdfast.checksum import crc64nvme, from_hex
+from holdfast.disk import Scan
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError
 from holdfast.flushing import Flush
 from holdfast.lists import MOST_INLINE, unpack
@@ -217,11 +218,18 @@ class Life:
             self._dirty_since = self._now if self._dirty_since is None else self._dirty_since
             others_coming = any(not is_log(path) for path in waiting) and self._now < self._dirty_since + PATIENCE
             if len(waiting) == len(dirty) or others_coming:
+                self._send_ahead(scan, dirty)
                 return
             self._syncer.sync(scan, waiting)
             self._dirty_since = self._now if waiting else None
             if all(is_log(path) for path in waiting):
                 self._tidy(patience=self._dice.choice((3, 30, 1000)))
+
+    def _send_ahead(self, scan: Scan, dirty: list[str]) -> None:
+        """Send what is done of checkpoints that are not; here files of any size."""
+        done = [path for path in dirty if path in scan.files and self._settling.is_quiet(path, self._now)]
+        states = [scan.files[path] for path in done if not is_log(path) and self._dice.random() < 0.7]
+        self._syncer.send_ahead(states, should_stop=lambda: False, should_leave=lambda: False)
 
     def _end(self) -> None:
         ending = self._plan.ending

@@ -163,7 +163,7 @@ class Flush:
         ]
 
     def _next(self, pending: Sequence[Unit]) -> list[Unit]:
-        """Return what goes next: the newest that fits, and, once that is stored, what is so small that it can go along."""
+        """Return what goes next: the newest that fits; once that is stored, small ones together."""
         step: list[Unit] = []
         size = 0
         for unit in pending:

@@ -21,10 +21,10 @@ from holdfast.filing import Filing
 from holdfast.keeping import Keeper, Scope, Tidied
 from holdfast.lists import MOST_INLINE
 from holdfast.names import checkpoint_of, is_log
+from holdfast.outbox import Outbox, Question, refuse_cut_sets
 from holdfast.plain import PlainKeys
 from holdfast.record import FileEntry, Snapshot
 from holdfast.retention import Retention
-from holdfast.sending import Question, Sender, refuse_cut_sets
 from holdfast.store import Store
 from holdfast.storing import Storer
 from holdfast.tidying import Tidier
@@ -115,7 +115,7 @@ class Syncer:
             tell=tell,
             sha256=sha256,
         )
-        self._sender = Sender(self._storer, workers)
+        self._outbox = Outbox(self._storer, workers)
         keeper = Keeper(
             store,
             retention or Retention(),
@@ -165,7 +165,7 @@ class Syncer:
 
     def unsent(self, state: FileState) -> int:
         """Return how many bytes of a changed file have yet to travel."""
-        return self._sender.unsent(state)
+        return self._outbox.unsent(state)
 
     def send_ahead(self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question) -> None:
         """Send files that cannot be committed yet, so that at the commit only the others are left.
@@ -173,10 +173,10 @@ class Syncer:
         No snapshot names what was sent until its checkpoint is complete. What changes again before that is sent
         again, and what was sent of it goes with the next complete snapshot.
 
-        Args and errors as `Sender.send`.
+        Args and errors as `Outbox.send`.
         """
         with self.bandwidth.sending():
-            self._sender.send(states, should_stop=should_stop, should_leave=should_leave)
+            self._outbox.send(states, should_stop=should_stop, should_leave=should_leave)
 
     def sync(
         self,
@@ -210,7 +210,7 @@ class Syncer:
         todo = [s for s in changed if s.checkpoint not in waiting and s.path not in skipped]
         before = self.uploaded
         with self.bandwidth.sending():
-            stored, unfinished = self._sender.send(todo, should_stop=should_stop, should_leave=should_leave)
+            stored, unfinished = self._outbox.send(todo, should_stop=should_stop, should_leave=should_leave)
         unfinished |= cut
         skipped |= {path for path in unfinished if is_log(path)}
         waiting |= {checkpoint_of(path) for path in unfinished if path not in skipped}
@@ -222,7 +222,7 @@ class Syncer:
         snapshot = self._commit(entries, complete=not waiting) if self._worth_a_commit(entries) else None
         taken = entries.keys() & stored.keys()
         self._committed.seen(scan.files[path] for path in taken)
-        self._sender.committed(taken)
+        self._outbox.committed(taken)
         return Synced(snapshot, self.uploaded - before, unfinished)
 
     def _name_left_out(self, scan: Scan) -> None:

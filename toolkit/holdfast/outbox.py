@@ -1,4 +1,4 @@
-"""Sending: files of the checkpoint directory go to the store, many at once, and what was sent waits for its commit."""
+"""The outbox: files of the checkpoint directory go to the store, and what was sent waits for its commit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from holdfast.units import unit_of
 Question = Callable[[], bool]
 
 
-class Sender:
+class Outbox:
     """Sends files and remembers which of them no snapshot names yet. Not safe for several threads.
 
     Args:
