@@ -18,7 +18,7 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "checksum", "deadline", "disk", "keys", "location", "names", "record", "retention", "script",
-                "settling", "store",
+                "settling", "store", "wanted",
             )
         }
         | {"holdfast.probes"}
@@ -47,12 +47,13 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "attempt", "base", "catalog", "commits", "copying", "joining", "joint", "keeping", "multipart", "parts",
-                "plain", "restore", "staging", "storing", "sync", "tidying", "transfer", "verify",
+                "absent", "attempt", "base", "catalog", "commits", "copying", "joining", "joint", "keeping",
+                "multipart", "parts", "placing", "plain", "restore", "staging", "storing", "sync", "tidying",
+                "transfer", "verify",
             )
         },
     ),
-    ("threads around engines", {f"holdfast.{name}" for name in ("inotify", "metadata", "notices", "watch")}),
+    ("threads around engines", {f"holdfast.{name}" for name in ("arrival", "inotify", "metadata", "notices", "watch")}),
     (
         "entrypoint pieces",
         {"holdfast_entrypoint"}

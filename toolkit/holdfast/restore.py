@@ -1,6 +1,6 @@
 """Restore: the newest snapshot that verifies, and what others put beside it, into the checkpoint directory.
 
-Nothing in the checkpoint directory changes before every byte of the snapshot has been fetched and checked.
+Nothing in the checkpoint directory changes before every byte that is wanted now has been fetched and checked.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from holdfast.base import Base
 from holdfast.catalog import Catalog
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
 from holdfast.joint import Joint, newest_first
-from holdfast.plain import Origin, survey
+from holdfast.placing import Placing
+from holdfast.plain import Origin, PlainObject, survey
 from holdfast.record import FileEntry
-from holdfast.staging import Staging, Wanted
+from holdfast.staging import Staging
 from holdfast.store import ObjectInfo, Store
+from holdfast.wanted import Mode, Unit, Wanted, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Restored:
         foreign: paths that were adopted because somebody else wrote them.
         bytes_fetched: bytes that travelled.
         displaced: local files that were in the way, now below `.holdfast/displaced/`.
+        checkpoints: that were put in place, newest first.
+        behind: those that are to arrive behind the start of the script, newest first.
     """
 
     snapshot: Joint | None
@@ -39,6 +43,13 @@ class Restored:
     foreign: frozenset[str]
     bytes_fetched: int
     displaced: tuple[str, ...]
+    checkpoints: tuple[Unit, ...]
+    behind: tuple[Unit, ...]
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The paths that are on the disk."""
+        return frozenset(path for unit in self.checkpoints for path in unit.files)
 
 
 def restore(
@@ -54,6 +65,7 @@ def restore(
     adopt: bool = True,
     checkpoint: str | None = None,
     mine: Attempt | None = None,
+    mode: Mode = Mode.ALL,
 ) -> Restored:
     """Bring the checkpoint directory to the newest snapshot that verifies.
 
@@ -69,6 +81,7 @@ def restore(
         adopt: take in what somebody else has put beside it.
         checkpoint: the name of one checkpoint (top-level entry) to restore instead of all.
         mine: the attempt that goes on from there.
+        mode: how much of it.
 
     Raises:
         NoSnapshotError: there are snapshots, and none of them verifies. The directory is as it was.
@@ -77,7 +90,8 @@ def restore(
     """
     directory.mkdir(parents=True, exist_ok=True)
     staging = Staging(store, directory, workers, progress, should_stop)
-    restoring = _Restoring(store, catalog, staging, checkpoint, workers, tell, mine, adopt)
+    placing = Placing(directory, staging.root)
+    restoring = _Restoring(store, catalog, staging, placing, checkpoint, workers, tell, mine, adopt, mode)
     passed_over: list[str] = []
     failures = 0
     for candidate in newest_first(store, catalog, workers) if candidates is None else candidates:
@@ -141,11 +155,13 @@ class _Restoring:
     store: Store
     catalog: Catalog
     staging: Staging
+    placing: Placing
     checkpoint: str | None
     workers: Executor
     tell: Callable[[str], None]
     mine: Attempt | None
     adopt: bool
+    mode: Mode
 
     def finish(self, snapshot: Joint | None, passed_over: Sequence[str]) -> Restored:
         """Fetch a snapshot and what others put beside it, then put it all in place."""
@@ -155,20 +171,18 @@ class _Restoring:
         recorded = theirs | own
         known = snapshot.adopted if snapshot else {}
         plain = survey(self.store, self.catalog, own.values(), theirs.values(), known, self.mine, self.workers)
-        foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN and self.adopt}
-        wanted = {path: _from_entry(entry) for path, entry in recorded.items()}
-        wanted |= _adoptable(foreign, recorded, self.tell)
-        if self.checkpoint is not None:
-            wanted = {path: file for path, file in wanted.items() if names.checkpoint_of(path) == self.checkpoint}
-        taken_in = frozenset(path for path, file in wanted.items() if file.crc64nvme is None)
-        entries = self.staging.fetch(wanted)
-        displaced = self.staging.place(entries) if wanted else ()
+        wanted = self._wanted(recorded, plain)
+        now, behind, sums = self._fetch(wanted)
+        later = {path: file for unit in behind for path, file in unit.files.items()}
+        displaced = self.placing.place(now, later) if wanted else ()
         for path in displaced:
             self.tell(f"local file {path!r} differs from the snapshot: moved to {names.OWN_DIRECTORY}/displaced/")
-        adopted = {entries[path].key: entries[path].etag for path in taken_in}
+        taken_in = {path: wanted[path].as_entry(sums[path]) for path in sums if wanted[path].crc64nvme is None}
+        entries = {path: entry for path, entry in recorded.items() if path in wanted} | taken_in
+        adopted = {entry.key: entry.etag for entry in taken_in.values()}
         mine = {path for path in entries if path not in theirs or path in own}
         if self.mine is not None and not self.mine.leads:
-            mine -= taken_in  # what belongs to none is the first host's
+            mine -= taken_in.keys()  # what belongs to none is the first host's
         base = Base(
             self.catalog,
             {path: entry for path, entry in entries.items() if path in mine},
@@ -177,8 +191,33 @@ class _Restoring:
             tuple(passed_over),
             {path: entry for path, entry in entries.items() if path not in mine},
             snapshot.names if snapshot else (),
+            frozenset(later),
+            {file.key: file.etag for file in later.values() if file.crc64nvme is None},
         )
-        return Restored(snapshot, base, taken_in, self.staging.bytes_fetched, tuple(displaced))
+        behind = behind if self.mode is Mode.LATEST else []
+        fetched = self.staging.bytes_fetched
+        return Restored(snapshot, base, frozenset(taken_in), fetched, displaced, tuple(now), tuple(behind))
+
+    def _wanted(self, recorded: Mapping[str, FileEntry], plain: Mapping[str, PlainObject]) -> dict[str, Wanted]:
+        """Return the files of the snapshot and those that others put beside it, by path."""
+        foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN and self.adopt}
+        wanted = {path: _from_entry(entry) for path, entry in recorded.items()}
+        wanted |= _adoptable(foreign, recorded, self.tell)
+        if self.checkpoint is None:
+            return wanted
+        return {path: file for path, file in wanted.items() if names.checkpoint_of(path) == self.checkpoint}
+
+    def _fetch(self, wanted: Mapping[str, Wanted]) -> tuple[list[Unit], list[Unit], dict[str, int]]:
+        """Fetch what is wanted now; return that, what is wanted later if at all, and the checksums of the former."""
+        self.staging.clear(wanted)
+        now, later = split(wanted.values(), self.mode)
+        if self.mode is Mode.NONE:  # what an earlier life has left on this disk need not be fetched
+            known = self.staging.already_here(wanted)
+            now = [unit for unit in later if unit.files.keys() <= known.keys()]
+            later = [unit for unit in later if not unit.files.keys() <= known.keys()]
+            return now, later, {path: known[path] for unit in now for path in unit.files}
+        files = {path: file for unit in now for path, file in unit.files.items()}
+        return now, later, self.staging.fetch(files, self.staging.already_here(files))
 
     def _tell_conflicts(self, snapshot: Joint) -> None:
         for path, hosts in snapshot.conflicts().items():

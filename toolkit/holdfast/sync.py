@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from holdfast import disk, keys, transfer
+from holdfast.absent import Absent
 from holdfast.attempt import Attempt
 from holdfast.base import Base
 from holdfast.commits import Commits
@@ -85,6 +86,9 @@ class Syncer:
     ) -> None:
         self.snapshots = 0
         """Snapshots committed in this attempt."""
+        self.absent = Absent(base.absent)
+        """Files of the last snapshot that are not on the disk by our own choice; another thread may bring them."""
+        self._untaken = dict(base.untaken)
         self._directory = directory
         self._attempt = attempt
         self._workers = workers
@@ -92,7 +96,7 @@ class Syncer:
         self._room = room_for_prefix + keys.room(attempt.slot)
         self._only = only
         self._entries = {path: base.located(entry) for path, entry in base.files.items()}
-        plain = PlainKeys(store, attempt, base.plain, workers)
+        self._plain = plain = PlainKeys(store, attempt, base.plain, workers)
         self._storer = Storer(
             store,
             directory,
@@ -121,6 +125,8 @@ class Syncer:
             plain, keeper, self._storer, refuse_if_superseded=self._commits.refuse_if_superseded, tell=tell
         )
         self._left_out: dict[str, str] = {}
+        self._states: dict[str, FileState] = {}
+        self._theirs: dict[str, FileState] = {}
         files = self.scan().files
         self._states = _as_restored(base.files, files)
         self._theirs = _as_restored(base.theirs, files)
@@ -132,7 +138,28 @@ class Syncer:
 
     def scan(self) -> Scan:
         """Look at the checkpoint directory."""
-        return disk.scan(self._directory, room_for_prefix=self._room, only=self._only)
+        placed = self.absent.before_look()
+        scan = disk.scan(self._directory, room_for_prefix=self._room, only=self._only)
+        if self.absent:
+            self._take_arrived(scan, placed)
+        return scan
+
+    def _take_arrived(self, scan: Scan, placed: Collection[str]) -> None:
+        """Take note of absent files that are there now, or are no longer wanted."""
+        seen = self.absent.look(scan.files, placed)
+        if self._attempt.leads:
+            self._entries |= seen.adopted
+        for entry in seen.adopted.values():
+            self._storer.moved(entry)
+        for path, state in seen.arrived.items():
+            (self._states if path in self._entries else self._theirs)[path] = state
+        for key in (seen.adopted.keys() | seen.replaced) & self._untaken.keys():
+            self._commits.adopt(key, self._untaken.pop(key))
+            self._plain.adopt(key)
+
+    def located(self, path: str) -> FileEntry | None:
+        """Return where the content of a file of the last snapshot lies now. May be called from another thread."""
+        return self._entries.get(path)
 
     def newest_checkpoint_size(self) -> int:
         """Return the bytes of the newest checkpoint of the last snapshot: what the next one is likely to weigh."""
@@ -162,7 +189,7 @@ class Syncer:
         An empty directory is no state to commit: a script that wipes it at its start must not wipe what is stored.
         """
         gone = [path for path in self._entries if path not in scan.files] if scan.files else []
-        return [path for path in gone if not _is_below(path, scan.unreadable)]
+        return [path for path in gone if path not in self.absent and not _is_below(path, scan.unreadable)]
 
     def stored_before(self, paths: Collection[str]) -> set[str]:
         """Return those of `paths` that the last snapshot has too."""
@@ -221,7 +248,11 @@ class Syncer:
         unfinished |= cut
         skipped |= {path for path in unfinished if is_log(path)}
         waiting |= {checkpoint_of(path) for path in unfinished if path not in skipped}
-        entries = {path: entry for path, entry in self._entries.items() if checkpoint_of(path) in waiting}
+        entries = {
+            path: entry
+            for path, entry in self._entries.items()
+            if checkpoint_of(path) in waiting or path in self.absent
+        }
         for path, state in scan.files.items():
             if state.checkpoint not in waiting and (path in stored or path in self._entries):
                 entries[path] = stored[path] if path in stored else self._entries[path]
@@ -234,15 +265,17 @@ class Syncer:
         """Return what changed and is provably not whole because files that belong to it are missing or too short."""
         from holdfast import probes  # noqa: PLC0415  as in storing.py
 
-        changed = {_unit(state.path) for state in self.changed(scan) if state.checkpoint not in waiting}
+        news = {state.path for state in self.changed(scan) if state.checkpoint not in waiting}
         alone = not self._attempt.hosts
         groups: dict[str, list[str]] = {}
         for path in scan.files:
             groups.setdefault(_unit(path), []).append(path)
         found: dict[str, HoldfastError] = {}
-        for unit in sorted(changed):
+        for unit in sorted({_unit(path) for path in news}):
             with contextlib.suppress(OSError):  # what cannot be read is named when it is to be stored
                 reasons = probes.probe_checkpoint(self._directory, groups[unit], alone=alone)
+                if unit == "" and self.absent:  # what it lacks may be what is still to come
+                    reasons = {path: reason for path, reason in reasons.items() if path in news}
                 found |= {path: CutFileError(f"it is not whole: {reason}") for path, reason in reasons.items()}
         return found
 
@@ -284,7 +317,7 @@ class Syncer:
     def _worth_a_commit(self, entries: Mapping[str, FileEntry]) -> bool:
         if entries == self._entries:
             return False
-        if not entries:
+        if all(path in self.absent for path in entries):
             self._tell("the checkpoint directory is empty: the last snapshot stays the newest")
             return False
         return True
