@@ -34,7 +34,7 @@ def gc(options: argparse.Namespace, prefix: Prefix) -> int:
         clock=time.time,
     )
     tidied = keeper.tidy(dry_run=options.dry_run)
-    every = {**found.plain, **found.stored}
+    every = {**found.survey().plain, **found.survey().stored}
     size = sum(every[key].size for key in tidied.objects if key in every)
     result = {
         "dry_run": options.dry_run,

@@ -117,7 +117,7 @@ def is_underway(attempt: Attempt, objects: ObjectServer) -> bool:
     if len(attempt.rounds()) < NOTICE_AFTER_ROUND:
         return False
     records = objects.client.list_objects_v2(
-        Bucket=objects.bucket, Prefix=f"{PREFIX}/checkpoints/.holdfast/snapshots/"
+        Bucket=objects.bucket, Prefix=f"{PREFIX}/checkpoints/.holdfast/commits/"
     ).get("Contents", [])
     return len(records) >= 2
 

@@ -64,10 +64,10 @@ def test_a_neighbour_whose_name_begins_like_ours_is_not_listed(place: Place) -> 
 
 
 def test_the_own_records_are_objects_like_others(store: Store) -> None:
-    for key in (".holdfast/attempts/000001.json", ".holdfast/snapshots/000001-000001.json", "model.pt"):
+    for key in (".holdfast/attempts/000001.json", ".holdfast/commits/000001-000001.json", "model.pt"):
         store.put(key, part_of(b"x"), metadata={"holdfast-attempt": "1"})
-    assert keys(store) == [".holdfast/attempts/000001.json", ".holdfast/snapshots/000001-000001.json", "model.pt"]
-    assert keys(store, ".holdfast/snapshots/") == [".holdfast/snapshots/000001-000001.json"]
+    assert keys(store) == [".holdfast/attempts/000001.json", ".holdfast/commits/000001-000001.json", "model.pt"]
+    assert keys(store, ".holdfast/commits/") == [".holdfast/commits/000001-000001.json"]
 
 
 def test_what_is_on_its_way_is_not_listed(store: Store) -> None:

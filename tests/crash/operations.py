@@ -187,7 +187,7 @@ class CountedStore:
     def put(
         self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
     ) -> str:
-        kind, name = _kind(key), key.removeprefix(keys.SNAPSHOTS).removesuffix(".json")
+        kind, name = _kind(key), key.removeprefix(keys.COMMITS).removesuffix(".json")
         assert kind != "record" or isinstance(part.source, bytes)
         if kind == "record" and b'"fence"' in part.source:  # type: ignore[operator]
             kind = "fence"
@@ -266,7 +266,7 @@ class CountedStore:
 
 def _kind(key: str) -> str:
     for prefix, kind in (
-        (keys.SNAPSHOTS, "record"),
+        (keys.COMMITS, "record"),
         (keys.ATTEMPTS, "claim"),
         (keys.OBJECTS, "content"),
         (keys.PRESERVED, "preserved"),

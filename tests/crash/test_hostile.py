@@ -24,10 +24,10 @@ NASTY = (
     *("\udc80x", "x" * 255, "x" * 256, "ä" * 200, "/".join(["d" * 200] * 5), "/".join(["d" * 250] * 20)),
     *("a", "a/b", "a/b/c", "link/inside", "link", "here", "here/below", "new\nline", "tab\t", "-rf", "con", "A", "ａ"),
     *(".holdfast", ".holdfast/staging/x", ".holdfast/displaced/x", ".holdfast/preserved/0000000000000000-0/a"),
-    *(".holdfast/snapshots/000001-000001", ".holdfast/snapshots/../x.json", ".holdfast/attempts/999999999.json"),
+    *(".holdfast/commits/000001-000001", ".holdfast/commits/../x.json", ".holdfast/attempts/999999999.json"),
     *(".holdfast/objects/000001-000001/../../../escape", ".holdfast/attempts/x.json", "C:\\x", "~/x", "$HOME"),
-    *(".holdfast/snapshots/999999999-999999999.json", ".holdfast/snapshots/000001-000002@algo-1.json"),
-    *(".holdfast/snapshots/000001-000002@../x.json", "a.sagemaker-uploading", "x.sagemaker-ignore"),
+    *(".holdfast/commits/999999999-999999999.json", ".holdfast/commits/000001-000002@algo-1.json"),
+    *(".holdfast/commits/000001-000002@../x.json", "a.sagemaker-uploading", "x.sagemaker-ignore"),
 )
 paths = st.sampled_from(NASTY) | st.text(max_size=12) | st.text(alphabet="ab./", min_size=1, max_size=9)
 CONTENTS = (b"", b"x", b"content", b"{}", b"x" * 5000)

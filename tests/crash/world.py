@@ -167,7 +167,7 @@ class World:
         if snapshot.name not in self.journal.commits:
             raise Broken(f"TORN: nobody committed {snapshot.name}")
         tree = self.journal.commits[snapshot.name].tree
-        objects = {**found.plain, **found.stored}
+        objects = {**found.survey().plain, **found.survey().stored}
         for path, entry in snapshot.files.items():
             there = objects.get(entry.key)
             if there is None or there.etag != entry.etag:
@@ -182,7 +182,7 @@ class World:
     def check_published(self, tree: Tree) -> None:
         """Every plain key holds what the newest snapshot has for it, or nothing of ours."""
         store = self.backend.open()
-        there = catalog.read_catalog(store).plain
+        there = catalog.read_catalog(store).survey().plain
         for path, file in tree.items():
             info = store.head(path) if path in there else None
             if info is not None and keys.OWNER in (info.metadata or {}) and content_of(store, path) != file.content:

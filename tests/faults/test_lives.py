@@ -329,7 +329,7 @@ def test_files_that_may_not_grow_so_large_are_named_and_nothing_is_put_in_place(
     def limit() -> None:
         resource.prlimit(runs[0].pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    job.proxy.on("GET .*/snapshots/", Fault(first=limit))
+    job.proxy.on("GET .*/commits/", Fault(first=limit))
     runs.append(start("echo", "started", environ=job.environ()))
     assert runs[0].exit_code() == 64
     assert "takes no file of 1,048,576 bytes: raise the limit (ulimit -f)" in runs[0].log

@@ -61,9 +61,9 @@ REQUESTS = {
     "listing": r"GET .*max-keys=1000&",
     "claim": r"PUT .*/attempts/",
     "file": r"PUT .*/model.pt$",
-    "record": r"PUT .*/snapshots/",
-    "read of a record": r"GET .*/snapshots/",
-    "look at a record": r"HEAD .*/snapshots/",
+    "record": r"PUT .*/commits/",
+    "read of a record": r"GET .*/commits/",
+    "look at a record": r"HEAD .*/commits/",
     "read of a file": r"GET .*/model.pt$",
 }
 
@@ -91,7 +91,7 @@ def test_a_request_that_breaks_once_is_repeated(break_: str, request_: str, job:
     # Nothing was written twice: the answer of the first write may have been lost, and the second found its own.
     assert sorted(job.keys()) == [
         ".holdfast/attempts/000001.json",
-        ".holdfast/snapshots/000001-000001.json",
+        ".holdfast/commits/000001-000001.json",
         "model.pt",
     ]
 

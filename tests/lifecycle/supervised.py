@@ -150,7 +150,7 @@ class Supervised:
 
     def stored(self) -> dict[str, bytes]:
         """Return the files of the newest snapshot, by path, read straight from the store."""
-        names = sorted((self.store / ".holdfast/snapshots").glob("*.json"))
+        names = sorted((self.store / ".holdfast/commits").glob("*.json"))
         records = [body for body in (json.loads(name.read_text()) for name in names) if "fence" not in body]
         if not records:
             return {}

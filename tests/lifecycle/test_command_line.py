@@ -246,7 +246,7 @@ def test_gc_says_what_it_would_delete_and_deletes_exactly_that(start: Start, tmp
     done = line("gc", "--keep", "1", "--ended", uri, directory=tmp_path)
     assert done.returncode == 0, done.stderr
     gone = {path for path in before.keys() - everything().keys() if "/metadata/" not in path}
-    assert gone == {*said["objects"], *(f".holdfast/snapshots/{name}.json" for name in said["snapshots"])}
+    assert gone == {*said["objects"], *(f".holdfast/commits/{name}.json" for name in said["snapshots"])}
     assert line("verify", "--all", uri, directory=tmp_path).returncode == 0
     assert (life.store / "theirs").read_text() == "not ours"
     assert (life.store / "last").read_text() == "4"

@@ -74,7 +74,7 @@ for step in range(1, 100000):
     time.sleep(1)
 """
     first = start(sys.executable, "-c", overwrites, machine="one")
-    wait_until(lambda: len(list((first.store / ".holdfast/snapshots").glob("*.json"))) >= 3, "three snapshots")
+    wait_until(lambda: len(list((first.store / ".holdfast/commits").glob("*.json"))) >= 3, "three snapshots")
     first.vanish()
     stored = first.stored()
     assert stored["weights.h5"] == stored["metadata.json"]
@@ -157,7 +157,7 @@ def test_when_nothing_verifies_the_exit_is_65_and_the_directory_untouched(start:
 def test_the_record_is_the_last_thing_of_a_commit(start: Start) -> None:
     run = start(sys.executable, "-c", COUNTS, "5")
     assert run.exit_code() == 0
-    for path in (run.store / ".holdfast/snapshots").glob("*.json"):
+    for path in (run.store / ".holdfast/commits").glob("*.json"):
         for entry in json.loads(path.read_text())["files"]:
             assert (run.store / entry["key"]).stat().st_mtime_ns <= path.stat().st_mtime_ns
 
@@ -194,7 +194,7 @@ for step in (1, 2):
 def test_sha_256_is_noted_where_asked_for_and_what_has_another_one_is_not_restored(start: Start) -> None:
     first = start(sys.executable, "-c", COUNTS, "2", machine="one", environ={"HOLDFAST_SHA256": "1"})
     assert first.exit_code() == 0, first.log
-    for name in (first.store / ".holdfast/snapshots").glob("*.json"):
+    for name in (first.store / ".holdfast/commits").glob("*.json"):
         snapshot = from_json(name.read_bytes(), name=name.stem)
         assert isinstance(snapshot, Snapshot)
         assert {len(entry.sha256 or "") for entry in snapshot.files.values()} == {64}

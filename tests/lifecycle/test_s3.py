@@ -156,7 +156,7 @@ def test_both_names_of_the_endpoint_are_heard(
 
 def test_the_record_in_the_bucket_says_what_is_where(start: Start, s3_server: ObjectServer, prefix: str) -> None:
     assert start(sys.executable, "-c", WRITES, "1", environ=environ(s3_server, prefix)).exit_code() == 0
-    name = sorted(key for key in keys(s3_server, prefix) if key.startswith(".holdfast/snapshots/"))[-1]
+    name = sorted(key for key in keys(s3_server, prefix) if key.startswith(".holdfast/commits/"))[-1]
     record = json.loads(s3_server.client.get_object(Bucket=s3_server.bucket, Key=f"{prefix}/{name}")["Body"].read())
     assert (record["format"], record["attempt"]) == (1, 1)
     for entry in record["files"]:

@@ -124,7 +124,7 @@ directory = pathlib.Path(os.environ["SM_CHECKPOINT_DIR"])
 (directory / "last.pt").write_bytes(b"whole")
 (directory / "step-1").mkdir()
 (directory / "step-1/a").write_bytes(b"1")
-records = pathlib.Path(os.environ["CHECKPOINT_S3_URI"].removeprefix("file://"), ".holdfast/snapshots")
+records = pathlib.Path(os.environ["CHECKPOINT_S3_URI"].removeprefix("file://"), ".holdfast/commits")
 while not any("step-1" in path.read_text() and "last.pt" in path.read_text() for path in records.glob("*.json")):
     time.sleep(0.1)
 time.sleep(1)

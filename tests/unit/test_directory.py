@@ -211,9 +211,9 @@ def test_files_that_others_left_on_their_way_are_not_listed(root: Path) -> None:
     for place in ("tmp", "metadata", "uploads/id"):
         (root / ".holdfast" / place).mkdir(parents=True)
         (root / ".holdfast" / place / "left").touch()
-    (root / ".holdfast/snapshots").mkdir()
-    (root / ".holdfast/snapshots/000001-000001.json").touch()
-    assert [info.key for info in DirectoryStore(root).list("")] == [".holdfast/snapshots/000001-000001.json"]
+    (root / ".holdfast/commits").mkdir()
+    (root / ".holdfast/commits/000001-000001.json").touch()
+    assert [info.key for info in DirectoryStore(root).list("")] == [".holdfast/commits/000001-000001.json"]
     assert list(DirectoryStore(root).list(".holdfast/tmp/")) == []
 
 

@@ -40,7 +40,7 @@ def test_a_good_uri_is_understood(uri: str, place: Location) -> None:
         "s3://bucket/a?versionId=1",
         "s3://bucket/a#b",
         "s3://bucket/a/.holdfast",
-        "s3://bucket/.holdfast/snapshots",
+        "s3://bucket/.holdfast/commits",
         "file://relative/dir",
         "file:///",
     ],

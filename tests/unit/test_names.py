@@ -10,7 +10,7 @@ from holdfast import names
 @pytest.mark.parametrize(
     "path",
     [
-        ".holdfast/snapshots/000001-000001.json",
+        ".holdfast/commits/000001-000001.json",
         "model.pt.sagemaker-uploading",
         "deep/model.pt.sagemaker-uploaded",
         "model.sagemaker-ignore.pt",

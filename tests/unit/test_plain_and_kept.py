@@ -26,7 +26,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 def stored(job: Job, below: str = "") -> dict[str, bytes]:
     """Return every object of the store that is content."""
     root = job.root / "store"
-    own = (".holdfast/attempts/", ".holdfast/snapshots/", ".holdfast/metadata/", ".holdfast/tmp/", ".holdfast/uploads/")
+    own = (".holdfast/attempts/", ".holdfast/commits/", ".holdfast/metadata/", ".holdfast/tmp/", ".holdfast/uploads/")
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
     return {key: path.read_bytes() for key, path in found.items() if not key.startswith(own) and key.startswith(below)}
 
@@ -138,7 +138,7 @@ def test_mirror_deletes_what_the_script_deleted_whoever_wrote_it(job: Job) -> No
 
 def test_orphans_of_a_dead_attempt_are_swept_by_the_next_one_after_its_first_commit(job: Job) -> None:
     def fail_at_the_second_record(key: str) -> None:
-        if key.endswith("snapshots/000001-000002.json"):
+        if key.endswith("commits/000001-000002.json"):
             raise PermanentStoreError("the machine is gone")
 
     first = job.syncer("one", Breaks(job.root / "store", fail_at_the_second_record))

@@ -325,12 +325,12 @@ def test_old_snapshots_go_when_every_host_has_spoken(job: Job) -> None:
         shards(job, *hosts, name=f"step-{epoch}", content=b"%d" % epoch)
         for host in hosts:
             host.sync()
-    for path in (job._root / "store/.holdfast/snapshots").iterdir():  # what the listing tells is the store's clock
+    for path in (job._root / "store/.holdfast/commits").iterdir():  # what the listing tells is the store's clock
         os.utime(path, (job.now.timestamp() + 60,) * 2)
     for host in hosts:
         host.syncer.speak()
         host.syncer.tidy()
-    names = sorted(path.name for path in (job._root / "store/.holdfast/snapshots").iterdir())
+    names = sorted(path.name for path in (job._root / "store/.holdfast/commits").iterdir())
     assert len(names) == 4, names
 
 

@@ -106,7 +106,7 @@ def test_a_store_that_fails_commits_nothing_and_what_it_has_is_not_sent_again(jo
     times = iter(range(1))
 
     def fails(key: str) -> None:
-        if key.startswith(".holdfast/snapshots") and next(times, None) is not None:
+        if key.startswith(".holdfast/commits") and next(times, None) is not None:
             raise PermanentStoreError("no")
 
     syncer = job.syncer("one", Breaks(job.root / "store", fails))
@@ -121,7 +121,7 @@ def test_a_store_that_fails_commits_nothing_and_what_it_has_is_not_sent_again(jo
 
 def test_objects_of_an_attempt_that_died_before_its_commit_are_not_adopted(job: Job) -> None:
     def dies(key: str) -> None:
-        if key.startswith(".holdfast/snapshots"):
+        if key.startswith(".holdfast/commits"):
             raise KeyboardInterrupt
 
     syncer = job.syncer("one", Breaks(job.root / "store", dies))
@@ -220,14 +220,14 @@ def test_garbage_among_the_records_is_passed_over_aloud(job: Job) -> None:
     job.write("a", b"1")
     sync(syncer)
     for name in ("000009-000001.json", "000009-000002.json", "latest.json", "000001-00001x.json"):
-        (job.root / "store/.holdfast/snapshots" / name).write_bytes(b"\xff{" * 10)
+        (job.root / "store/.holdfast/commits" / name).write_bytes(b"\xff{" * 10)
     assert list(job.restore("two").base.files) == ["a"]
     assert sum("passed over" in text for text in job.said) == 2
 
 
 def test_nothing_but_garbage_is_an_error(job: Job) -> None:
-    (job.root / "store/.holdfast/snapshots").mkdir(parents=True)
-    (job.root / "store/.holdfast/snapshots/000001-000001.json").write_text("{}")
+    (job.root / "store/.holdfast/commits").mkdir(parents=True)
+    (job.root / "store/.holdfast/commits/000001-000001.json").write_text("{}")
     with pytest.raises(NoSnapshotError):
         job.restore("two")
 
@@ -343,7 +343,7 @@ def test_a_flush_commits_the_newest_checkpoint_before_it_sends_the_next(job: Job
     done = syncer.flush(syncer.scan(), (), should_stop=lambda: False)
     assert done.snapshot is not None
     assert len(done.snapshot.files) == 6
-    kinds = ["commit" if key.startswith(".holdfast/snapshots") else key.split("/")[0] for key in puts]
+    kinds = ["commit" if key.startswith(".holdfast/commits") else key.split("/")[0] for key in puts]
     # Files at the top level may belong to each other: they are one unit.
     assert kinds[:3] in (["weights", "weights.json", "commit"], ["weights.json", "weights", "commit"])
     assert kinds[3:] == ["newest", "newest", "commit", "newer", "commit", "old", "commit"]

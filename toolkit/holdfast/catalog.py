@@ -1,8 +1,13 @@
-"""What lies under a prefix: attempts, snapshots and plain files, found with one listing."""
+"""What lies under a prefix, found with one listing that is read no further than somebody needs.
+
+Attempts and records come first in the order of the keys, so a start knows them after the first page and can go on; the
+rest of the same listing is read beside the restore.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
@@ -13,31 +18,97 @@ from holdfast.store import ObjectInfo, Store
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
-    """What a listing found under a prefix.
+class Survey:
+    """What a listing found beside attempts and records.
 
     Attributes:
-        attempts: numbers of the attempts that were claimed, ascending.
-        joined: (attempt, host) for every host that has joined an attempt of several hosts.
-        snapshots: names of the records, and of the fences among them, oldest first.
         plain: objects at plain keys, by key; without SageMaker's markers and what belongs to a prefix of its own
             below this one.
         nested: such prefixes, relative to this one, each with a slash at its end.
-        records: the records and fences as objects, by name.
-        stored: objects at content keys and preserved keys, by key.
+        stored: lists of files and objects at content keys and preserved keys, by key.
     """
 
-    attempts: tuple[int, ...]
-    snapshots: tuple[str, ...]
     plain: Mapping[str, ObjectInfo]
-    records: Mapping[str, ObjectInfo] = field(default_factory=dict)
-    stored: Mapping[str, ObjectInfo] = field(default_factory=dict)
-    joined: frozenset[tuple[int, str]] = frozenset()
-    nested: frozenset[str] = frozenset()
+    stored: Mapping[str, ObjectInfo]
+    nested: frozenset[str]
 
     def is_nested(self, key: str) -> bool:
         """Say whether a key belongs to a prefix below this one, where another job keeps its own."""
         return any(key.startswith(prefix) for prefix in self.nested)
+
+
+class Rest:
+    """What of a listing has not been sorted out yet. Safe for several threads: one reads, the others wait.
+
+    Args:
+        early: what came before the attempts.
+        late: what comes behind the records, read from the store as it is asked for.
+    """
+
+    def __init__(self, early: Iterable[ObjectInfo], late: Iterator[ObjectInfo]) -> None:
+        self._early = early
+        self._late = late
+        self._lock = threading.Lock()
+        self._read: Survey | Exception | None = None
+
+    def read(self) -> Survey:
+        """Read the listing to its end, the first time.
+
+        Raises:
+            StoreError: the prefix cannot be listed; then it raises this every time, and half a listing is none.
+        """
+        with self._lock:
+            if self._read is None:
+                try:
+                    self._read = self._sort_out()
+                except Exception as error:  # noqa: BLE001  half a listing must not be taken for a whole one the next time
+                    self._read = error
+        if isinstance(self._read, Exception):
+            raise self._read
+        return self._read
+
+    def _sort_out(self) -> Survey:
+        stored: dict[str, ObjectInfo] = {}
+        plain: dict[str, ObjectInfo] = {}
+        nested: set[str] = set()
+        for infos in (self._early, self._late):
+            for info in infos:
+                if info.key.startswith((keys.LISTS, keys.OBJECTS, keys.PRESERVED)):
+                    stored[info.key] = info
+                elif f"/{names.OWN_DIRECTORY}/" in info.key:
+                    nested.add(f"{info.key.partition(f'/{names.OWN_DIRECTORY}/')[0]}/")
+                elif not info.key.startswith((keys.ATTEMPTS, keys.COMMITS)) and not _is_marker(info):
+                    plain[info.key] = info
+        if nested:
+            plain = {key: info for key, info in plain.items() if not key.startswith(tuple(nested))}
+        return Survey(plain, stored, frozenset(nested))
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The attempts and records under a prefix.
+
+    Attributes:
+        attempts: numbers of the attempts that were claimed, ascending.
+        snapshots: names of the records, and of the fences among them, oldest first.
+        rest: of the listing that found them.
+        records: the records and fences as objects, by name.
+        joined: (attempt, host) for every host that has joined an attempt of several hosts.
+    """
+
+    attempts: tuple[int, ...]
+    snapshots: tuple[str, ...]
+    rest: Rest = field(repr=False)
+    records: Mapping[str, ObjectInfo] = field(default_factory=dict)
+    joined: frozenset[tuple[int, str]] = frozenset()
+
+    def survey(self) -> Survey:
+        """Return what else lies under the prefix; the first time, that takes one request for each 1,000 objects.
+
+        Raises:
+            StoreError: the prefix cannot be listed.
+        """
+        return self.rest.read()
 
     def slots(self) -> set[str]:
         """Return the names under which records may be committed: of every host; empty where one host commits alone."""
@@ -56,36 +127,31 @@ class Catalog:
 
 
 def read_catalog(store: Store) -> Catalog:
-    """List the prefix once and sort out what is there.
+    """List the prefix as far as its attempts and records go; `Catalog.survey` reads on.
 
     Raises:
         StoreError: the prefix cannot be listed.
     """
     claims: set[tuple[int, str]] = set()
     records: dict[str, ObjectInfo] = {}
-    stored: dict[str, ObjectInfo] = {}
-    plain: dict[str, ObjectInfo] = {}
-    nested: set[str] = set()
-    for info in store.list(""):
+    early: list[ObjectInfo] = []
+    listing = iter(store.list(""))
+    for info in listing:
         if info.key.startswith(keys.ATTEMPTS):
             claim = keys.parse_attempt(info.key)
             if claim is not None:
                 claims.add(claim)
-        elif info.key.startswith(keys.SNAPSHOTS):
+        elif info.key.startswith(keys.COMMITS):
             name = name_in(info.key)
             if keys.parse_name(name):
                 records[name] = info
-        elif info.key.startswith((keys.OBJECTS, keys.PRESERVED)):
-            stored[info.key] = info
-        elif f"/{names.OWN_DIRECTORY}/" in info.key:
-            nested.add(f"{info.key.partition(f'/{names.OWN_DIRECTORY}/')[0]}/")
-        elif not _is_marker(info):
-            plain[info.key] = info
+        else:
+            early.append(info)
+            if info.key > keys.COMMITS:
+                break
     attempts = tuple(sorted({number for number, _ in claims}))
     joined = frozenset(claim for claim in claims if claim[1])
-    if nested:
-        plain = {key: info for key, info in plain.items() if not key.startswith(tuple(nested))}
-    return Catalog(attempts, _in_order(records), plain, records, stored, joined, frozenset(nested))
+    return Catalog(attempts, _in_order(records), Rest(early, listing), records, joined)
 
 
 def look_again(store: Store, found: Catalog) -> Catalog:
@@ -94,13 +160,13 @@ def look_again(store: Store, found: Catalog) -> Catalog:
     Raises:
         StoreError: they cannot be listed.
     """
-    records = {name_in(info.key): info for info in store.list(keys.SNAPSHOTS) if keys.parse_name(name_in(info.key))}
+    records = {name_in(info.key): info for info in store.list(keys.COMMITS) if keys.parse_name(name_in(info.key))}
     return replace(found, snapshots=_in_order(records), records=records)
 
 
 def name_in(key: str) -> str:
     """Return the name of the record at a key."""
-    return key.removeprefix(keys.SNAPSHOTS).removesuffix(".json")
+    return key.removeprefix(keys.COMMITS).removesuffix(".json")
 
 
 def _in_order(records: Iterable[str]) -> tuple[str, ...]:

@@ -115,8 +115,8 @@ class Keeper:
         self._own: dict[str, Snapshot] = {}
         self._needs: Counter[str] = Counter(key for entry in needed for key in _needed(entry))
         self._at_plain_key: dict[tuple[str, str], FileEntry] = {}
-        self._stored = set(found.stored)
-        self._belongs_to_another = found.is_nested
+        self._stored = set(found.survey().stored)
+        self._belongs_to_another = found.survey().is_nested
         # What this attempt stores from now on may be named by its next snapshot, and is none of these.
         self._doomed = set(plain.ours(before=scope.attempt))
         self._swept = False
@@ -144,7 +144,7 @@ class Keeper:
                 self._damaged.append(name)
         self._commits = commits | self._commits
         if all_read:
-            self._doomed.update(key for key in found.stored if self._is_of_the_past(key))
+            self._doomed.update(key for key in found.survey().stored if self._is_of_the_past(key))
         else:
             self._doomed.clear()  # what a record that does not hold needs is not known
         claims = {*((number, "") for number in found.attempts), *found.joined}
@@ -268,7 +268,7 @@ class Keeper:
         """Return until when every host has said what it has, seconds since the epoch; infinity where one is alone."""
         if not self._scope.hosts:
             return math.inf
-        listed = self._store.list(f"{keys.SNAPSHOTS}{self._scope.attempt:06d}-")
+        listed = self._store.list(f"{keys.COMMITS}{self._scope.attempt:06d}-")
         names = sorted((catalog.name_in(info.key) for info in listed), key=keys.commit_order, reverse=True)
         spoken = self._workers.map(
             lambda host: self._spoke([name for name in names if keys.host_of(name) == host]), self._scope.hosts

@@ -7,7 +7,8 @@ import re
 from holdfast import checksum, names
 
 ATTEMPTS = f"{names.OWN_DIRECTORY}/attempts/"
-SNAPSHOTS = f"{names.OWN_DIRECTORY}/snapshots/"
+COMMITS = f"{names.OWN_DIRECTORY}/commits/"
+LISTS = f"{names.OWN_DIRECTORY}/lists/"
 OBJECTS = f"{names.OWN_DIRECTORY}/objects/"
 PRESERVED = f"{names.OWN_DIRECTORY}/preserved/"
 OWNER = "holdfast-attempt"
@@ -51,7 +52,7 @@ def host_of(name: str) -> str:
 
 def snapshot_key(name: str) -> str:
     """Return the key of a record."""
-    return f"{SNAPSHOTS}{name}.json"
+    return f"{COMMITS}{name}.json"
 
 
 def attempt_key(number: int, host: str = "") -> str:

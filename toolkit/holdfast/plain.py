@@ -83,7 +83,8 @@ def survey(
         except NotFoundError:
             return None
 
-    found = zip(catalog.plain, workers.map(look, catalog.plain.values()), strict=True)
+    plain = catalog.survey().plain
+    found = zip(plain, workers.map(look, plain.values()), strict=True)
     return {key: there for key, there in found if there is not None}
 
 

@@ -6,22 +6,27 @@ Nothing in the checkpoint directory changes before every byte that is wanted now
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from holdfast import names
+from holdfast import names, transfer
 from holdfast.attempt import Attempt
 from holdfast.base import Base
 from holdfast.catalog import Catalog
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
 from holdfast.joint import Joint, newest_first
 from holdfast.placing import Placing
-from holdfast.plain import Origin, PlainObject, survey
+from holdfast.plain import Origin, survey
 from holdfast.record import FileEntry
 from holdfast.staging import Staging
 from holdfast.store import ObjectInfo, Store
 from holdfast.wanted import Mode, Unit, Wanted, split
+
+_Fetched = tuple[list[Unit], list[Unit], dict[str, int]]
+"""What is to be put in place, what is not, and the checksums of the files of the former, by path."""
+_LOOK = 0.2
+"""Seconds between two looks whether a restore that waits for the listing is still wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ def restore(
     directory.mkdir(parents=True, exist_ok=True)
     staging = Staging(store, directory, workers, progress, should_stop)
     placing = Placing(directory, staging.root)
-    restoring = _Restoring(store, catalog, staging, placing, checkpoint, workers, tell, mine, adopt, mode)
+    restoring = _Restoring(store, catalog, staging, placing, checkpoint, workers, tell, mine, adopt, mode, should_stop)
     passed_over: list[str] = []
     failures = 0
     for candidate in newest_first(store, catalog, workers) if candidates is None else candidates:
@@ -162,6 +167,7 @@ class _Restoring:
     mine: Attempt | None
     adopt: bool
     mode: Mode
+    should_stop: Callable[[], bool]
 
     def finish(self, snapshot: Joint | None, passed_over: Sequence[str]) -> Restored:
         """Fetch a snapshot and what others put beside it, then put it all in place."""
@@ -170,9 +176,17 @@ class _Restoring:
             self._tell_conflicts(snapshot)
         recorded = theirs | own
         known = snapshot.adopted if snapshot else {}
+        wanted = self._chosen({path: _from_entry(entry) for path, entry in recorded.items()})
+        fetched, failure = self._fetch_and_list(wanted)
         plain = survey(self.store, self.catalog, own.values(), theirs.values(), known, self.mine, self.workers)
-        wanted = self._wanted(recorded, plain)
-        now, behind, sums = self._fetch(wanted)
+        foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN and self.adopt}
+        adoptable = self._chosen(_adoptable(foreign, recorded, self.tell))
+        if adoptable:  # what was fetched is staged, and not fetched again; what failed may be what somebody replaced
+            wanted |= adoptable
+            fetched = self._fetch(wanted)
+        elif failure is not None:
+            raise failure
+        now, behind, sums = fetched
         later = {path: file for unit in behind for path, file in unit.files.items()}
         displaced = self.placing.place(now, later) if wanted else ()
         for path in displaced:
@@ -195,20 +209,37 @@ class _Restoring:
             {file.key: file.etag for file in later.values() if file.crc64nvme is None},
         )
         behind = behind if self.mode is Mode.LATEST else []
-        fetched = self.staging.bytes_fetched
-        return Restored(snapshot, base, frozenset(taken_in), fetched, displaced, tuple(now), tuple(behind))
+        bytes_fetched = self.staging.bytes_fetched
+        return Restored(snapshot, base, frozenset(taken_in), bytes_fetched, displaced, tuple(now), tuple(behind))
 
-    def _wanted(self, recorded: Mapping[str, FileEntry], plain: Mapping[str, PlainObject]) -> dict[str, Wanted]:
-        """Return the files of the snapshot and those that others put beside it, by path."""
-        foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN and self.adopt}
-        wanted = {path: _from_entry(entry) for path, entry in recorded.items()}
-        wanted |= _adoptable(foreign, recorded, self.tell)
-        if self.checkpoint is None:
-            return wanted
-        return {path: file for path, file in wanted.items() if names.checkpoint_of(path) == self.checkpoint}
+    def _chosen(self, files: dict[str, Wanted]) -> dict[str, Wanted]:
+        """Return the files of the checkpoint that was asked for; all where none was."""
+        return {
+            path: file
+            for path, file in files.items()
+            if self.checkpoint is None or names.checkpoint_of(path) == self.checkpoint
+        }
 
-    def _fetch(self, wanted: Mapping[str, Wanted]) -> tuple[list[Unit], list[Unit], dict[str, int]]:
-        """Fetch what is wanted now; return that, what is wanted later if at all, and the checksums of the former."""
+    def _fetch_and_list(self, wanted: Mapping[str, Wanted]) -> tuple[_Fetched, DamagedError | NotFoundError | None]:
+        """Fetch what the record names while the rest of the prefix is listed, which `survey` then needs.
+
+        Returns what was fetched and None; or nothing, and why: of what somebody else has replaced, the record's content
+        is not needed, and that is known only when everything is listed.
+        """
+        listing = self.workers.submit(self.catalog.survey)
+        fetched: _Fetched = [], [], {}
+        failure: DamagedError | NotFoundError | None = None
+        try:
+            fetched = self._fetch(wanted)
+        except (DamagedError, NotFoundError) as error:
+            failure = error
+        while not wait([listing], timeout=_LOOK).done:
+            if self.should_stop():
+                raise transfer.StoppedError("the restore was given up while the prefix was listed")
+        return fetched, failure
+
+    def _fetch(self, wanted: Mapping[str, Wanted]) -> _Fetched:
+        """Fetch what is wanted before the script starts, beside the checkpoint directory."""
         self.staging.clear(wanted)
         now, later = split(wanted.values(), self.mode)
         if self.mode is Mode.NONE:  # what an earlier life has left on this disk need not be fetched
