@@ -17,7 +17,7 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "checksum", "deadline", "disk", "keys", "location", "names", "record", "retention", "script",
+                "checksum", "deadline", "disk", "keys", "location", "names", "pace", "record", "retention", "script",
                 "settling", "store", "wanted",
             )
         }
@@ -53,7 +53,10 @@ LAYERS = (
             )
         },
     ),
-    ("threads around engines", {f"holdfast.{name}" for name in ("arrival", "inotify", "metadata", "notices", "watch")}),
+    (
+        "threads around engines",
+        {f"holdfast.{name}" for name in ("arrival", "inotify", "metadata", "notices", "watch", "workers")},
+    ),
     (
         "entrypoint pieces",
         {"holdfast_entrypoint"}

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from holdfast import catalog, location
 from holdfast.opening import open_store
+from holdfast.workers import Workers
 from holdfast_entrypoint import collecting, looking, moving
 from holdfast_entrypoint.arguments import Parser
 from holdfast_entrypoint.prefix import Prefix
-
-_TRANSFERS = 8
 
 
 def main(verb: str, arguments: Sequence[str], tell: Callable[[str], None]) -> int:
@@ -26,7 +24,7 @@ def main(verb: str, arguments: Sequence[str], tell: Callable[[str], None]) -> in
     options = _parser(verb).parse_args(arguments)
     place = location.parse(options.uri, name="URI")
     store = open_store(place, os.environ)
-    with ThreadPoolExecutor(_TRANSFERS) as workers:
+    with Workers() as workers:
         return _VERBS[verb](options, Prefix(store, catalog.read_catalog(store), workers, tell))
 
 

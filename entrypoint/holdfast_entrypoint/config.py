@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from holdfast import keys, location, retention
+from holdfast import keys, location, pace, retention
 from holdfast.errors import ConfigError
 from holdfast.joining import Group
 from holdfast.location import Location
@@ -42,6 +42,7 @@ VARIABLES = frozenset(
         "HOLDFAST_S3_TIMEOUT_SECONDS",
         "HOLDFAST_SHA256",
         "HOLDFAST_STOP_SIGNAL",
+        "HOLDFAST_UPLOAD_LIMIT",
     }
 )
 """Those of our variables that are called HOLDFAST_… or CHECKPOINT_…."""
@@ -63,6 +64,7 @@ class Config:
         outputs: where model and output archives go.
         retention: which snapshots are kept.
         sha256: note the SHA-256 of every file, and check it at the restore, beside the CRC64NVME.
+        upload_limit: bytes per second that uploads may take while the script runs undisturbed; None: no limit.
         grace: seconds between SIGTERM and SIGKILL here.
         stop_signal: what the script gets on a notice.
         metadata_endpoint: of the instance metadata service; None where there is none to ask.
@@ -85,6 +87,7 @@ class Config:
     outputs: Location | None
     retention: Retention
     sha256: bool
+    upload_limit: float | None
     grace: float
     stop_signal: signal.Signals
     metadata_endpoint: str | None
@@ -172,6 +175,7 @@ class _Reader:
             outputs=outputs,
             retention=self._retention(),
             sha256=self._switch("HOLDFAST_SHA256"),
+            upload_limit=self._upload_limit(),
             grace=self._grace(),
             stop_signal=self._stop_signal(),
             metadata_endpoint=self._metadata_endpoint(),
@@ -295,6 +299,14 @@ class _Reader:
         if value not in ("", "0", "1", "false", "true"):
             self.problems.append(f"{variable} must be 1 or 0; it is {value!r}")
         return value in ("1", "true")
+
+    def _upload_limit(self) -> float | None:
+        value = self._environ.get("HOLDFAST_UPLOAD_LIMIT")
+        try:
+            return pace.parse(value, name="HOLDFAST_UPLOAD_LIMIT") if value else None
+        except ConfigError as error:
+            self.problems.extend(error.problems)
+            return None
 
     def _grace(self) -> float:
         value = self._environ.get("HOLDFAST_GRACE_SECONDS")

@@ -8,7 +8,6 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from holdfast.notices import NoticeWatcher
 from holdfast.opening import open_store
 from holdfast.script import latest
 from holdfast.store import Store
+from holdfast.workers import Workers
 from holdfast_entrypoint import environment, outputs, signals
 from holdfast_entrypoint.child import Child
 from holdfast_entrypoint.commands import Command
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from holdfast_entrypoint.guard import Guard
 
 INTERRUPTED, INTERRUPTED_INCOMPLETE, FLUSH_FAILED = 143, 75, 74
-_TRANSFERS = 8
 _PROGRESS_EVERY = 10.0
 
 
@@ -83,7 +82,7 @@ class _Life:
         private: Path,
     ) -> None:
         self.report = Report(attempt=config.run_number)
-        self.workers = ThreadPoolExecutor(_TRANSFERS, thread_name_prefix="holdfast-transfer")
+        self.workers = Workers(upload_limit=config.upload_limit)
         self.interruption = Interruption(
             grace=config.grace,
             notice_path=private / "notice.json",
@@ -96,6 +95,7 @@ class _Life:
             stop_signal=config.stop_signal,
             checkpoints=config.checkpoints,
             flush_seconds=self._flush_seconds,
+            on_stop=self.workers.hurry,
             on_rebalance=self._flush_soon,
             tell=tell,
         )
@@ -118,9 +118,11 @@ class _Life:
         self._stand_guard()  # before the script: what it renames into place in its first moments is whole, if seen
         child = self._start()
         try:
+            self.workers.at_ease()
             self.supervisor.wait_for_script(child)
         finally:
             child.kill()  # whatever happened to us: nobody writes while we flush, and nobody is left behind
+            self.workers.hurry()
             stored = self._flush()
         self.report.script_exit = child.exit_code
         if child.died_of_signal and not self.supervisor.script_was_stopped:
@@ -191,7 +193,13 @@ class _Life:
             self.report.bytes_restored = self._prepared.restored.bytes_fetched
 
     def _open(self, place: Location) -> Store:
-        return open_store(place, self._environ, seconds_left=self.interruption.seconds_left, tell=self._tell)
+        return open_store(
+            place,
+            self._environ,
+            seconds_left=self.interruption.seconds_left,
+            tell=self._tell,
+            allow=self.workers.allow,
+        )
 
     def _out_of_time(self) -> bool:
         return self.interruption.seconds_left() <= 0
@@ -225,6 +233,7 @@ class _Life:
         self.supervisor.inbox.wake()
 
     def _flush_soon(self) -> None:
+        self.workers.hurry()  # and from now on: what recommends to leave comes minutes before what ends us
         if self._guard is not None:
             self._guard.flush_soon()
 

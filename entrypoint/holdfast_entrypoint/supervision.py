@@ -38,6 +38,7 @@ class Supervisor:
         stop_signal: what the script gets when it has to stop.
         checkpoints: the checkpoint directory.
         flush_seconds: says how long storing what is dirty is expected to take.
+        on_stop: called when it is first known that everything must end.
         on_rebalance: called when a rebalance recommendation comes.
         tell: gets a sentence about what the operator should know.
     """
@@ -49,6 +50,7 @@ class Supervisor:
         stop_signal: signal.Signals,
         checkpoints: Path,
         flush_seconds: Callable[[], float],
+        on_stop: Callable[[], None],
         on_rebalance: Callable[[], None],
         tell: Callable[[str], None],
     ) -> None:
@@ -60,6 +62,7 @@ class Supervisor:
         self._interruption = interruption
         self._stop_signal = stop_signal
         self._flush_seconds = flush_seconds
+        self._on_stop = on_stop
         self._on_rebalance = on_rebalance
         self._tell = tell
         self._checkpoints = checkpoints
@@ -154,7 +157,10 @@ class Supervisor:
 
     def _stop(self, *, first: bool) -> None:
         """Tell the script to stop, unless it has been told or has ended."""
-        if not first or self._child is None:
+        if not first:
+            return
+        self._on_stop()
+        if self._child is None:
             return
         self._child.reap()
         if self._child.exit_code is None:

@@ -140,6 +140,15 @@ def test_a_grace_that_is_none_is_refused(value: str, base: Path) -> None:
     assert "HOLDFAST_GRACE_SECONDS" in problems(environ(base, HOLDFAST_GRACE_SECONDS=value))
 
 
+def test_an_upload_limit_is_bytes_per_second_and_none_is_no_limit(base: Path) -> None:
+    assert config.load(environ(base)).upload_limit is None
+    assert config.load(environ(base, HOLDFAST_UPLOAD_LIMIT="")).upload_limit is None
+    assert config.load(environ(base, HOLDFAST_UPLOAD_LIMIT="50MB/s")).upload_limit == 50e6
+    said = problems(environ(base, HOLDFAST_UPLOAD_LIMIT="fast", HOLDFAST_GRACE_SECONDS="x"))
+    assert "HOLDFAST_UPLOAD_LIMIT must be bytes per second" in said
+    assert "HOLDFAST_GRACE_SECONDS" in said
+
+
 def test_relative_directories_are_refused() -> None:
     said = problems({"SAGEMAKER_BASE_DIR": "here", "CHECKPOINT_LOCAL_PATH": "there"})
     assert "SAGEMAKER_BASE_DIR" in said

@@ -21,6 +21,9 @@ from holdfast.errors import (
     FileChangedError,
     PermanentStoreError,
 )
+from holdfast.location import Location
+from holdfast.s3 import S3Store
+from holdfast.s3_settings import from_environ
 from holdfast.store import Part, Upload
 
 
@@ -110,6 +113,25 @@ def test_the_last_piece_of_a_changed_file_is_never_sent(tmp_path: Path) -> None:
         store.delete("k")
         sent = [len(seen.body) for seen in server.seen if seen.method == "PUT"]
     assert all(length < size for length in sent)
+
+
+def test_a_limit_is_asked_for_every_byte_of_a_file_and_for_none_of_a_record(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    content = os.urandom(3_000_000)
+    file.write_bytes(content)
+    granted: list[int] = []
+
+    def allow(wanted: int) -> int:
+        granted.append(min(wanted, 70_000))
+        return granted[-1]
+
+    with ScriptedServer(DONE, DONE) as server:
+        store = S3Store(Location("s3", "data", "p"), from_environ(server.environ()), allow=allow)
+        store.put("record", BYTES)
+        assert granted == []
+        store.put("k", Part(file, 0, len(content), crc64nvme(content)))
+    assert sum(granted) == len(content)
+    assert server.seen[1].body == content
 
 
 def test_one_connection_serves_many_requests() -> None:

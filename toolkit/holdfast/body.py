@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,8 +50,10 @@ def os_errors(path: Path, doing: str) -> Iterator[None]:
         raise os_error(error, path, doing) from error
 
 
-def pieces(part: Part) -> Iterator[memoryview]:
+def pieces(part: Part, allow: Callable[[int], int] = lambda wanted: wanted) -> Iterator[memoryview]:
     """Yield the bytes of a part, at most `PIECE` at a time; a piece is only valid until the next one.
+
+    What is in memory is small and goes at once; before bytes of a file go, `allow` says how many of them may.
 
     The checksum is compared before the last piece is handed on, so a receiver that waits for all announced bytes never
     gets a whole body whose content is not what the checksum says.
@@ -62,7 +64,9 @@ def pieces(part: Part) -> Iterator[memoryview]:
     """
     what = "the bytes in memory" if isinstance(part.source, bytes) else str(part.source)
     crc, left = 0, part.size
-    for piece in _from_memory(part.source, part) if isinstance(part.source, bytes) else _from_file(part.source, part):
+    for piece in (
+        _from_memory(part.source, part) if isinstance(part.source, bytes) else _from_file(part.source, part, allow)
+    ):
         crc = crc64nvme(piece, crc)
         left -= len(piece)
         if left == 0 and crc != part.crc64nvme:
@@ -94,7 +98,7 @@ def _from_memory(source: bytes, part: Part) -> Iterator[memoryview]:
         yield view[start : start + PIECE]
 
 
-def _from_file(path: Path, part: Part) -> Iterator[memoryview]:
+def _from_file(path: Path, part: Part, allow: Callable[[int], int]) -> Iterator[memoryview]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -105,8 +109,9 @@ def _from_file(path: Path, part: Part) -> Iterator[memoryview]:
         view = memoryview(bytearray(min(PIECE, part.size)))
         position, end = part.offset, part.offset + part.size
         while position < end:
+            wanted = allow(min(len(view), end - position))
             with os_errors(path, "read"):
-                got = os.preadv(descriptor, [view[: end - position]], position)
+                got = os.preadv(descriptor, [view[:wanted]], position)
             if got == 0:
                 return
             position += got

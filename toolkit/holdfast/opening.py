@@ -19,6 +19,7 @@ def open_store(
     policy: RetryPolicy | None = None,
     seconds_left: Callable[[], float] = lambda: math.inf,
     tell: Callable[[str], None] = lambda text: None,
+    allow: Callable[[int], int] = lambda wanted: wanted,
 ) -> Store:
     """Open the store of a location, and prove with one cheap request that it is there and may be read.
 
@@ -29,6 +30,7 @@ def open_store(
         policy: how often and how long to repeat; None for the default.
         seconds_left: until nobody waits any more; then nothing is repeated.
         tell: gets a sentence about a request that fails time and again.
+        allow: asked before bytes of a file are sent to S3; returns, maybe after a wait, how many of those may go.
 
     Raises:
         ConfigError: the environment names an endpoint or certificates that cannot be used.
@@ -36,16 +38,18 @@ def open_store(
         AccessDeniedError: there are no credentials, or they do not allow listing it.
         StoreError: it cannot be reached.
     """
-    bare = _bare(place, environ, seconds_left)
+    bare = _bare(place, environ, seconds_left, allow)
     store = RetryingStore(bare, policy, should_stop=lambda: seconds_left() <= 0, tell=tell)
     store.check()
     return store
 
 
-def _bare(place: Location, environ: Mapping[str, str], seconds_left: Callable[[], float]) -> Store:
+def _bare(
+    place: Location, environ: Mapping[str, str], seconds_left: Callable[[], float], allow: Callable[[int], int]
+) -> Store:
     if place.scheme == "file":
         return DirectoryStore(Path(place.prefix))
     # Only a location on S3 pays for botocore: 100 ms and 20 MiB.
     from holdfast import s3, s3_settings  # noqa: PLC0415
 
-    return s3.S3Store(place, s3_settings.from_environ(environ), seconds_left=seconds_left)
+    return s3.S3Store(place, s3_settings.from_environ(environ), seconds_left=seconds_left, allow=allow)

@@ -30,12 +30,18 @@ class S3Store:
         location: bucket and prefix.
         settings: how to reach S3.
         seconds_left: until nobody waits any more.
+        allow: asked before bytes of a file are sent; returns, maybe after a wait, how many of those may go.
     """
 
     def __init__(
-        self, location: Location, settings: S3Settings, *, seconds_left: Callable[[], float] = lambda: math.inf
+        self,
+        location: Location,
+        settings: S3Settings,
+        *,
+        seconds_left: Callable[[], float] = lambda: math.inf,
+        allow: Callable[[int], int] = lambda wanted: wanted,
     ) -> None:
-        self._wire = Wire(settings, location.bucket, seconds_left)
+        self._wire = Wire(settings, location.bucket, seconds_left, allow)
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._listing = Listing(self._wire, self._prefix)
 

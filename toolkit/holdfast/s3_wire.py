@@ -55,14 +55,18 @@ class Wire:
         bucket: which bucket.
         seconds_left: until nobody waits any more. A silence is borne for half of them at most, so that one connection
             that hangs leaves time for another.
+        allow: as `S3Store`.
     """
 
-    def __init__(self, settings: S3Settings, bucket: str, seconds_left: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: S3Settings, bucket: str, seconds_left: Callable[[], float], allow: Callable[[int], int]
+    ) -> None:
         self.bucket = bucket
         self._settings = settings
         self._signer = Signer(settings)
         self._region: str | None = None
         self._seconds_left = seconds_left
+        self._allow = allow
         self._connections = Connections(settings, self._patience)
 
     @contextmanager
@@ -150,7 +154,9 @@ class Wire:
             request.method,
             url if self._connections.is_forwarded(address.origin) else target,
             # urllib3 hands each piece to the socket as it is; its annotation knows only bytes.
-            body=cast("Iterator[bytes]", pieces(request.body)) if request.body and request.body.size else None,
+            body=cast("Iterator[bytes]", pieces(request.body, self._allow))
+            if request.body and request.body.size
+            else None,
             headers=signed,
             retries=False,
             redirect=False,

@@ -1,0 +1,77 @@
+"""A limit is read as people write it, and kept over all threads together."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast import pace
+from holdfast.errors import ConfigError
+from holdfast.pace import Pace
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("50MB/s", 50e6),
+        ("50 MB", 50e6),
+        ("1.5GB/s", 1.5e9),
+        ("20MiB/s", 20 * 2**20),
+        ("64kB", 64e3),
+        ("1000000", 1e6),
+        (" 1000000/s ", 1e6),
+    ],
+)
+def test_a_limit_is_bytes_per_second_with_or_without_a_unit(text: str, rate: float) -> None:
+    assert pace.parse(text, name="LIMIT") == rate
+
+
+@pytest.mark.parametrize("text", ["fast", "50Mb/s", "50 M", "-1", "", "1e9", "50MB/h", "nan"])
+def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError, match="LIMIT must be bytes per second, such as 50MB/s"):
+        pace.parse(text, name="LIMIT")
+
+
+def test_a_limit_under_which_requests_would_time_out_is_refused() -> None:
+    with pytest.raises(ConfigError, match="LIMIT must be at least 64kB/s"):
+        pace.parse("10kB/s", name="LIMIT")
+
+
+def test_the_rate_is_kept_whatever_the_pieces() -> None:
+    clock = Clock()
+    limit = Pace(1e6, clock=clock)
+    sent = 0
+    while clock.now < 1010:
+        clock.now += limit.take(7777)
+        sent += 7777
+    assert 10e6 <= sent <= 10e6 + 0.1e6 + 2 * 7777  # a tenth of a second may be made up for
+
+
+def test_pieces_that_ask_together_wait_for_one_another() -> None:
+    limit = Pace(1e6, clock=Clock())
+    assert [limit.take(100_000) for _ in range(3)] == pytest.approx([0, 0.1, 0.2])
+
+
+def test_a_silent_minute_is_no_credit_for_a_burst() -> None:
+    clock = Clock()
+    limit = Pace(1e6, clock=clock)
+    clock.now += 60
+    waits = [limit.take(100_000) for _ in range(3)]
+    assert waits == pytest.approx([0, 0, 0.1])
+
+
+@pytest.mark.parametrize("rate", [64e3, 1e6, 1e9, 1e11])
+def test_even_the_slowest_line_gives_a_thread_a_piece_before_the_server_loses_patience(rate: float) -> None:
+    limit = Pace(rate, clock=Clock())
+    waits = [limit.take(limit.piece) for _ in range(64)]
+    assert limit.piece >= 4096
+    assert waits[-1] < 10
