@@ -18,7 +18,7 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "bandwidth", "checksum", "deadline", "disk", "grid", "keys", "known", "ledger", "lists", "location",
-                "names", "pace", "record", "retention", "script", "settling", "store", "units",
+                "names", "pace", "record", "retention", "script", "settling", "store", "units", "wanted",
             )
         }
         | {"holdfast.probes"}
@@ -48,15 +48,16 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "attempt", "base", "catalog", "commits", "committed", "complaints", "composing", "copying", "filing",
-                "flushing", "joining", "joint", "keeping", "multipart", "outbox", "parts", "plain", "restore",
-                "staging", "storing", "suspects", "sync", "tidying", "transfer", "unfinished", "verify",
+                "absent", "attempt", "base", "catalog", "commits", "committed", "complaints", "composing", "copying",
+                "filing", "flushing", "joining", "joint", "keeping", "multipart", "outbox", "parts", "placing",
+                "plain", "restore", "staging", "storing", "suspects", "sync", "tidying", "transfer", "unfinished",
+                "verify",
             )
         },
     ),
     (
         "threads around engines",
-        {f"holdfast.{name}" for name in ("hearing", "inotify", "metadata", "notices", "watch", "workers")},
+        {f"holdfast.{name}" for name in ("arrival", "hearing", "inotify", "metadata", "notices", "watch", "workers")},
     ),
     (
         "entrypoint pieces",

@@ -31,6 +31,8 @@ ENVIRONMENT = """\
 environment:
   CHECKPOINT_S3_URI          where checkpoints live (s3://... or file:///...); none: supervise only
   CHECKPOINT_LOCAL_PATH      where the script reads and writes them (/opt/ml/checkpoints)
+  CHECKPOINT_RESTORE         how much of the newest snapshot is restored: all (before the script starts), latest (the
+                             newest checkpoint before it, the older ones behind it), none
   CHECKPOINT_RETENTION       which snapshots are kept: 3 (the last three), 3+6h (and one for every 6 hours),
                              all, or mirror (what the script deletes is deleted there too)
   HOLDFAST_SHA256            1: note and check SHA-256 too, beside CRC64NVME

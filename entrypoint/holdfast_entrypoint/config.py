@@ -19,6 +19,7 @@ from holdfast.errors import ConfigError
 from holdfast.joining import Group
 from holdfast.location import Location
 from holdfast.retention import Retention
+from holdfast.wanted import Mode
 from holdfast_entrypoint import platforms
 from holdfast_entrypoint.platforms import Platform
 
@@ -26,6 +27,7 @@ METADATA_ENDPOINT = "http://169.254.169.254"
 VARIABLES = frozenset(
     {
         "CHECKPOINT_LOCAL_PATH",
+        "CHECKPOINT_RESTORE",
         "CHECKPOINT_RETENTION",
         "CHECKPOINT_S3_URI",
         "HOLDFAST_ATTEMPT",
@@ -58,6 +60,7 @@ class Config:
         managed: SageMaker itself restores and syncs; we only export, supervise and validate.
         location: where checkpoints live; None means: supervise only.
         checkpoints: the checkpoint directory.
+        restore: how much of the newest snapshot is brought to the disk.
         outputs: where model and output archives go.
         retention: which snapshots are kept.
         sha256: note the SHA-256 of every file, and check it at the restore, beside the CRC64NVME.
@@ -80,6 +83,7 @@ class Config:
     managed: bool
     location: Location | None
     checkpoints: Path
+    restore: Mode
     outputs: Location | None
     retention: Retention
     sha256: bool
@@ -167,6 +171,7 @@ class _Reader:
             managed=managed,
             location=place,
             checkpoints=checkpoints,
+            restore=self._restore(),
             outputs=outputs,
             retention=self._retention(),
             sha256=self._switch("HOLDFAST_SHA256"),
@@ -274,6 +279,13 @@ class _Reader:
         if self._platform is Platform.SAGEMAKER and self._json("init-config.json"):
             return f"{self._environ.get('TRAINING_JOB_ARN', '')}/{self._run_number()}"
         return None
+
+    def _restore(self) -> Mode:
+        value = self._environ.get("CHECKPOINT_RESTORE") or Mode.ALL
+        if value in list(Mode):
+            return Mode(value)
+        self.problems.append(f"CHECKPOINT_RESTORE must be {', '.join(Mode)}; it is {value!r}")
+        return Mode.ALL
 
     def _retention(self) -> Retention:
         try:

@@ -42,11 +42,13 @@ class Guard:
         self.superseded: SupersededError | None = None
         """How it is known that another attempt has taken over; None while it is not."""
         self._syncer = prepared.syncer
+        self._arrival = prepared.arrival
         self._directory = directory
         self._workers = workers
         self._tell = tell
         self._wake = wake
         self._watcher = self._start(None)
+        self._arrival.start()  # behind the watch, so that it hears of what the script does with what comes
 
     def _start(self, before: Watcher | None) -> Watcher:
         watcher = Watcher(
@@ -103,6 +105,7 @@ class Guard:
             killed: how a signal ended the script; None when it ended by itself.
             meanwhile: called again and again until that is done; takes a moment each time.
         """
+        self._arrival.stop()
         if self.superseded is not None:
             return False
         if self._watcher.error is not None:

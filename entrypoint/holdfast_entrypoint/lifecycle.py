@@ -193,8 +193,7 @@ class _Life:
         if self._prepared is not None:
             self.report.attempt = self._prepared.attempt.number
             self.report.resumed_from = self._prepared.resume.name if self._prepared.resume else None
-            base = self._prepared.restored.base
-            self.report.files_restored = len(base.files) + len(base.theirs)
+            self.report.files_restored = len(self._prepared.restored.files)
             self.report.bytes_restored = self._prepared.restored.bytes_fetched
 
     def _open(self, place: Location) -> Store:

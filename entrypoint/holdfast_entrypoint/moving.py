@@ -41,11 +41,11 @@ def pull(options: argparse.Namespace, prefix: Prefix) -> int:
             prefix.store, prefix.found, directory, workers=prefix.workers, tell=note, progress=progress,
             candidates=chosen, adopt=chosen is None, checkpoint=options.checkpoint,
         )  # fmt: skip
-    if not done.base.files:
+    if not done.files:
         raise NoSnapshotError("pull: nothing of that is here; `holdfast ls URI` shows what is")
     result = {
         "snapshot": done.snapshot.name if done.snapshot else None,
-        "files": len(done.base.files),
+        "files": len(done.files),
         "bytes": done.bytes_fetched,
         "directory": str(directory),
     }

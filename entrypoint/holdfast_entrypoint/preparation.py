@@ -11,6 +11,7 @@ from pathlib import Path
 
 import holdfast
 from holdfast import attempt, catalog, joining, joint, restore
+from holdfast.arrival import Arrival
 from holdfast.attempt import Attempt
 from holdfast.bandwidth import Bandwidth
 from holdfast.commits import Commits
@@ -32,12 +33,14 @@ class Prepared:
     Attributes:
         attempt: the claimed attempt.
         restored: what came from the store.
+        arrival: brings the older checkpoints, once it is started.
         syncer: keeps the prefix up to date from here on.
         resume: the newest complete checkpoint; None on a fresh start.
     """
 
     attempt: Attempt
     restored: Restored
+    arrival: Arrival
     syncer: Syncer
     resume: Path | None
 
@@ -67,6 +70,7 @@ def prepare(
         tell=tell,
         progress=progress,
         should_stop=should_stop,
+        mode=config.restore,
     )
     claimed, restored = (
         _alone(config, store, bring, workers)
@@ -90,9 +94,19 @@ def prepare(
     )
     if restored.base.passed_over and not claimed.hosts:
         syncer.commit_base()
-    resume = latest(directory=config.checkpoints) if restored.base.files or restored.base.theirs else None
+    arrival = Arrival(
+        store,
+        config.checkpoints,
+        restored,
+        absent=syncer.absent,
+        located=syncer.located,
+        workers=workers,
+        tell=tell,
+        should_stop=should_stop,
+    )
+    resume = latest(directory=config.checkpoints) if restored.checkpoints else None
     tell(_summary(place, claimed, restored, resume))
-    return Prepared(claimed, restored, syncer, resume)
+    return Prepared(claimed, restored, arrival, syncer, resume)
 
 
 def _alone(config: Config, store: Store, bring: Callable[..., Restored], workers: Executor) -> tuple[Attempt, Restored]:
@@ -148,13 +162,14 @@ def _together(
 
 
 def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path | None) -> str:
-    count = len(restored.base.files) + len(restored.base.theirs)
+    count, absent = len(restored.files), len(restored.base.absent)
     who = f"attempt {claimed.number}{f' of {claimed.host}' if claimed.hosts else ''} on {place}"
-    if not count:
+    if not count and not absent:
         return f"{who}: nothing to restore, a fresh start"
     source = f"snapshot {restored.snapshot.name}" if restored.snapshot else "files that others wrote"
     also = f" and {len(restored.foreign)} files of others" if restored.snapshot and restored.foreign else ""
+    behind = f"; {absent} older files arrive behind it" if restored.behind else f"; {absent} files stay in the store"
     return (
         f"{who}: restored {source}{also}, {count} files, {restored.bytes_fetched:,} bytes fetched; "
-        f"newest checkpoint: {resume.name if resume else 'none'}"
+        f"newest checkpoint: {resume.name if resume else 'none'}{behind if absent else ''}"
     )

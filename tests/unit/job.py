@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import attempt, catalog, joint
+from holdfast.arrival import Arrival
 from holdfast.attempt import Attempt
 from holdfast.directory import DirectoryStore
 from holdfast.restore import Restored, restore
 from holdfast.retention import Retention
 from holdfast.store import Part, Store
 from holdfast.sync import Synced, Syncer
+from holdfast.wanted import Mode
 
 
 class Breaks(DirectoryStore):
@@ -29,6 +31,26 @@ class Breaks(DirectoryStore):
     ) -> str:
         self._instead(key)
         return super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+
+
+class Reads(DirectoryStore):
+    """A store on a real directory that does something else before some reads."""
+
+    def __init__(self, root: Path, before: Callable[[str], None]) -> None:
+        super().__init__(root)
+        self._before = before
+
+    def read(
+        self,
+        key: str,
+        *,
+        offset: int = 0,
+        size: int | None = None,
+        etag: str | None = None,
+        sink: Callable[[memoryview], None],
+    ) -> None:
+        self._before(key)
+        super().read(key, offset=offset, size=size, etag=etag, sink=sink)
 
 
 class Job:
@@ -56,14 +78,42 @@ class Job:
         attempt.fence(self.store, found, claimed)
         return self.syncer_of(claimed, machine, store, retention)
 
+    def resumed(self, machine: str, mode: Mode) -> tuple[Restored, Syncer, Arrival]:
+        """Begin an attempt that restores no more than the mode says."""
+        found = catalog.read_catalog(self.store)
+        claimed = attempt.claim(
+            self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
+        )
+        attempt.fence(self.store, found, claimed)
+        done = self.restore(machine, mine=claimed, mode=mode)
+        syncer = self.syncer_of(claimed, machine, restored=done)
+        return done, syncer, self.arrival(machine, done, syncer)
+
+    def arrival(self, machine: str, done: Restored, syncer: Syncer, store: Store | None = None) -> Arrival:
+        return Arrival(
+            store or self.store,
+            self.root / machine,
+            done,
+            absent=syncer.absent,
+            located=syncer.located,
+            workers=self.workers,
+            tell=self.said.append,
+            should_stop=lambda: False,
+        )
+
     def syncer_of(
-        self, claimed: Attempt, machine: str, store: Store | None = None, retention: Retention | None = None
+        self,
+        claimed: Attempt,
+        machine: str,
+        store: Store | None = None,
+        retention: Retention | None = None,
+        restored: Restored | None = None,
     ) -> Syncer:
         return Syncer(
             store or self.store,
             self.root / machine,
             claimed,
-            self.restore(machine).base,
+            (restored or self.restore(machine)).base,
             retention=retention,
             workers=self.workers,
             clock=lambda: datetime.now(UTC),

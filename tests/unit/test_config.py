@@ -11,6 +11,7 @@ from holdfast.errors import ConfigError
 from holdfast.joining import Group
 from holdfast.location import Location
 from holdfast.retention import Retention
+from holdfast.wanted import Mode
 from holdfast_entrypoint import config, platforms
 from holdfast_entrypoint.platforms import Platform
 
@@ -192,6 +193,15 @@ def test_the_retention_policy_is_read_once_and_refused_when_it_is_none(base: Pat
     assert config.load(environ(base, CHECKPOINT_RETENTION="all")).retention == Retention(last=None)
     for wrong in ("0", "-1", "3h", "3+0h", "some"):
         assert "CHECKPOINT_RETENTION must be" in problems(environ(base, CHECKPOINT_RETENTION=wrong))
+
+
+def test_how_much_is_restored_is_read_once_and_refused_when_it_is_none_of_the_three(base: Path) -> None:
+    assert config.load(environ(base)).restore is Mode.ALL
+    assert config.load(environ(base, CHECKPOINT_RESTORE="")).restore is Mode.ALL
+    for mode in Mode:
+        assert config.load(environ(base, CHECKPOINT_RESTORE=mode.value)).restore is mode
+    told = problems(environ(base, CHECKPOINT_RESTORE="newest"))
+    assert "CHECKPOINT_RESTORE must be all, latest, none; it is 'newest'" in told
 
 
 def test_a_managed_sagemaker_job_is_left_to_sagemaker(base: Path) -> None:

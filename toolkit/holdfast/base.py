@@ -24,6 +24,8 @@ class Base:
         adopted: every foreign object that has been taken in so far, key → ETag.
         plain: what lies at the plain keys.
         passed_over: names of newer snapshots that do not verify.
+        absent: paths of files that are not on the disk by our own choice.
+        untaken: foreign objects among them, which are in no snapshot yet: key → ETag.
     """
 
     found: Catalog
@@ -34,6 +36,8 @@ class Base:
     theirs: Mapping[str, FileEntry] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     lists: tuple[FileList, ...] = ()
+    absent: frozenset[str] = frozenset()
+    untaken: Mapping[str, str] = field(default_factory=dict)
 
     def located(self, entry: FileEntry) -> FileEntry:
         """Return a file with the key at which its content lies: its plain key may have been overwritten since."""

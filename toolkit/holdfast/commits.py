@@ -41,6 +41,10 @@ class Commits:
         self._clock = clock
         self._untold: list[Snapshot] = []  # found to be committed by a commit that then failed
 
+    def adopt(self, key: str, etag: str) -> None:
+        """Name a foreign object among the adopted from the next record on."""
+        self._adopted[key] = etag
+
     def commit(self, files: Mapping[str, FileEntry], *, complete: bool) -> list[Snapshot]:
         """Commit a snapshot of files.
 

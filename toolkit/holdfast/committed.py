@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from holdfast.absent import Absent
 from holdfast.disk import FileState, Scan
 from holdfast.names import checkpoint_of
 from holdfast.record import FileEntry
@@ -16,15 +17,21 @@ class Committed:
         entries: its files.
         theirs: the files of other hosts, as they were restored.
         files: the directory as it is.
+        absent: what of them is not in the directory by our own choice.
     """
 
     def __init__(
-        self, entries: Mapping[str, FileEntry], theirs: Mapping[str, FileEntry], files: Mapping[str, FileState]
+        self,
+        entries: Mapping[str, FileEntry],
+        theirs: Mapping[str, FileEntry],
+        files: Mapping[str, FileState],
+        absent: Absent,
     ) -> None:
         self.entries = dict(entries)
         """The files of the last snapshot, by path."""
         self._states = _as_restored(entries, files)
         self._theirs = _as_restored(theirs, files)
+        self._absent = absent
 
     def take(self, entries: Mapping[str, FileEntry]) -> None:
         """Take in what has been committed."""
@@ -34,6 +41,12 @@ class Committed:
     def seen(self, states: Iterable[FileState]) -> None:
         """Note how files looked that are in the last snapshot as they are in the directory."""
         self._states.update({state.path: state for state in states})
+
+    def arrived(self, states: Mapping[str, FileState], adopted: Mapping[str, FileEntry]) -> None:
+        """Note how files look that were absent and are there now, and what of them no snapshot has yet."""
+        self.entries |= adopted
+        for path, state in states.items():
+            (self._states if path in self.entries else self._theirs)[path] = state
 
     def changed(self, scan: Scan) -> list[FileState]:
         """Return the files that are not as the last snapshot has them, those of the newest checkpoint first."""
@@ -54,7 +67,7 @@ class Committed:
         An empty directory is no state to commit: a script that wipes it at its start must not wipe what is stored.
         """
         gone = [path for path in self.entries if path not in scan.files] if scan.files else []
-        return [path for path in gone if not _is_below(path, scan.unreadable)]
+        return [path for path in gone if path not in self._absent and not _is_below(path, scan.unreadable)]
 
     def newest_checkpoint_size(self) -> int:
         """Return the bytes of the newest checkpoint: what the next one is likely to weigh."""

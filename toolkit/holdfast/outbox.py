@@ -113,7 +113,7 @@ class Outbox:
 
 
 def refuse_cut_sets(
-    directory: Path, scan: Scan, changed: Iterable[FileState], waiting: Collection[str], *, alone: bool
+    directory: Path, scan: Scan, changed: Iterable[FileState], waiting: Collection[str], *, alone: bool, more: bool
 ) -> dict[str, HoldfastError]:
     """Return what changed and is provably not whole because files that belong to it are missing or too short.
 
@@ -123,16 +123,19 @@ def refuse_cut_sets(
         changed: what is not as the last snapshot has it.
         waiting: checkpoints that are not taken now, whatever they are.
         alone: no other host writes parts of the same checkpoints.
+        more: files of the last snapshot are still to come.
     """
     from holdfast import probes  # noqa: PLC0415  as in storing.py
 
-    news = {unit_of(state.path) for state in changed if state.checkpoint not in waiting}
+    news = {state.path for state in changed if state.checkpoint not in waiting}
     groups: dict[str, list[str]] = {}
     for path in scan.files if news else ():
         groups.setdefault(unit_of(path), []).append(path)
     found: dict[str, HoldfastError] = {}
-    for unit in sorted(news):
+    for unit in sorted({unit_of(path) for path in news}):
         with contextlib.suppress(OSError):  # what cannot be read is named when it is to be stored
             reasons = probes.probe_checkpoint(directory, groups[unit], alone=alone)
+            if unit == "" and more:  # what it lacks may be what is still to come
+                reasons = {path: reason for path, reason in reasons.items() if path in news}
             found |= {path: CutFileError(f"it is not whole: {reason}") for path, reason in reasons.items()}
     return found

@@ -131,6 +131,11 @@ class PlainKeys:
         there = self._objects.get(key)
         return there.origin if there else None
 
+    def adopt(self, key: str) -> None:
+        """Note that a foreign object has been taken in: what the script makes of the file may go over it."""
+        if key in self._objects:
+            self._objects[key] = replace(self._objects[key], origin=Origin.ADOPTED)
+
     def meet(self, key: str) -> PlainObject | None:
         """Look who has put something at a key since it was free; None when nobody has."""
         try:

@@ -1,6 +1,6 @@
 """Restore: the newest snapshot that verifies, and what others put beside it, into the checkpoint directory.
 
-Nothing in the checkpoint directory changes before every byte of the snapshot has been fetched and checked.
+Nothing in the checkpoint directory changes before every byte that is wanted now has been fetched and checked.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from holdfast.base import Base
 from holdfast.catalog import Catalog
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
 from holdfast.joint import Joint, newest_first
+from holdfast.placing import Placing
 from holdfast.plain import Origin, survey
 from holdfast.record import FileEntry
-from holdfast.staging import Staging, Wanted
+from holdfast.staging import Staging
 from holdfast.store import ObjectInfo, Store
+from holdfast.wanted import Mode, Unit, Wanted, split
 
+_Fetched = tuple[list[Unit], list[Unit], dict[str, int]]
+"""What is to be put in place, what is not, and the checksums of the files of the former, by path."""
 _LOOK = 0.2
 """Seconds between two looks whether a restore that waits for the listing is still wanted."""
 
@@ -35,6 +39,8 @@ class Restored:
         foreign: paths that were adopted because somebody else wrote them.
         bytes_fetched: bytes that travelled.
         displaced: local files that were in the way, now below `.holdfast/displaced/`.
+        checkpoints: that were put in place, newest first.
+        behind: those that are to arrive behind the start of the script, newest first.
     """
 
     snapshot: Joint | None
@@ -42,6 +48,13 @@ class Restored:
     foreign: frozenset[str]
     bytes_fetched: int
     displaced: tuple[str, ...]
+    checkpoints: tuple[Unit, ...]
+    behind: tuple[Unit, ...]
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The paths that are on the disk."""
+        return frozenset(path for unit in self.checkpoints for path in unit.files)
 
 
 def restore(
@@ -57,6 +70,7 @@ def restore(
     adopt: bool = True,
     checkpoint: str | None = None,
     mine: Attempt | None = None,
+    mode: Mode = Mode.ALL,
 ) -> Restored:
     """Bring the checkpoint directory to the newest snapshot that verifies.
 
@@ -72,6 +86,7 @@ def restore(
         adopt: take in what somebody else has put beside it.
         checkpoint: the name of one checkpoint (top-level entry) to restore instead of all.
         mine: the attempt that goes on from there.
+        mode: how much of it.
 
     Raises:
         NoSnapshotError: there are snapshots, and none of them verifies. The directory is as it was.
@@ -80,7 +95,8 @@ def restore(
     """
     directory.mkdir(parents=True, exist_ok=True)
     staging = Staging(store, directory, workers, progress, should_stop)
-    restoring = _Restoring(store, catalog, staging, checkpoint, workers, tell, mine, adopt, should_stop)
+    placing = Placing(directory, staging.root)
+    restoring = _Restoring(store, catalog, staging, placing, checkpoint, workers, tell, mine, adopt, mode, should_stop)
     passed_over: list[str] = []
     failures = 0
     for candidate in newest_first(store, catalog, workers) if candidates is None else candidates:
@@ -112,7 +128,6 @@ def _from_entry(entry: FileEntry) -> Wanted:
         entry.etag,
         entry.preserved,
         entry.sha256,
-        entry.parts,
     )
 
 
@@ -145,11 +160,13 @@ class _Restoring:
     store: Store
     catalog: Catalog
     staging: Staging
+    placing: Placing
     checkpoint: str | None
     workers: Executor
     tell: Callable[[str], None]
     mine: Attempt | None
     adopt: bool
+    mode: Mode
     should_stop: Callable[[], bool]
 
     def finish(self, snapshot: Joint | None, passed_over: Sequence[str]) -> Restored:
@@ -160,22 +177,26 @@ class _Restoring:
         recorded = theirs | own
         known = snapshot.adopted if snapshot else {}
         wanted = self._chosen({path: _from_entry(entry) for path, entry in recorded.items()})
-        entries, failure = self._fetch_and_list(wanted)
+        fetched, failure = self._fetch_and_list(wanted)
         plain = survey(self.store, self.catalog, own.values(), theirs.values(), known, self.mine, self.workers)
         foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN and self.adopt}
         adoptable = self._chosen(_adoptable(foreign, recorded, self.tell))
         if adoptable:  # what was fetched is staged, and not fetched again; what failed may be what somebody replaced
-            entries = self.staging.fetch(wanted | adoptable)
+            wanted |= adoptable
+            fetched = self._fetch(wanted)
         elif failure is not None:
             raise failure
-        taken_in = adoptable.keys()
-        displaced = self.staging.place(entries) if entries else ()
+        now, behind, sums = fetched
+        later = {path: file for unit in behind for path, file in unit.files.items()}
+        displaced = self.placing.place(now, later) if wanted else ()
         for path in displaced:
             self.tell(f"local file {path!r} differs from the snapshot: moved to {names.OWN_DIRECTORY}/displaced/")
-        adopted = {entries[path].key: entries[path].etag for path in taken_in}
+        taken_in = {path: wanted[path].as_entry(sums[path]) for path in sums if wanted[path].crc64nvme is None}
+        entries = {path: entry for path, entry in recorded.items() if path in wanted} | taken_in
+        adopted = {entry.key: entry.etag for entry in taken_in.values()}
         mine = {path for path in entries if path not in theirs or path in own}
         if self.mine is not None and not self.mine.leads:
-            mine -= taken_in  # what belongs to none is the first host's
+            mine -= taken_in.keys()  # what belongs to none is the first host's
         base = Base(
             self.catalog,
             {path: entry for path, entry in entries.items() if path in mine},
@@ -185,8 +206,12 @@ class _Restoring:
             {path: entry for path, entry in entries.items() if path not in mine},
             snapshot.names if snapshot else (),
             snapshot.lists if snapshot else (),
+            frozenset(later),
+            {file.key: file.etag for file in later.values() if file.crc64nvme is None},
         )
-        return Restored(snapshot, base, frozenset(taken_in), self.staging.bytes_fetched, tuple(displaced))
+        behind = behind if self.mode is Mode.LATEST else []
+        bytes_fetched = self.staging.bytes_fetched
+        return Restored(snapshot, base, frozenset(taken_in), bytes_fetched, displaced, tuple(now), tuple(behind))
 
     def _chosen(self, files: dict[str, Wanted]) -> dict[str, Wanted]:
         """Return the files of the checkpoint that was asked for; all where none was."""
@@ -196,25 +221,35 @@ class _Restoring:
             if self.checkpoint is None or names.checkpoint_of(path) == self.checkpoint
         }
 
-    def _fetch_and_list(
-        self, wanted: Mapping[str, Wanted]
-    ) -> tuple[dict[str, FileEntry], DamagedError | NotFoundError | None]:
+    def _fetch_and_list(self, wanted: Mapping[str, Wanted]) -> tuple[_Fetched, DamagedError | NotFoundError | None]:
         """Fetch what the record names while the rest of the prefix is listed, which `survey` then needs.
 
-        Returns the files and None; or none, and why: of what somebody else has replaced, the record's content is not
-        needed, and that is known only when everything is listed.
+        Returns what was fetched and None; or nothing, and why: of what somebody else has replaced, the record's content
+        is not needed, and that is known only when everything is listed.
         """
         listing = self.workers.submit(self.catalog.survey)
-        entries: dict[str, FileEntry] = {}
+        fetched: _Fetched = [], [], {}
         failure: DamagedError | NotFoundError | None = None
         try:
-            entries = self.staging.fetch(wanted)
+            fetched = self._fetch(wanted)
         except (DamagedError, NotFoundError) as error:
             failure = error
         while not wait([listing], timeout=_LOOK).done:
             if self.should_stop():
                 raise transfer.StoppedError("the restore was given up while the prefix was listed")
-        return entries, failure
+        return fetched, failure
+
+    def _fetch(self, wanted: Mapping[str, Wanted]) -> _Fetched:
+        """Fetch what is wanted before the script starts, beside the checkpoint directory."""
+        self.staging.clear(wanted)
+        now, later = split(wanted.values(), self.mode)
+        if self.mode is Mode.NONE:  # what an earlier life has left on this disk need not be fetched
+            known = self.staging.already_here(wanted)
+            now = [unit for unit in later if unit.files.keys() <= known.keys()]
+            later = [unit for unit in later if not unit.files.keys() <= known.keys()]
+            return now, later, {path: known[path] for unit in now for path in unit.files}
+        files = {path: file for unit in now for path, file in unit.files.items()}
+        return now, later, self.staging.fetch(files, self.staging.already_here(files))
 
     def _tell_conflicts(self, snapshot: Joint) -> None:
         for path, hosts in snapshot.conflicts().items():

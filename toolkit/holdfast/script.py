@@ -56,14 +56,26 @@ def latest(pattern: str | None = None, *, directory: str | os.PathLike[str] | No
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(root):
             likeness = names.likeness(entry.name) if pattern is None else int(fnmatch.fnmatchcase(entry.name, pattern))
-            if likeness and _may_be_checkpoint(entry.name):
+            if likeness and may_be_checkpoint(entry.name):
                 modified = _newest_content(Path(entry.path))
                 if modified is not None:
-                    found.append((likeness, modified, names.natural_order(entry.name), Path(entry.path)))
-    return max(found)[3] if found else None
+                    found.append((rank(entry.name, modified, likeness), Path(entry.path)))
+    return max(found)[1] if found else None
 
 
-def _may_be_checkpoint(name: str) -> bool:
+def rank(name: str, modified: int, likeness: int | None = None) -> tuple[int, int, list[tuple[int, int, str]]]:
+    """Return the sort key by which the newest checkpoint is the last.
+
+    Args:
+        name: of the top-level entry.
+        modified: nanoseconds since the epoch.
+        likeness: how much it is what was asked for; None: how much its name is that of a checkpoint.
+    """
+    return names.likeness(name) if likeness is None else likeness, modified, names.natural_order(name)
+
+
+def may_be_checkpoint(name: str) -> bool:
+    """Say whether a top-level name is not hidden, not one that means "not finished", and nobody's bookkeeping."""
     hidden = name.startswith(".")
     return not (hidden or names.looks_unfinished(name) or names.is_bookkeeping(PurePosixPath(name)))
 

@@ -1,4 +1,4 @@
-"""Staging: fetch a snapshot's files beside the checkpoint directory, then put them in place."""
+"""Staging: fetch a snapshot's files beside the checkpoint directory, and check them, before anybody sees them."""
 
 from __future__ import annotations
 
@@ -7,41 +7,21 @@ import os
 import shutil
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor, wait
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from holdfast import disk, names, transfer
 from holdfast.checksum import sha256_file
+from holdfast.disk import FileState
 from holdfast.errors import ConfigError, DamagedError, DiskFullError, NotFoundError
-from holdfast.record import FileEntry
 from holdfast.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A file to fetch, as FileEntry; the checksum of a foreign one is not known before.
-
-    Where `preserved` names a key, the content lies there when it is no longer at `key`.
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    mode: int
-    crc64nvme: int | None
-    key: str
-    etag: str
-    preserved: str | None = None
-    sha256: str | None = None
-    parts: str | None = None
+from holdfast.wanted import Wanted
 
 
 class Staging:
-    """Fetches files into `.holdfast/staging/`, then puts them in place.
+    """Fetches files into `.holdfast/staging/` of a checkpoint directory.
 
     Args:
         store: where from.
@@ -49,6 +29,7 @@ class Staging:
         workers: runs the transfers.
         progress: gets (bytes fetched, bytes to fetch).
         should_stop: asked between pieces; when it says yes, transfer.StoppedError ends the work.
+        reserve: bytes that must stay free on the disk.
     """
 
     def __init__(
@@ -56,22 +37,56 @@ class Staging:
         store: Store,
         directory: Path,
         workers: Executor,
-        progress: Callable[[int, int], None],
-        should_stop: Callable[[], bool],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        should_stop: Callable[[], bool] = lambda: False,
+        reserve: int = 0,
     ) -> None:
         self.bytes_fetched = 0
+        self.root = directory / names.OWN_DIRECTORY / "staging"
+        """Where a file lies until it is put in place, under its path."""
         self._store = store
         self._directory = directory
-        self._own = directory / names.OWN_DIRECTORY
-        self._staging = self._own / "staging"
         self._workers = workers
         self._progress = progress
         self._should_stop = should_stop
+        self._reserve = reserve
 
-    def fetch(self, wanted: Mapping[str, Wanted]) -> dict[str, FileEntry]:
-        """Fetch and check what the directory does not hold already; return the entries of all files, by path.
+    def clear(self, wanted: Mapping[str, Wanted]) -> None:
+        """Remove what an earlier restore, or an earlier candidate of this one, has staged and is not wanted now."""
+        for folder, _, files in os.walk(self.root, topdown=False):
+            for name in files:
+                path = Path(folder, name)
+                file = wanted.get(path.relative_to(self.root).as_posix())
+                status = path.lstat()
+                if file is None or (file.size, file.mtime_ns) != (status.st_size, status.st_mtime_ns):
+                    path.unlink()
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()  # only when it is empty
 
-        What an earlier restore left in staging is used where it is the same content, and removed where it is not.
+    def already_here(self, wanted: Mapping[str, Wanted]) -> dict[str, int]:
+        """Return the checksums of the files whose content the directory, or staging, holds already."""
+        files = [file for file in wanted.values() if file.crc64nvme is not None]
+        here = self._sum_up(self._directory, disk.scan(self._directory).files, files)
+        staged = disk.scan(self.root).files
+        whole = self._sum_up(self.root, staged, [file for file in files if file.path not in here])
+        for path in wanted.keys() & staged.keys() - whole.keys():
+            (self.root / path).unlink()  # what is to be written is a new file: this one may have other names
+        return here | whole
+
+    def staged(self, checkpoint: str, files: Mapping[str, Wanted]) -> dict[str, int]:
+        """Return the checksums of those files of a checkpoint that staging holds already; the others are not there."""
+        found = disk.scan(self.root, only=checkpoint).files
+        whole = self._sum_up(self.root, found, [file for file in files.values() if file.crc64nvme is not None])
+        for path in found.keys() - whole.keys():
+            (self.root / path).unlink()
+        return whole
+
+    def fetch(self, wanted: Mapping[str, Wanted], known: Mapping[str, int]) -> dict[str, int]:
+        """Fetch and check files; return the checksums of all, by path.
+
+        Args:
+            wanted: by path.
+            known: what `already_here` has found of them: it is not fetched.
 
         Raises:
             DamagedError, NotFoundError: an object is not what is wanted.
@@ -79,72 +94,45 @@ class Staging:
             ConfigError: the file system does not tell two names apart.
             StoreError: the store cannot be read.
         """
-        self._clear_staging(wanted)
-        files = list(wanted.values())
-        known = {
-            file.path: crc
-            for file, crc in zip(files, self._workers.map(self._already_here, files), strict=True)
-            if crc is not None
-        }
-        missing = [file for file in files if file.path not in known]
+        missing = [file for path, file in wanted.items() if path not in known]
         total = sum(file.size for file in missing)
         self._refuse_if_too_full(total)
-        known |= self._download_all(missing, total)
-        refuse_if_same_file(self._staging, [file.path for file in missing])
+        for folder in {(self.root / file.path).parent for file in missing}:
+            folder.mkdir(parents=True, exist_ok=True)
+        fetched = self._download_all(missing, total)
+        refuse_if_same_file(self.root, [file.path for file in missing])
         self.bytes_fetched += total
-        return {
-            file.path: FileEntry(
-                file.path,
-                file.size,
-                file.mtime_ns,
-                file.mode,
-                known[file.path],
-                file.key,
-                file.etag,
-                file.sha256,
-                file.parts,
-            )
-            for file in files
-        }
+        return {**known, **fetched}
 
-    def _clear_staging(self, wanted: Mapping[str, Wanted]) -> None:
-        """Remove what an earlier restore, or an earlier candidate of this one, has staged and is not wanted now."""
-        for folder, _, files in os.walk(self._staging, topdown=False):
-            for name in files:
-                path = Path(folder, name)
-                file = wanted.get(path.relative_to(self._staging).as_posix())
-                status = path.lstat()
-                if file is None or (file.size, file.mtime_ns) != (status.st_size, status.st_mtime_ns):
-                    path.unlink()
-            with contextlib.suppress(OSError):
-                Path(folder).rmdir()  # only when it is empty
+    def states(self, paths: Iterable[str]) -> dict[str, FileState]:
+        """Return how staged files look."""
+        seen = {path: disk.look(self.root, path) for path in paths}
+        return {path: state for path, state in seen.items() if state is not None}
 
-    def _already_here(self, file: Wanted) -> int | None:
-        """Return the checksum when the directory, or staging, holds this content already."""
-        if file.crc64nvme is None:
-            return None
-        for place in (self._directory, self._staging):
-            state = disk.look(place, file.path)
-            if state is None or (state.size, state.mtime_ns) != (file.size, file.mtime_ns):
-                continue
-            reached_through_a_link = (place / file.path).resolve() != place.resolve() / file.path
+    def _sum_up(self, place: Path, found: Mapping[str, FileState], files: Iterable[Wanted]) -> dict[str, int]:
+        """Return the checksums of those files that lie in a place with the content that is wanted."""
+        alike = [file for file in files if _is_like(found.get(file.path), file)]
+        root = place.resolve() if alike else place
+
+        def is_same(file: Wanted) -> bool:
+            reached_through_a_link = (place / file.path).resolve() != root / file.path
             if reached_through_a_link:
-                continue
-            if transfer.checksum_file(place / file.path, size=file.size).whole == file.crc64nvme:
-                if place == self._directory:
-                    (self._staging / file.path).unlink(missing_ok=True)
-                return file.crc64nvme
-        return None
+                return False
+            return transfer.checksum_file(place / file.path, size=file.size).whole == file.crc64nvme
+
+        same = zip(alike, self._workers.map(is_same, alike), strict=True)
+        return {file.path: file.crc64nvme for file, is_it in same if is_it and file.crc64nvme is not None}
 
     def _refuse_if_too_full(self, needed: int) -> None:
         free = shutil.disk_usage(self._directory).free
-        if needed > free:
+        if needed + self._reserve > free:
+            keep = f", and {self._reserve:,} are kept free for the next checkpoint" if self._reserve else ""
             raise DiskFullError(
-                f"{self._directory} has {free:,} bytes free and the snapshot needs {needed:,} more: "
+                f"{self._directory} has {free:,} bytes free and the snapshot needs {needed:,} more{keep}: "
                 "give it a larger volume, or set CHECKPOINT_LOCAL_PATH to one"
             )
 
-    def _download_all(self, missing: list[Wanted], total: int) -> dict[str, int]:
+    def _download_all(self, missing: Collection[Wanted], total: int) -> dict[str, int]:
         """Fetch small files side by side and large ones one after the other in parallel ranges; return checksums."""
         done = 0
         lock = threading.Lock()
@@ -171,9 +159,7 @@ class Staging:
     def _download(self, file: Wanted, count: Callable[[int], None], parts: Executor | None) -> int:
         if self._should_stop():
             raise transfer.StoppedError(f"{file.path} was not fetched: the restore was given up")
-        staged = self._staging / file.path
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        staged.unlink(missing_ok=True)
+        staged = self.root / file.path
         fetch = partial(
             transfer.download_file,
             self._store,
@@ -200,41 +186,6 @@ class Staging:
         os.utime(staged, ns=(file.mtime_ns, file.mtime_ns))
         return crc
 
-    def place(self, entries: Mapping[str, FileEntry]) -> tuple[str, ...]:
-        """Move what is in the way aside and rename the staged files into place; return what was moved."""
-        aside = self._own / "displaced" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        displaced = [path for path in disk.scan(self._directory).files if path not in entries]
-        for path in displaced:
-            _move(self._directory / path, aside / path)
-        for path in entries:
-            staged, target = self._staging / path, self._directory / path
-            if not staged.exists():
-                continue  # it was here already
-            displaced += self._clear_way(path, aside)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            staged.rename(target)
-        shutil.rmtree(self._staging, ignore_errors=True)
-        self._remove_empty_directories()
-        return tuple(displaced)
-
-    def _remove_empty_directories(self) -> None:
-        """Remove directories without a file: no snapshot has any, and a script would take one for a checkpoint."""
-        for folder, _, _ in os.walk(self._directory, topdown=False):
-            if Path(folder) != self._directory:
-                with contextlib.suppress(OSError):
-                    Path(folder).rmdir()  # refuses where anything is left, in `.holdfast/displaced` for one
-
-    def _clear_way(self, path: str, aside: Path) -> list[str]:
-        """Move aside a link or file where a directory must be, and anything that stands at the path itself."""
-        moved = []
-        for part in [*reversed([str(parent) for parent in PurePosixPath(path).parents][:-1]), path]:
-            there = self._directory / part
-            blocks = there.is_symlink() or (there.exists() and (part == path or not there.is_dir()))
-            if blocks:
-                _move(there, aside / part)
-                moved.append(part)
-        return moved
-
 
 def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:
     """Refuse a file system on which two names that differ in case, or in how Unicode writes them, are one file.
@@ -253,11 +204,5 @@ def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:
             )
 
 
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    number = 0
-    free = target
-    while free.exists() or free.is_symlink():  # a directory whose files were moved before it was
-        number += 1
-        free = target.with_name(f"{target.name}~{number}")
-    source.rename(free)
+def _is_like(state: FileState | None, file: Wanted) -> bool:
+    return state is not None and (state.size, state.mtime_ns) == (file.size, file.mtime_ns)

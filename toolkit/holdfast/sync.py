@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from holdfast import disk, keys
+from holdfast.absent import Absent
 from holdfast.attempt import Attempt
 from holdfast.bandwidth import Bandwidth
 from holdfast.base import Base
@@ -96,13 +97,16 @@ class Syncer:
         """Snapshots committed in this attempt."""
         self.bandwidth = bandwidth or Bandwidth(time.monotonic)
         """What has been measured of the way to the store."""
+        self.absent = Absent(base.absent)
+        """Files of the last snapshot that are not on the disk by our own choice; another thread may bring them."""
+        self._untaken = dict(base.untaken)
         self._directory = directory
         self._attempt = attempt
         self._tell = tell
         self._room = room_for_prefix + keys.room(attempt.slot)
         self._only = only
         entries = {path: base.located(entry) for path, entry in base.files.items()}
-        plain = PlainKeys(store, attempt, base.plain, workers)
+        self._plain = plain = PlainKeys(store, attempt, base.plain, workers)
         unfinished = Unfinished(directory)
         self._storer = Storer(
             store,
@@ -136,7 +140,7 @@ class Syncer:
             plain, keeper, self._storer, filing, refuse_if_superseded=self._commits.refuse_if_superseded, tell=tell
         )
         self._left_out: dict[str, str] = {}
-        self._committed = Committed(entries, base.theirs, self.scan().files)
+        self._committed = Committed(entries, base.theirs, self._look().files, self.absent)
 
     @property
     def uploaded(self) -> int:
@@ -145,7 +149,28 @@ class Syncer:
 
     def scan(self) -> Scan:
         """Look at the checkpoint directory."""
+        placed = self.absent.before_look()
+        scan = self._look()
+        if self.absent:
+            self._take_arrived(scan, placed)
+        return scan
+
+    def _look(self) -> Scan:
         return disk.scan(self._directory, room_for_prefix=self._room, only=self._only)
+
+    def _take_arrived(self, scan: Scan, placed: Collection[str]) -> None:
+        """Take note of absent files that are there now, or are no longer wanted."""
+        seen = self.absent.look(scan.files, placed)
+        self._committed.arrived(seen.arrived, seen.adopted if self._attempt.leads else {})
+        for entry in seen.adopted.values():
+            self._storer.moved(entry)
+        for key in (seen.adopted.keys() | seen.replaced) & self._untaken.keys():
+            self._commits.adopt(key, self._untaken.pop(key))
+            self._plain.adopt(key)
+
+    def located(self, path: str) -> FileEntry | None:
+        """Return where the content of a file of the last snapshot lies now. May be called from another thread."""
+        return self._committed.entries.get(path)
 
     def newest_checkpoint_size(self) -> int:
         """As `Committed.newest_checkpoint_size`."""
@@ -205,7 +230,9 @@ class Syncer:
         waiting = {checkpoint_of(path) for path in held if path not in skipped}
         waiting |= {checkpoint_of(path) for path in scan.unreadable}
         changed = self.changed(scan)
-        cut = refuse_cut_sets(self._directory, scan, changed, waiting, alone=not self._attempt.hosts)
+        cut = refuse_cut_sets(
+            self._directory, scan, changed, waiting, alone=not self._attempt.hosts, more=bool(self.absent)
+        )
         waiting |= {checkpoint_of(path) for path in cut}
         todo = [s for s in changed if s.checkpoint not in waiting and s.path not in skipped]
         before = self.uploaded
@@ -215,7 +242,7 @@ class Syncer:
         skipped |= {path for path in unfinished if is_log(path)}
         waiting |= {checkpoint_of(path) for path in unfinished if path not in skipped}
         last = self._committed.entries
-        entries = {path: entry for path, entry in last.items() if checkpoint_of(path) in waiting}
+        entries = {path: last[path] for path in last if checkpoint_of(path) in waiting or path in self.absent}
         for path, state in scan.files.items():
             if state.checkpoint not in waiting and (path in stored or path in last):
                 entries[path] = stored[path] if path in stored else last[path]
@@ -234,7 +261,7 @@ class Syncer:
     def _worth_a_commit(self, entries: Mapping[str, FileEntry]) -> bool:
         if entries == self._committed.entries:
             return False
-        if not entries:
+        if all(path in self.absent for path in entries):
             self._tell("the checkpoint directory is empty: the last snapshot stays the newest")
             return False
         return True

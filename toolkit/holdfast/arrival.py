@@ -1,0 +1,142 @@
+"""Arrival: a thread that brings the older checkpoints while the script runs, newest first, each as a whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+
+from holdfast.absent import Absent
+from holdfast.errors import DamagedError, DiskFullError, HoldfastError, NotFoundError, TransientStoreError
+from holdfast.parts import StoppedError, refuse_if_stopped
+from holdfast.placing import Placing
+from holdfast.record import FileEntry
+from holdfast.restore import Restored
+from holdfast.staging import Staging
+from holdfast.store import Store
+from holdfast.wanted import Unit, Wanted, newest
+
+PAUSE = 30.0
+"""Seconds until it is tried again, where the store does not answer."""
+
+
+class Arrival(threading.Thread):
+    """Brings checkpoints that are absent. What cannot be brought stays absent, and is told; nothing ends the script.
+
+    Args:
+        store: where from.
+        directory: the checkpoint directory.
+        restored: what is there, and what is to come, in which order. When nothing is left of the former, the script has
+            cleared the directory, and nothing more arrives. As many bytes as the newest checkpoint has stay free on the
+            disk: the script is going to write the next one.
+        absent: is told what comes.
+        located: says where the content of a file lies now: it may be copied to another key at any time.
+        workers: runs the transfers.
+        tell: gets a sentence about what the operator should know.
+        should_stop: asked between pieces.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Path,
+        restored: Restored,
+        *,
+        absent: Absent,
+        located: Callable[[str], FileEntry | None],
+        workers: Executor,
+        tell: Callable[[str], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        super().__init__(name="holdfast-arrival", daemon=True)
+        self._units = restored.behind
+        self._absent = absent
+        self._located = located
+        self._tell = tell
+        self._stopped = threading.Event()
+        self._placing_lock = threading.Lock()
+        self._should_stop = lambda: self._stopped.is_set() or should_stop()
+        newest_there = newest(restored.checkpoints)
+        reserve = newest_there.size if newest_there else 0
+        self._staging = Staging(store, directory, workers, should_stop=self._should_stop, reserve=reserve)
+        self._placing = Placing(directory, self._staging.root)
+        self._directory = directory
+        self._restored = [unit.name for unit in restored.checkpoints]
+
+    def stop(self) -> None:
+        """Let nothing arrive any more. What has been fetched by halves stays in staging, for the next life."""
+        with self._placing_lock:
+            self._stopped.set()
+
+    def run(self) -> None:
+        """Run the thread."""
+        if not self._units:
+            return
+        arrived = 0
+        try:
+            for unit in self._units:
+                if self._absent.is_wanted(unit.name):
+                    arrived += self._bring(unit)
+            self._placing.end()
+            self._tell(
+                f"older checkpoints: {arrived} of {len(self._units)} have arrived, "
+                f"{self._staging.bytes_fetched:,} bytes fetched"
+            )
+        except (HoldfastError, OSError) as error:
+            self._tell(f"no older checkpoint arrives from now on, they stay in the store: {error}")
+        except Exception as error:  # noqa: BLE001  whatever it is, the script goes on
+            self._tell(f"no older checkpoint arrives from now on, this is a bug in holdfast: {error!r}")
+
+    def _bring(self, unit: Unit) -> bool:
+        """Fetch a checkpoint and put it in place; return whether it is there."""
+        while True:
+            try:
+                return self._put(unit, self._fetch(unit))
+            except (DamagedError, NotFoundError) as error:
+                self._tell(f"older checkpoint {unit.name!r} does not arrive, and stays in the store as it is: {error}")
+                self._placing.discard(unit)
+                return False
+            except DiskFullError:
+                self._placing.discard(unit)
+                raise
+            except TransientStoreError as error:
+                self._tell(f"older checkpoint {unit.name!r} is tried again in {PAUSE:g} s: {error}")
+                self._stopped.wait(PAUSE)
+                refuse_if_stopped(self._should_stop, f"fetching {unit.name}")
+
+    def _fetch(self, unit: Unit) -> dict[str, int]:
+        """Fetch a checkpoint from where it lies: what tidies the store may move it meanwhile."""
+        while True:
+            files = self._as_located(unit)
+            try:
+                return self._staging.fetch(files, self._staging.staged(unit.name, files))
+            except (DamagedError, NotFoundError):
+                if files == self._as_located(unit):
+                    raise
+
+    def _as_located(self, unit: Unit) -> dict[str, Wanted]:
+        found = {path: (file, self._located(path)) for path, file in unit.files.items()}
+        return {
+            path: replace(file, key=entry.key, etag=entry.etag, preserved=entry.preserved)
+            if entry is not None and file.crc64nvme == entry.crc64nvme
+            else file
+            for path, (file, entry) in found.items()
+        }
+
+    def _put(self, unit: Unit, sums: dict[str, int]) -> bool:
+        foreign = {path: file.as_entry(sums[path]) for path, file in unit.files.items() if file.crc64nvme is None}
+        with self._placing_lock:
+            refuse_if_stopped(self._should_stop, f"restoring {unit.name}")
+            if not any(os.path.lexists(self._directory / name) for name in self._restored):
+                raise StoppedError("the script has removed all that was restored")
+            self._absent.coming(self._staging.states(unit.files), foreign)
+            arrived = self._placing.arrive(unit)
+            if arrived:
+                self._absent.placed(unit.name)
+                self._restored.append(unit.name)
+        if not arrived:
+            self._placing.discard(unit)
+        return arrived
