@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from holdfast.disk import Scan
 from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
 from holdfast.joint import Joint
 from holdfast.retention import Retention
-from holdfast.sync import Syncer
+from holdfast.sync import FILES_AT_A_TIME, Syncer
 from holdfast_entrypoint import platforms, printing
 from holdfast_entrypoint.prefix import Prefix
 
@@ -96,6 +97,7 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
             base,
             retention=Retention(last=None),
             workers=prefix.workers,
+            drivers=ThreadPoolExecutor(FILES_AT_A_TIME, thread_name_prefix="holdfast-file"),
             clock=lambda: datetime.now(UTC),
             tell=note,
             only=path.name,

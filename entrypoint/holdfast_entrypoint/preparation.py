@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from holdfast.location import Location
 from holdfast.restore import Restored
 from holdfast.script import latest
 from holdfast.store import Store
-from holdfast.sync import Syncer
+from holdfast.sync import FILES_AT_A_TIME, Syncer
 from holdfast_entrypoint.config import Config
 
 
@@ -80,6 +80,7 @@ def prepare(
         retention=config.retention,
         sha256=config.sha256,
         workers=workers,
+        drivers=ThreadPoolExecutor(FILES_AT_A_TIME, thread_name_prefix="holdfast-file"),
         clock=lambda: datetime.now(UTC),
         tell=tell,
         room_for_prefix=len(place.prefix.encode()) + 1,

@@ -37,6 +37,7 @@ class Job:
     def __init__(self, root: Path, workers: ThreadPoolExecutor) -> None:
         self.root = root
         self.workers = workers
+        self.drivers: ThreadPoolExecutor | None = None
         self.said: list[str] = []
         (root / "store").mkdir()
         self.store: Store = DirectoryStore(root / "store")
@@ -66,6 +67,7 @@ class Job:
             self.restore(machine).base,
             retention=retention,
             workers=self.workers,
+            drivers=self.drivers,
             clock=lambda: datetime.now(UTC),
             tell=self.said.append,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ from holdfast.storing import Storer
 from holdfast.tidying import Tidier
 from holdfast.unfinished import Unfinished
 
+FILES_AT_A_TIME = 3
+"""Large files that are under way: one that is completed, one whose last parts travel, one whose first ones do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Synced:
@@ -60,6 +64,8 @@ class Syncer:
         base: what the directory was restored from.
         retention: which snapshots are kept.
         workers: runs the transfers.
+        drivers: runs what waits for the parts of a large file, so that those of the next one are on their way while it
+            is completed; None: one file is completed before the next begins. Never the executor of the transfers.
         clock: the time now, UTC.
         tell: gets a sentence about what the operator should know.
         room_for_prefix: bytes that the prefix takes of a key's 1,024.
@@ -68,7 +74,7 @@ class Syncer:
         sha256: note the SHA-256 of every file too.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each is a decision of its own of the caller's
         self,
         store: Store,
         directory: Path,
@@ -77,6 +83,7 @@ class Syncer:
         *,
         retention: Retention | None = None,
         workers: Executor,
+        drivers: Executor | None = None,
         clock: Callable[[], datetime],
         tell: Callable[[str], None],
         room_for_prefix: int = 0,
@@ -89,12 +96,13 @@ class Syncer:
         self._directory = directory
         self._attempt = attempt
         self._workers = workers
+        self._drivers = drivers
         self._tell = tell
         self._room = room_for_prefix + keys.room(attempt.slot)
         self._only = only
         self._entries = {path: base.located(entry) for path, entry in base.files.items()}
         plain = PlainKeys(store, attempt, base.plain, workers)
-        unfinished = Unfinished(directory)
+        unfinished = Unfinished(directory, attempt.slot)
         self._storer = Storer(
             store,
             directory,
@@ -259,16 +267,16 @@ class Syncer:
     def _store_all(
         self, todo: list[FileState], should_stop: Callable[[], bool], should_leave: Callable[[], bool]
     ) -> tuple[dict[str, FileEntry], dict[str, HoldfastError]]:
-        """Store files: small ones side by side, large ones one after the other in parallel parts."""
+        """Store files: small ones side by side, the parts of large ones side by side, one file after the other."""
         stored: dict[str, FileEntry] = {}
         unfinished: dict[str, HoldfastError] = {}
         steps: list[tuple[FileState, Callable[[], FileEntry]]] = []
-        for state in todo:
+        for state in sorted(todo, key=lambda state: state.size >= transfer.SINGLE_PUT):  # the small ones begin first
             store_file = partial(self._storer.store_file, state, should_stop=should_stop, should_leave=should_leave)
             if state.size < transfer.SINGLE_PUT:
                 steps.append((state, self._workers.submit(store_file, None).result))
             else:
-                steps.append((state, partial(store_file, self._workers)))
+                steps.append((state, self._begin_large(store_file)))
         failure: Exception | None = None
         for state, step in steps:
             try:
@@ -284,6 +292,16 @@ class Syncer:
         if failure is not None:
             raise failure
         return stored, unfinished
+
+    def _begin_large(self, store_file: Callable[..., FileEntry]) -> Callable[[], FileEntry]:
+        """Begin to store a large file, and return when there is room for the parts of the next; its result follows."""
+        if self._drivers is None:
+            return partial(store_file, self._workers)
+        last = threading.Event()
+        future = self._drivers.submit(store_file, self._workers, on_last=last.set)
+        future.add_done_callback(lambda _: last.set())
+        last.wait()
+        return future.result
 
     def _worth_a_commit(self, entries: Mapping[str, FileEntry]) -> bool:
         if entries == self._entries:
