@@ -6,6 +6,7 @@ import argparse
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from holdfast.base import Base
 from holdfast.disk import Scan
 from holdfast.errors import ConfigError, DamagedError, NoSnapshotError
 from holdfast.joint import Joint
+from holdfast.outbox import FILES_AT_A_TIME
 from holdfast.retention import Retention
 from holdfast.sync import Syncer
 from holdfast_entrypoint import platforms, printing
@@ -98,6 +100,7 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
             base,
             retention=Retention(last=None),
             workers=prefix.workers,
+            drivers=ThreadPoolExecutor(FILES_AT_A_TIME, thread_name_prefix="holdfast-file"),
             clock=lambda: datetime.now(UTC),
             tell=note,
             only=path.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +19,7 @@ from holdfast.errors import NoSnapshotError
 from holdfast.filing import Filing
 from holdfast.joining import Group
 from holdfast.location import Location
+from holdfast.outbox import FILES_AT_A_TIME
 from holdfast.restore import Restored
 from holdfast.script import latest
 from holdfast.store import Store
@@ -88,6 +89,7 @@ def prepare(
         sha256=config.sha256,
         workers=workers,
         bandwidth=bandwidth,
+        drivers=ThreadPoolExecutor(FILES_AT_A_TIME, thread_name_prefix="holdfast-file"),
         clock=lambda: datetime.now(UTC),
         tell=tell,
         room_for_prefix=len(place.prefix.encode()) + 1,

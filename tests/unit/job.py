@@ -59,6 +59,7 @@ class Job:
     def __init__(self, root: Path, workers: ThreadPoolExecutor) -> None:
         self.root = root
         self.workers = workers
+        self.drivers: ThreadPoolExecutor | None = None
         self.said: list[str] = []
         (root / "store").mkdir()
         self.store: Store = DirectoryStore(root / "store")
@@ -116,6 +117,7 @@ class Job:
             (restored or self.restore(machine)).base,
             retention=retention,
             workers=self.workers,
+            drivers=self.drivers,
             clock=lambda: datetime.now(UTC),
             tell=self.said.append,
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.job import Job, sync
@@ -161,11 +163,40 @@ def test_a_large_file_that_was_renamed_touched_or_copied_sends_nothing_also_afte
     assert restored(job, "c") == content
 
 
-def test_two_large_files_of_one_content_travel_once(job: Job, content: bytes) -> None:
-    syncer = job.syncer("one")
-    job.write("a", content)
-    job.write("b", content)
-    assert sync(syncer).bytes_uploaded == SIZE
+@pytest.mark.parametrize("drivers", [0, 3])
+def test_two_large_files_of_one_content_travel_once_also_side_by_side(job: Job, content: bytes, drivers: int) -> None:
+    with ThreadPoolExecutor(drivers or 1) as threads:
+        job.drivers = threads if drivers else None
+        syncer = job.syncer("one")
+        job.write("a", content)
+        job.write("b", content)
+        assert sync(syncer).bytes_uploaded == SIZE
+
+
+def test_the_parts_of_the_next_file_travel_while_a_file_is_completed(job: Job, content: bytes) -> None:
+    begun = threading.Event()
+
+    class Waits(DirectoryStore):
+        """Completes the first upload when another one has begun."""
+
+        def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+            if list(self.unfinished_uploads()):
+                begun.set()
+            return super().begin_upload(key, metadata=metadata)
+
+        def complete_upload(self, *args: Any, **options: Any) -> str:
+            assert begun.wait(60)
+            return super().complete_upload(*args, **options)
+
+    with ThreadPoolExecutor(3) as threads:
+        job.drivers = threads
+        syncer = job.syncer("one", Waits(job.root / "store"))
+        job.write("a", content)
+        job.write("b", content[::-1])
+        done = sync(syncer)
+    assert done.unfinished == {}
+    assert done.bytes_uploaded == 2 * SIZE
+    assert restored(job, "b") == content[::-1]
 
 
 def test_what_somebody_else_has_put_there_is_known(job: Job, content: bytes) -> None:

@@ -185,7 +185,7 @@ def test_an_upload_that_nobody_goes_on_with_is_dropped_after_the_next_commit(job
 def test_an_upload_of_another_host_is_left_alone(job: Job, content: bytes) -> None:
     upload = job.store.begin_upload("model.bin", metadata={"holdfast-attempt": "1@algo-2"})
     job.write("model.bin", content)
-    Unfinished(job.root / "one").begin(upload, "model.bin", size=SIZE, step=PART)
+    Unfinished(job.root / "one", "algo-2").begin(upload, "model.bin", size=SIZE, step=PART)
     syncer = job.syncer("one")
     assert sync(syncer).bytes_uploaded == SIZE
     syncer.tidy()

@@ -52,6 +52,7 @@ class Composition:
         workers: runs the parts; None: one after the other, in this thread. Never the executor in which this runs.
         progress: gets the bytes of each part that has travelled, always in this thread.
         should_stop: asked between parts.
+        on_last: called when the last part has been handed to the workers.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Composition:
         workers: Executor | None = None,
         progress: Callable[[int], None] | None = None,
         should_stop: StopQuestion | None = None,
+        on_last: Callable[[], object] = lambda: None,
     ) -> None:
         self.sent = 0
         """Bytes of the file that travelled."""
@@ -73,7 +75,7 @@ class Composition:
         """Whether the store has been asked to make something visible."""
         self.store, self.path, self.known = store, path, known
         self.ranges = list(ranges(size))
-        self.refuse_if_changed, self.note = refuse_if_changed, note
+        self.refuse_if_changed, self.note, self.on_last = refuse_if_changed, note, on_last
         self._size, self._workers, self._progress, self._should_stop = size, workers, progress, should_stop
         self._crcs: dict[int, int] = {}
 
@@ -197,7 +199,7 @@ class _Upload:
             if place is not None:
                 self._sending.refuse_if_changed()
                 return place
-            self._take(self._sending.run(partial(self._move, number) for number in tuple(self._put_off)))
+            self._take(self._sending.run(self._rest()))
             upload, note = self._begun()
             self._sending.refuse_if_changed()
             look(self._store, key, only_if_absent=only_if_absent)
@@ -224,6 +226,12 @@ class _Upload:
             while self._upload is not None and self._put_off:
                 yield partial(self._move, self._put_off.pop())
             yield partial(self._sum_and_move, number)
+        if self._upload is not None and not self._put_off:
+            self._sending.on_last()
+
+    def _rest(self) -> Iterator[Callable[[], _Done]]:
+        yield from (partial(self._move, number) for number in tuple(self._put_off))
+        self._sending.on_last()
 
     def _sum_and_move(self, number: int) -> _Done:
         crc = self._sending.sum_up(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
 from functools import partial
@@ -25,6 +26,9 @@ from holdfast.units import unit_of
 
 Question = Callable[[], bool]
 
+FILES_AT_A_TIME = 3
+"""Large files that are under way: one that is completed, one whose last parts travel, one whose first ones do."""
+
 
 class Outbox:
     """Sends files and remembers which of them no snapshot names yet. Not safe for several threads.
@@ -32,11 +36,14 @@ class Outbox:
     Args:
         storer: stores one file.
         workers: runs the transfers.
+        drivers: runs what waits for the parts of a large file, so that those of the next one are on their way while it
+            is completed; None: one file is completed before the next begins. Never the executor of the transfers.
     """
 
-    def __init__(self, storer: Storer, workers: Executor) -> None:
+    def __init__(self, storer: Storer, workers: Executor, drivers: Executor | None = None) -> None:
         self._storer = storer
         self._workers = workers
+        self._drivers = drivers
         self._sent: dict[str, tuple[FileState, FileEntry]] = {}
 
     def unsent(self, state: FileState) -> int:
@@ -51,7 +58,7 @@ class Outbox:
     def send(
         self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question
     ) -> tuple[dict[str, FileEntry], dict[str, HoldfastError]]:
-        """Send files: small ones side by side, large ones one after the other in parallel parts.
+        """Send files: small ones side by side, the parts of large ones side by side, one file after the other.
 
         A file that was sent before, and that nothing has touched since, is not even read.
 
@@ -69,7 +76,7 @@ class Outbox:
         self._storer.number += 1
         stored: dict[str, FileEntry] = {}
         steps: list[tuple[FileState, Callable[[], FileEntry]]] = []
-        for state in states:
+        for state in sorted(states, key=lambda state: state.size >= transfer.SINGLE_PUT):  # the small ones begin first
             sent = self._find(state)
             if sent is not None:
                 stored[state.path] = sent
@@ -78,9 +85,19 @@ class Outbox:
             if state.size < transfer.SINGLE_PUT:
                 steps.append((state, self._workers.submit(store_file, None).result))
             else:
-                steps.append((state, partial(store_file, self._workers)))
+                steps.append((state, self._begin_large(store_file)))
         unfinished = self._take(steps, stored)
         return stored, unfinished
+
+    def _begin_large(self, store_file: Callable[..., FileEntry]) -> Callable[[], FileEntry]:
+        """Begin to store a large file, and return when there is room for the parts of the next; its result follows."""
+        if self._drivers is None:
+            return partial(store_file, self._workers)
+        last = threading.Event()
+        future = self._drivers.submit(store_file, self._workers, on_last=last.set)
+        future.add_done_callback(lambda _: last.set())
+        last.wait()
+        return future.result
 
     def _take(
         self, steps: list[tuple[FileState, Callable[[], FileEntry]]], stored: dict[str, FileEntry]

@@ -24,11 +24,11 @@ from holdfast.errors import (
 )
 from holdfast.grid import Grid
 from holdfast.known import Known, Place
-from holdfast.parts import part_size, refuse_if_stopped, whole_file
+from holdfast.parts import MIB, part_size, refuse_if_stopped, sum_range, whole_file
 from holdfast.plain import Origin, PlainKeys
 from holdfast.record import FileEntry
 from holdfast.store import Store
-from holdfast.unfinished import Note, Unfinished
+from holdfast.unfinished import Unfinished
 
 _CONTENT_BUDGET = 16 << 20
 """Bytes of content that a probe may read beside headers: what a cut looks like shows mostly without any."""
@@ -91,6 +91,7 @@ class Storer:
         *,
         should_stop: Callable[[], bool],
         should_leave: Callable[[], bool],
+        on_last: Callable[[], object] = lambda: None,
     ) -> FileEntry:
         """Store a file, unless its content is in the store already, and return its entry.
 
@@ -99,6 +100,7 @@ class Storer:
             parts: runs the parts of a large file.
             should_stop: asked before and while the file is sent.
             should_leave: the same, asked only before.
+            on_last: called when the last part of a large file has been handed to `parts`: there is room for another's.
 
         Raises:
             FileChangedError: it is not, or not any more, as it was seen.
@@ -114,7 +116,7 @@ class Storer:
         if state.size < transfer.SINGLE_PUT:
             entry = self._store_small(state, should_stop)
         else:
-            entry = self._store_large(state, parts, should_stop)
+            entry = self._store_large(state, parts, should_stop, on_last)
         self._refuse_if_changed(state)
         return replace(entry, sha256=sha256)
 
@@ -137,11 +139,17 @@ class Storer:
         self._locks.pop(content, None)
         return entry
 
-    def _store_large(self, state: FileState, parts: Executor | None, should_stop: Callable[[], bool]) -> FileEntry:
-        step = part_size(state.size)
+    def _store_large(
+        self,
+        state: FileState,
+        parts: Executor | None,
+        should_stop: Callable[[], bool],
+        on_last: Callable[[], object],
+    ) -> FileEntry:
+        path, step = self._directory / state.path, part_size(state.size)
         sending = Composition(
             self._store,
-            self._directory / state.path,
+            path,
             state.size,
             known=self._known,
             refuse_if_changed=partial(self._refuse_if_changed, state),
@@ -149,20 +157,24 @@ class Storer:
             workers=parts,
             progress=self._progress,
             should_stop=should_stop,
+            on_last=on_last,
         )
         send = partial(sending.to, metadata={keys.OWNER: self._attempt.owner}, only_if_absent=True)
-        try:
-            place = self._resume(state, sending, step) or self._send(
-                state, send, lambda: sending.sums.whole, lambda: sending.completing
-            )
-        finally:
-            self._count(sending.sent, show=False)
+        beginning = (state.size, sum_range(path, 0, MIB))
+        with self._locks.setdefault(beginning, threading.Lock()):  # what may be one content: the second waits
+            try:
+                place = self._resume(state, sending, step) or self._send(
+                    state, send, lambda: sending.sums.whole, lambda: sending.completing
+                )
+            finally:
+                self._count(sending.sent, show=False)
+            sums = sending.sums
+            entry = _entry(state, place, sums.whole, Grid(step, sums.parts).to_text())
+            self._known.add(entry)
+        self._locks.pop(beginning, None)
         if not self._known.copies and not self._told_copies:
             self._told_copies = True
             self._tell("this store copies no parts of objects: files that change in part are sent as a whole")
-        sums = sending.sums
-        entry = _entry(state, place, sums.whole, Grid(step, sums.parts).to_text())
-        self._known.add(entry)
         return entry
 
     def _count(self, size: int, *, show: bool = True) -> None:
@@ -202,47 +214,23 @@ class Storer:
             raise FileChangedError(f"{state.path} changed while it was read")
 
     def drop_unfinished(self, entries: Mapping[str, FileEntry]) -> None:
-        """Drop the uploads of which nobody will send the rest: their file is gone, another one, or stored by now.
-
-        Args:
-            entries: the files of the newest snapshot.
-
-        Raises:
-            StoreError: one cannot be dropped; the next call tries it again.
-        """
-        for note in self._unfinished.all():
-            if not self._is_mine(note):
-                continue
-            state, entry = disk.look(self._directory, note.path), entries.get(note.path)
-            same_size = state is not None and state.size == note.size
-            stored = entry is not None and state is not None and state.mtime_ns == entry.mtime_ns
-            if not same_size or stored:
-                self._store.abort_upload(note.upload)
-                note.remove()
-
-    def _is_mine(self, note: Note) -> bool:
-        return note.upload.metadata.get(keys.OWNER, "").partition("@")[2] == self._attempt.slot
+        """As `Unfinished.drop_stale`."""
+        self._unfinished.drop_stale(self._store, entries)
 
     def _resume(self, state: FileState, sending: Composition, step: int) -> Place | None:
         """Go on with an upload of this file that was cut off, in this attempt or an earlier one; None: there is none.
 
-        Whether the store still has it, the list of its unfinished uploads says: one request where there is a note, and
-        none where there is not. Its parts are not asked for: those that are noted were confirmed, and the store holds
-        them against what it has when the upload is completed.
+        The object that comes of it carries the attempt that began it: whose it is decides who may delete it when no
+        snapshot needs it, and both are lives of this host.
         """
-        note = self._unfinished.of(state.path, state.size)
-        if note is None or not self._is_mine(note):
-            return None
-        key, identity = note.upload.key, note.upload.id
         try:
-            there = any(it.upload.key == key and it.upload.id == identity for it in self._store.unfinished_uploads())
-            taken = key == state.path and not self._plain.is_free(key)
-            if not there or taken or note.step != step:
-                self._store.abort_upload(note.upload)
-                note.remove()
+            note = self._unfinished.resumable(
+                self._store, state.path, size=state.size, step=step, is_free=self._plain.is_free
+            )
+            if note is None:
                 return None
             send = partial(sending.to, only_if_absent=True, resumed=note)
-            return self._send_to(key, state, send, lambda: sending.completing)
+            return self._send_to(note.upload.key, state, send, lambda: sending.completing)
         except (AccessDeniedError, NoBucketError):
             raise
         except PermanentStoreError:

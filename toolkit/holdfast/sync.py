@@ -67,6 +67,8 @@ class Syncer:
         base: what the directory was restored from.
         retention: which snapshots are kept.
         workers: runs the transfers.
+        drivers: runs what waits for the parts of a large file, so that those of the next one are on their way while it
+            is completed; None: one file is completed before the next begins. Never the executor of the transfers.
         clock: the time now, UTC.
         tell: gets a sentence about what the operator should know.
         room_for_prefix: bytes that the prefix takes of a key's 1,024.
@@ -85,6 +87,7 @@ class Syncer:
         *,
         retention: Retention | None = None,
         workers: Executor,
+        drivers: Executor | None = None,
         clock: Callable[[], datetime],
         tell: Callable[[str], None],
         room_for_prefix: int = 0,
@@ -107,7 +110,7 @@ class Syncer:
         self._only = only
         entries = {path: base.located(entry) for path, entry in base.files.items()}
         self._plain = plain = PlainKeys(store, attempt, base.plain, workers)
-        unfinished = Unfinished(directory)
+        unfinished = Unfinished(directory, attempt.slot)
         self._storer = Storer(
             store,
             directory,
@@ -119,7 +122,7 @@ class Syncer:
             tell=tell,
             sha256=sha256,
         )
-        self._outbox = Outbox(self._storer, workers)
+        self._outbox = Outbox(self._storer, workers, drivers)
         keeper = Keeper(
             store,
             retention or Retention(),

@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holdfast import checksum, names
-from holdfast.store import StoredPart, Upload
+from holdfast import checksum, disk, keys, names
+from holdfast.record import FileEntry
+from holdfast.store import Store, StoredPart, Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,12 @@ class Unfinished:
 
     Args:
         directory: the checkpoint directory.
+        slot: the name under which this host commits; uploads of others, where hosts share a directory, are theirs.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, slot: str) -> None:
+        self._directory = directory
+        self._slot = slot
         self._folder = directory / names.OWN_DIRECTORY / "uploads"
 
     def begin(self, upload: Upload, path: str, *, size: int, step: int) -> Note | None:
@@ -77,24 +81,74 @@ class Unfinished:
             return None
         return note
 
-    def all(self) -> Iterator[Note]:
-        """Yield every note. What is no note, or none any more, is removed."""
+    def ids(self) -> frozenset[str]:
+        """Return the ids of the uploads that are noted."""
+        return frozenset(note.upload.id for note in self._all())
+
+    def resumable(
+        self, store: Store, path: str, *, size: int, step: int, is_free: Callable[[str], bool]
+    ) -> Note | None:
+        """Return an upload of a file with which can be gone on; one with which cannot is dropped.
+
+        Whether the store still has it, the list of its unfinished uploads says: one request where there is a note, and
+        none where there is not. Its parts are not asked for: those that are noted were confirmed, and the store holds
+        them against what it has when the upload is completed.
+
+        Args:
+            store: where the upload is.
+            path: of the file.
+            size: its bytes.
+            step: bytes in each part but the last.
+            is_free: says of the plain key whether nothing lies there.
+
+        Raises:
+            StoreError: the store does not say what it has, or one cannot be dropped.
+        """
+        found = [note for note in self._mine() if (note.path, note.size) == (path, size)]
+        if not found:
+            return None
+        there = {(it.upload.key, it.upload.id) for it in store.unfinished_uploads()}
+        for note in sorted(found, key=lambda note: -len(note.parts)):
+            taken = note.upload.key == path and not is_free(path)
+            if (note.upload.key, note.upload.id) in there and note.step == step and not taken:
+                return note
+            _drop(store, note)
+        return None
+
+    def drop_stale(self, store: Store, entries: Mapping[str, FileEntry]) -> None:
+        """Drop the uploads with which nobody will go on: their file is gone, another one, or stored by now.
+
+        Args:
+            store: where they are.
+            entries: the files of the newest snapshot.
+
+        Raises:
+            StoreError: one cannot be dropped; the next call tries it again.
+        """
+        for note in self._mine():
+            state, entry = disk.look(self._directory, note.path), entries.get(note.path)
+            stored = entry is not None and state is not None and state.mtime_ns == entry.mtime_ns
+            if state is None or state.size != note.size or stored:
+                _drop(store, note)
+
+    def _mine(self) -> list[Note]:
+        owners = ((note, note.upload.metadata.get(keys.OWNER, "")) for note in self._all())
+        return [note for note, owner in owners if owner.partition("@")[2] == self._slot]
+
+    def _all(self) -> Iterator[Note]:
+        """Yield every note. What is none, or was cut off at its beginning, is removed."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for file in sorted(self._folder.iterdir()):
                 try:
                     yield _read(file)
-                except (OSError, ValueError, KeyError, TypeError):
+                except (OSError, ValueError, KeyError, TypeError, AttributeError):
                     with contextlib.suppress(OSError):
                         file.unlink()
 
-    def of(self, path: str, size: int) -> Note | None:
-        """Return the note of an upload of a file, the one with the most parts; None when there is none."""
-        found = [note for note in self.all() if (note.path, note.size) == (path, size)]
-        return max(found, key=lambda note: len(note.parts), default=None)
 
-    def ids(self) -> frozenset[str]:
-        """Return the ids of the uploads that are noted."""
-        return frozenset(note.upload.id for note in self.all())
+def _drop(store: Store, note: Note) -> None:
+    store.abort_upload(note.upload)
+    note.remove()
 
 
 def _append(file: Path, value: object, flags: int) -> None:
