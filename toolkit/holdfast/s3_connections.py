@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import struct
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from typing import Any, cast
 import urllib3
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.util.ssltransport import SSLTransport
 
 from holdfast.errors import ConfigError
 from holdfast.s3_http import BrokenError, Incoming, Stream
@@ -77,7 +80,7 @@ class Connections:
             line.close()  # the server ended it, or sent what nobody asked for
         else:
             line = self._connect(origin)
-        line.connection.sock.settimeout(self._patience())
+        _limit_silence(line.connection.sock, self._patience())
         return line
 
     def give_back(self, line: Line) -> None:
@@ -133,6 +136,16 @@ def _close_all(idle: dict[str, list[Line]]) -> None:
     for lines in idle.values():
         for line in lines:
             line.close()
+
+
+def _limit_silence(sock: socket.socket | SSLTransport, seconds: float) -> None:
+    """Let the kernel watch the time: a time limit of Python's own costs a poll before every call."""
+    while isinstance(sock, SSLTransport):
+        sock = sock.socket
+    sock.settimeout(None)
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def _trouble(error: Exception, *, through_proxy: bool) -> Exception:

@@ -228,7 +228,7 @@ def from_connection(error: HTTPError | BrokenError, purpose: Purpose) -> StoreEr
         return TransientStoreError(f"{where} cannot be asked ({_short(error)}): raise the limit of open files")
     if isinstance(error, NameResolutionError):
         return TransientStoreError(f"{where} has no address: check the endpoint, the region and this machine's DNS")
-    timed_out = isinstance(_innermost(error), TimeoutError)
+    timed_out = isinstance(_innermost(error), TimeoutError | BlockingIOError)
     if timed_out or isinstance(error, NewConnectionError | ConnectionTimeoutError):
         return TransientStoreError(
             f"{where} does not answer ({_short(error)}): check the endpoint, the network (route, security group, VPC "
@@ -258,6 +258,8 @@ def _innermost(error: Exception) -> Exception:
 
 def _short(error: Exception) -> str:
     error = _innermost(error)
+    if isinstance(error, BlockingIOError):
+        return "timed out"  # in the kernel's words: a resource is not available just now
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, BrokenError):

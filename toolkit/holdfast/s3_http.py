@@ -167,6 +167,8 @@ class Incoming:
     def _receive(self, room: memoryview) -> int:
         try:
             return self._stream.recv_into(room)
+        except BlockingIOError as error:
+            raise BrokenError("timed out") from error
         except OSError as error:
             raise BrokenError("receiving failed") from error
 
@@ -236,6 +238,8 @@ def _send(stream: Stream, data: bytes | memoryview) -> None:
         stream.sendall(data)
     except (BrokenPipeError, ConnectionResetError) as error:
         raise _RefusedError("sending failed") from error
+    except BlockingIOError as error:
+        raise BrokenError("timed out") from error
     except OSError as error:
         raise BrokenError("sending failed") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from functools import partial
@@ -191,7 +192,7 @@ def _fetch(
         raise os_error(error, destination, "create") from error
     try:
         _reserve(descriptor, size, destination)
-        fetch = partial(_fetch_range, store, key, etag, descriptor, destination)
+        fetch = partial(_fetch_range, store, key, etag, descriptor, destination, threading.Lock())
         # Also an empty object is asked for: it may be gone, or another one.
         jobs = (partial(fetch, start, length) for start, length in (ranges(size) if size else [(0, 0)]))
         found = {}
@@ -209,19 +210,30 @@ def _fetch(
 
 
 def _fetch_range(
-    store: Store, key: str, etag: str | None, descriptor: int, path: Path, start: int, length: int
+    store: Store,
+    key: str,
+    etag: str | None,
+    descriptor: int,
+    path: Path,
+    turn: threading.Lock,
+    start: int,
+    length: int,
 ) -> tuple[int, int, int]:
-    """Fetch a range into its place in the file; return (start, length, checksum)."""
+    """Fetch a range into its place in the file; return (start, length, checksum).
+
+    The kernel lets one thread at a time write to a file, and the others spin: they wait for their `turn` here instead.
+    """
     crc, position = 0, start
 
     def keep(piece: memoryview) -> None:
         nonlocal crc, position
         crc = crc64nvme(piece, crc)
         try:
-            while piece:
-                written = os.pwrite(descriptor, piece, position)
-                position += written
-                piece = piece[written:]
+            with turn:
+                while piece:
+                    written = os.pwrite(descriptor, piece, position)
+                    position += written
+                    piece = piece[written:]
         except OSError as error:
             raise _write_error(error, path, length) from error
 
