@@ -21,7 +21,7 @@ from tests.crash.life import Ending, Life, Plan
 from tests.crash.operations import Disk
 from tests.crash.world import Backend, Broken, InOrder, World
 
-from holdfast import copying, parts, transfer
+from holdfast import copying, parts, transfer, wanted
 from holdfast.checksum import crc64nvme
 from holdfast.directory import DirectoryStore
 from holdfast.location import Location
@@ -29,6 +29,7 @@ from holdfast.retention import Retention
 from holdfast.s3 import S3Store
 from holdfast.s3_settings import S3Settings, from_environ
 from holdfast.store import Part, Store
+from holdfast.wanted import Mode
 
 MIB = 1 << 20
 MOST_LIVES = 6
@@ -72,12 +73,17 @@ class OnS3:
 
 @contextmanager
 def small_parts() -> Iterator[None]:
-    """Let files of 2 MiB travel in parts of 1 MiB, instead of 64 and 16: what is tested does not depend on it."""
+    """Let files of 2 MiB travel in parts of 1 MiB, instead of 64 and 16: what is tested does not depend on it.
+
+    And let no older checkpoint come before the script only because it is small: here all are.
+    """
     settings = (
         (transfer, "SINGLE_PUT", 2 * MIB),
         (copying, "SINGLE_COPY", 2 * MIB),
         (transfer, "PART_SIZE", MIB),
         (parts, "PART_SIZE", MIB),
+        (wanted, "SMALL", 0),
+        (wanted, "TOGETHER", 0),
     )
     with ExitStack() as stack:
         for module, name, size in settings:
@@ -268,7 +274,8 @@ class Case:
     def _plan(self, dice: random.Random, name: str, machine: Path, large: float) -> Plan:
         moves = min(self.moves, dice.randint(1, 6))
         retention = dice.choice((Retention(), Retention(last=1), Retention(last=None), Retention(last=2)))
-        return Plan(name, machine, moves, dice.choice([*Ending, Ending.DONE]), retention, large)
+        mode = dice.choice((Mode.ALL, Mode.ALL, Mode.LATEST, Mode.NONE))
+        return Plan(name, machine, moves, dice.choice([*Ending, Ending.DONE]), retention, large, mode)
 
     def _live(self, stage: Stage, dice: random.Random, plan: Plan, tally: Tally) -> None:
         hazard = dice.choice((0.0, 0.5, 1.0, 2.0))
