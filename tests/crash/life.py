@@ -23,17 +23,20 @@ from tests.crash.script import Move, Script
 from tests.crash.world import World, content_of
 
 from holdfast import attempt, catalog, restore
+from holdfast.arrival import Arrival
 from holdfast.checksum import crc64nvme, from_hex
 from holdfast.disk import Scan
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError
 from holdfast.flushing import Flush
 from holdfast.lists import MOST_INLINE, unpack
 from holdfast.names import checkpoint_of, is_log
+from holdfast.parts import StoppedError
 from holdfast.record import to_value
 from holdfast.retention import Retention
 from holdfast.retry import RetryingStore
 from holdfast.settling import Killed, Settling
 from holdfast.sync import Synced, Syncer
+from holdfast.wanted import Mode
 
 PATIENCE = 5.0
 """As holdfast.watch.PATIENCE: seconds that what is settled waits for what is not."""
@@ -60,6 +63,7 @@ class Plan:
         retention: which snapshots are kept.
         large: how often a file travels in parts.
         most_inline: files that a record lists itself.
+        mode: how much of the newest snapshot it restores.
     """
 
     seed: str
@@ -69,6 +73,7 @@ class Plan:
     retention: Retention = field(default_factory=Retention)
     large: float = 0.0
     most_inline: int = MOST_INLINE
+    mode: Mode = Mode.ALL
 
 
 class Life:
@@ -105,13 +110,16 @@ class Life:
         )
         self._base: Tree = {}
         self._pending: Tree = {}
+        self._foreign: frozenset[str] = frozenset()
         self._adopted: frozenset[str] = frozenset()
+        self._met: set[str] = set()
         self._seen: Tree = {}
         self._busy: frozenset[str] = frozenset()
         self._dirty_since: float | None = None
         self._move: Move | None = None
         self._number = 0
         self._syncer: Syncer
+        self._arrival: Arrival
 
     def live(self) -> None:
         """Live to the end; a crash comes out as it is. Who has been superseded has nothing more to do."""
@@ -136,8 +144,11 @@ class Life:
             self._move = None
 
     def work_on(self) -> None:
-        """Let the script take one more step while the engines are at something."""
+        """Let the script take one more step while the engines are at something, or an older checkpoint arrive."""
         with self._disk.used_by(None):
+            if self._plan.mode is Mode.LATEST and self._dice.random() < 0.5:
+                self._arrive()
+                return
             self._move = self._move or self._script.move()
             if next(self._move, None) is None:
                 self._move = None
@@ -163,17 +174,27 @@ class Life:
         self._fuse.stage = "restore"
         with self._unless_superseded():
             done = restore.restore(
-                self._store, found, machine, workers=self._workers, tell=lambda _: None, mine=claimed
+                self._store,
+                found,
+                machine,
+                workers=self._workers,
+                tell=lambda _: None,
+                mine=claimed,
+                mode=self._plan.mode,
             )
         with self._disk.used_by(None):
             tree = read_tree(machine)
             name = done.snapshot.name if done.snapshot else None
-            world.check_restored(name, tree, before=before, not_before=not_before)
+            world.check_restored(name, tree, before=before, not_before=not_before, mode=self._plan.mode)
             world.check_owed(machine)
+            if self._plan.mode is Mode.LATEST and not world.crowded:
+                world.check_newest(name, machine)
             world.journal.note(TookOver(claimed.number, name or "", self._plan.retention.last))
-            self._base = {path: tree[path] for path in done.base.files}
             commit = world.journal.commits[name] if name else None
-            self._adopted = foreign | (commit.adopted if commit else frozenset())
+            absent = commit.tree if commit else {}
+            self._base = {path: tree[path] if path in tree else absent[path] for path in done.base.files}
+            self._foreign, self._adopted = foreign, commit.adopted if commit else frozenset()
+            self._met = set(map(checkpoint_of, tree))
         self._syncer = Syncer(
             self._store,
             machine,
@@ -185,6 +206,26 @@ class Life:
             tell=lambda _: None,
             most_inline=self._plan.most_inline,
         )
+        self._arrival = Arrival(
+            self._store,
+            machine,
+            done,
+            absent=self._syncer.absent,
+            located=self._syncer.located,
+            workers=self._workers,
+            tell=self._told,
+            should_stop=lambda: False,
+        )
+
+    def _told(self, text: str) -> None:
+        """An older checkpoint that is as it was committed arrives."""
+        if "does not arrive" in text and not self._world.crowded:
+            self._world.journal.note(Violation(f"TORN: {text}"))
+
+    def _arrive(self) -> None:
+        """Let the next of the older checkpoints arrive."""
+        with suppress(StoppedError):
+            self._arrival.step()
 
     @contextmanager
     def _unless_superseded(self) -> Iterator[None]:
@@ -200,6 +241,10 @@ class Life:
     def _pass_time(self, seconds: float) -> None:
         """Let time pass, and do what the watch does then."""
         self._now += seconds
+        if self._plan.mode is Mode.LATEST and self._dice.random() < 0.3:
+            with self._disk.used_by(self._fuse):
+                self._fuse.stage = "arrive"
+                self._arrive()
         if self._dice.random() < 0.4:
             return
         with self._disk.used_by(self._fuse):
@@ -285,7 +330,8 @@ class Life:
     def _check_all_is_stored(self, synced: Synced) -> None:
         """A script that has ended by itself loses nothing, unless it left nothing at all."""
         tree = read_tree(self._plan.machine)
-        if tree and (synced.unfinished or dict(self._base) != tree):
+        there = {path: file for path, file in self._base.items() if path not in self._syncer.absent}
+        if tree and (synced.unfinished or there != tree):
             self._world.journal.note(Violation(f"LOST: the flush of {self._plan.seed} left {dict(synced.unfinished)}"))
         if self._syncer.snapshots and not self._world.crowded:
             self._world.check_published(self._base)
@@ -294,6 +340,13 @@ class Life:
         """Remember what there is when a pass begins: what it commits is this, or what was committed before."""
         with self._disk.used_by(None):
             self._seen = read_tree(self._plan.machine)
+            self._met.update(map(checkpoint_of, self._seen))
+            # What somebody else wrote is as good as committed when it is there: no commit is made for it alone.
+            theirs = {path: file for path, file in self._seen.items() if path in self._foreign}
+            self._base = {
+                **{path: file for path, file in theirs.items() if file.content == self._world.foreign[path]},
+                **self._base,
+            }
             self._busy = frozenset(self._script.busy)
 
     def _committing(self, name: str, text: bytes) -> None:
@@ -316,7 +369,9 @@ class Life:
                 *self._mixtures(name, tree),
             ]:
                 self._world.journal.note(Violation(problem))
-            self._world.journal.note(Commit(name, tree, self._adopted, complete=record["complete"]))
+            # What others wrote is taken in when it is there, or something else under the name of its checkpoint.
+            adopted = self._adopted | {key for key in self._foreign if checkpoint_of(key) in self._met}
+            self._world.journal.note(Commit(name, tree, adopted, complete=record["complete"]))
             self._pending = tree
 
     def _mixtures(self, name: str, tree: Tree) -> list[str]:

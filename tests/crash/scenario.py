@@ -21,7 +21,7 @@ from tests.crash.life import Ending, Life, Plan
 from tests.crash.operations import Disk
 from tests.crash.world import Backend, Broken, InOrder, World
 
-from holdfast import copying, lists, parts, transfer
+from holdfast import copying, lists, parts, transfer, wanted
 from holdfast.checksum import crc64nvme
 from holdfast.directory import DirectoryStore
 from holdfast.location import Location
@@ -29,6 +29,7 @@ from holdfast.retention import Retention
 from holdfast.s3 import S3Store
 from holdfast.s3_settings import S3Settings, from_environ
 from holdfast.store import Part, Store
+from holdfast.wanted import Mode
 
 MIB = 1 << 20
 MOST_LIVES = 6
@@ -76,7 +77,8 @@ class OnS3:
 def small_parts() -> Iterator[None]:
     """Let files of 2 MiB travel in parts of 1 MiB, instead of 64 and 16, and lists have a few files, instead of 8,192.
 
-    What is tested does not depend on it.
+    What is tested does not depend on it. And let no older checkpoint come before the script only because it is small:
+    here all are.
     """
     settings = (
         (transfer, "SINGLE_PUT", 2 * MIB),
@@ -84,6 +86,8 @@ def small_parts() -> Iterator[None]:
         (transfer, "PART_SIZE", MIB),
         (parts, "PART_SIZE", MIB),
         (lists, "MEAN", 2),
+        (wanted, "SMALL", 0),
+        (wanted, "TOGETHER", 0),
     )
     with ExitStack() as stack:
         for module, name, size in settings:
@@ -275,7 +279,8 @@ class Case:
         moves = min(self.moves, dice.randint(1, 6))
         retention = dice.choice((Retention(), Retention(last=1), Retention(last=None), Retention(last=2)))
         ending, most_inline = dice.choice([*Ending, Ending.DONE]), dice.choice((0, 2, lists.MOST_INLINE))
-        return Plan(name, machine, moves, ending, retention, large, most_inline)
+        mode = dice.choice((Mode.ALL, Mode.ALL, Mode.LATEST, Mode.NONE))
+        return Plan(name, machine, moves, ending, retention, large, most_inline, mode)
 
     def _live(self, stage: Stage, dice: random.Random, plan: Plan, tally: Tally) -> None:
         hazard = dice.choice((0.0, 0.5, 1.0, 2.0))

@@ -15,8 +15,11 @@ from tests.crash.journal import Commit, File, Journal, Owes, Paid, Tree, Violati
 from holdfast import catalog, keys, restore
 from holdfast.catalog import Catalog
 from holdfast.errors import HoldfastError
+from holdfast.names import checkpoint_of
 from holdfast.record import Snapshot
+from holdfast.script import latest
 from holdfast.store import Store
+from holdfast.wanted import Mode
 
 
 class Broken(AssertionError):  # noqa: N818  it is a verdict
@@ -101,7 +104,13 @@ class World:
         return files | {key: content for key, content in self.foreign.items() if key not in adopted}
 
     def check_restored(
-        self, name: str | None, tree: Mapping[str, File], *, before: Mapping[str, File], not_before: str
+        self,
+        name: str | None,
+        tree: Mapping[str, File],
+        *,
+        before: Mapping[str, File],
+        not_before: str,
+        mode: Mode = Mode.ALL,
     ) -> None:
         """Hold what a restore gave against what was committed.
 
@@ -110,6 +119,7 @@ class World:
             tree: what there is now.
             before: what there was: that stays where the prefix has nothing at all.
             not_before: the newest commit that was durable when it began.
+            mode: how much of it was to be restored: of checkpoints that are there, all.
         """
         if name is not None and name not in self.journal.commits:
             raise Broken(f"TORN: restored {name}, which nobody committed")
@@ -117,12 +127,27 @@ class World:
             raise Broken(f"LOST: restored {name}, and {not_before} was durable")
         commit = self.journal.commits[name] if name else None
         found = {path: file.content for path, file in tree.items()}
-        expected = self.expected(commit) or {path: file.content for path, file in before.items()}
+        expected = self.expected(commit)
+        if expected and mode is not Mode.ALL:
+            there = set(map(checkpoint_of, found))
+            expected = {path: content for path, content in expected.items() if checkpoint_of(path) in there}
+        elif not expected:
+            expected = {path: file.content for path, file in before.items()}
         if found != expected:
             raise Broken(f"TORN: restored {name}: {_difference(expected, found)}")
         for path, file in (commit.tree if commit else {}).items():
-            if path not in self.foreign and tree[path].mtime_ns != file.mtime_ns:
+            if path in tree and path not in self.foreign and tree[path].mtime_ns != file.mtime_ns:
                 raise Broken(f"TORN: restored {name}: {path} has another time")
+
+    def check_newest(self, name: str | None, machine: Path) -> None:
+        """Hold the newest checkpoint that a machine has against the one that it has when everything is restored."""
+        store, everything = self.backend.open(), self.root / "everything"
+        done = restore.restore(store, catalog.read_catalog(store), everything, workers=InOrder(), tell=lambda _: None)
+        newest, there = latest(directory=everything), latest(directory=machine)
+        is_same = (done.snapshot.name if done.snapshot else None) == name
+        if done.checkpoints and is_same and (newest and newest.name) != (there and there.name):
+            raise Broken(f"LOST: restored {name} with {there} as the newest checkpoint, and it is {newest}")
+        shutil.rmtree(everything)
 
     def check(self) -> None:
         """Prove that nothing is torn, lost or damaged: look at every record, and restore into an empty directory."""
@@ -195,7 +220,7 @@ class World:
     def check_owed(self, machine: Path) -> None:
         """Nothing that a machine held is lost: it is in place, or was moved aside."""
         kept = _digests(machine)
-        for aside in (machine / ".holdfast" / "displaced").glob("*"):
+        for aside in (machine / ".holdfast" / "staging", *(machine / ".holdfast" / "displaced").glob("*")):
             kept |= _digests(aside)
         if self.journal.owed.get(machine, frozenset()) - kept:
             raise Broken(f"LOST: a restore has deleted a file of {machine.parent.name}")

@@ -64,6 +64,8 @@ class Arrival(threading.Thread):
         self._staging = Staging(store, directory, workers, should_stop=self._should_stop, reserve=reserve)
         self._placing = Placing(directory, self._staging.root)
         self._directory = directory
+        self._next = 0
+        self._arrived = 0
         self._restored = [unit.name for unit in restored.checkpoints]
 
     def stop(self) -> None:
@@ -73,22 +75,37 @@ class Arrival(threading.Thread):
 
     def run(self) -> None:
         """Run the thread."""
-        if not self._units:
-            return
-        arrived = 0
         try:
-            for unit in self._units:
-                if self._absent.is_wanted(unit.name):
-                    arrived += self._bring(unit)
-            self._placing.end()
-            self._tell(
-                f"older checkpoints: {arrived} of {len(self._units)} have arrived, "
-                f"{self._staging.bytes_fetched:,} bytes fetched"
-            )
+            while self.step():
+                pass
+            if self._units:
+                self._tell(
+                    f"older checkpoints: {self._arrived} of {len(self._units)} have arrived, "
+                    f"{self._staging.bytes_fetched:,} bytes fetched"
+                )
         except (HoldfastError, OSError) as error:
             self._tell(f"no older checkpoint arrives from now on, they stay in the store: {error}")
         except Exception as error:  # noqa: BLE001  whatever it is, the script goes on
             self._tell(f"no older checkpoint arrives from now on, this is a bug in holdfast: {error!r}")
+
+    def step(self) -> bool:
+        """Bring the next checkpoint, if it can be brought; return whether there may be another one behind it.
+
+        Raises:
+            StoppedError: nothing is to arrive any more.
+            StoreError: the store cannot be read.
+            DiskFullError: there is no room.
+            OSError: the script has removed the checkpoint directory, or it may not be written.
+        """
+        if self._next == len(self._units):
+            return False
+        unit = self._units[self._next]
+        self._next += 1
+        if self._absent.is_wanted(unit.name):
+            self._arrived += self._bring(unit)
+        if self._next == len(self._units):
+            self._placing.end()
+        return True
 
     def _bring(self, unit: Unit) -> bool:
         """Fetch a checkpoint and put it in place; return whether it is there."""
