@@ -10,6 +10,7 @@ from typing import Any
 
 from holdfast import attempt, catalog, joint
 from holdfast.attempt import Attempt
+from holdfast.bandwidth import Bandwidth
 from holdfast.directory import DirectoryStore
 from holdfast.restore import Restored, restore
 from holdfast.retention import Retention
@@ -48,16 +49,27 @@ class Job:
         directory = self.root / machine
         return restore(self.store, found, directory, workers=self.workers, tell=self.said.append, **options)
 
-    def syncer(self, machine: str, store: Store | None = None, retention: Retention | None = None) -> Syncer:
+    def syncer(
+        self,
+        machine: str,
+        store: Store | None = None,
+        retention: Retention | None = None,
+        bandwidth: Bandwidth | None = None,
+    ) -> Syncer:
         found = catalog.read_catalog(self.store)
         claimed = attempt.claim(
             self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
         )
         attempt.fence(self.store, found, claimed)
-        return self.syncer_of(claimed, machine, store, retention)
+        return self.syncer_of(claimed, machine, store, retention, bandwidth)
 
     def syncer_of(
-        self, claimed: Attempt, machine: str, store: Store | None = None, retention: Retention | None = None
+        self,
+        claimed: Attempt,
+        machine: str,
+        store: Store | None = None,
+        retention: Retention | None = None,
+        bandwidth: Bandwidth | None = None,
     ) -> Syncer:
         return Syncer(
             store or self.store,
@@ -68,6 +80,7 @@ class Job:
             workers=self.workers,
             clock=lambda: datetime.now(UTC),
             tell=self.said.append,
+            bandwidth=bandwidth,
         )
 
     def write(self, path: str, content: bytes, machine: str = "one") -> Path:
