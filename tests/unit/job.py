@@ -11,6 +11,7 @@ from typing import Any
 from holdfast import attempt, catalog, joint
 from holdfast.arrival import Arrival
 from holdfast.attempt import Attempt
+from holdfast.bandwidth import Bandwidth
 from holdfast.directory import DirectoryStore
 from holdfast.restore import Restored, restore
 from holdfast.retention import Retention
@@ -71,13 +72,19 @@ class Job:
         directory = self.root / machine
         return restore(self.store, found, directory, workers=self.workers, tell=self.said.append, **options)
 
-    def syncer(self, machine: str, store: Store | None = None, retention: Retention | None = None) -> Syncer:
+    def syncer(
+        self,
+        machine: str,
+        store: Store | None = None,
+        retention: Retention | None = None,
+        bandwidth: Bandwidth | None = None,
+    ) -> Syncer:
         found = catalog.read_catalog(self.store)
         claimed = attempt.claim(
             self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
         )
         attempt.fence(self.store, found, claimed)
-        return self.syncer_of(claimed, machine, store, retention)
+        return self.syncer_of(claimed, machine, store, retention, bandwidth)
 
     def resumed(self, machine: str, mode: Mode) -> tuple[Restored, Syncer, Arrival]:
         """Begin an attempt that restores no more than the mode says."""
@@ -108,6 +115,7 @@ class Job:
         machine: str,
         store: Store | None = None,
         retention: Retention | None = None,
+        bandwidth: Bandwidth | None = None,
         restored: Restored | None = None,
     ) -> Syncer:
         return Syncer(
@@ -120,6 +128,7 @@ class Job:
             drivers=self.drivers,
             clock=lambda: datetime.now(UTC),
             tell=self.said.append,
+            bandwidth=bandwidth,
         )
 
     def write(self, path: str, content: bytes, machine: str = "one") -> Path:

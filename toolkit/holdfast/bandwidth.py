@@ -81,7 +81,7 @@ class Bandwidth:
         if began is not None:
             took, sent = self._ticks() - began, self.sent - self._before
             if sent >= _LEAST_BYTES and took >= _LEAST_SECONDS:
-                known, weight = (self._known, _NOT_YET) if self._known else (0.0, 0.0)
+                known, weight = (self._known, max(0.0, _NOT_YET - took)) if self._known else (0.0, 0.0)
                 return (sent + known * weight) / (took + weight)
         return self._known
 

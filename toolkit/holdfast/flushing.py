@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -97,6 +98,8 @@ class Flush:
                 if self.must_commit() or time.monotonic() > began + patience:
                     raise
                 self._pause(error)
+                if self.must_commit():
+                    raise
                 continue
             tries += 1
             reasons = synced.unfinished.values()
@@ -183,19 +186,23 @@ class Flush:
         """Return what is asked while a step is sent: whether it is to be stopped."""
         size, began = sum(unit.size for unit in step), self._bandwidth.sent
         names = {unit.name for unit in step}
+        piece = min(parts.PART_SIZE, max((state.size for unit in step for state in unit.states), default=0))
+
+        had_its_turn = names <= self._given_way
+        gives_way = threading.Event()
 
         def should_stop() -> bool:
-            if self.must_commit():
+            if self.must_commit() or gives_way.is_set():
                 return True
             left = max(0, size - (self._bandwidth.sent - began))
-            if names <= self._given_way or self._bandwidth.measured is None or self._fits(left, hope=_HOPE):
+            if had_its_turn or self._bandwidth.measured is None or self._fits(left, hope=_HOPE):
                 return False
             # What is under way must end before anything else begins.
-            ending = self._bandwidth.seconds_for(min(left, multipart.IN_FLIGHT * parts.PART_SIZE))
-            if not any(self._fits(unit.size, before=ending) for unit in others):
-                return False
-            self._given_way |= names
-            return True
+            ending = self._bandwidth.seconds_for(min(left, multipart.IN_FLIGHT * piece))
+            if any(self._fits(unit.size, before=ending) for unit in others):
+                self._given_way |= names
+                gives_way.set()
+            return gives_way.is_set()
 
         return should_stop
 
