@@ -29,8 +29,8 @@ def _serve(connection: socket.socket, context: ssl.SSLContext | None, buckets: B
         if context is not None:
             connection = context.wrap_socket(connection, server_side=True)
         Connection(connection, buckets, counters).serve()
-    except OSError:
-        pass  # the client has gone, or trusts our certificate as little as it should
+    except (OSError, ValueError):
+        pass  # the client has gone, or speaks something else
     finally:
         connection.close()
 

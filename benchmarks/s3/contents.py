@@ -125,12 +125,14 @@ class RefusedError(Exception):
     Attributes:
         status: of HTTP.
         code: as S3 names it.
+        details: what S3 adds.
     """
 
-    def __init__(self, status: int, code: str) -> None:
+    def __init__(self, status: int, code: str, **details: str) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
+        self.details = details
 
 
 class Bucket:

@@ -35,7 +35,7 @@ def _fill(element: ET.Element, fields: Fields) -> None:
 def error(refused: RefusedError) -> bytes:
     """Return the body of a refusal."""
     root = ET.Element("Error")
-    _fill(root, [("Code", refused.code), ("Message", refused.code), ("RequestId", "0")])
+    _fill(root, [("Code", refused.code), ("Message", refused.code), *refused.details.items(), ("RequestId", "0")])
     return ET.tostring(root)
 
 

@@ -233,7 +233,7 @@ def get_object(request: Request, buckets: Buckets) -> Answer:
         return Answer(304, headers, size=0)
     first, size = _range(request, stored)
     status = 200
-    if "range" in request.headers or "partNumber" in request.query:
+    if ("range" in request.headers or "partNumber" in request.query) and size:
         status = 206
         headers["Content-Range"] = f"bytes {first}-{first + size - 1}/{stored.size}"
     elif request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
@@ -263,7 +263,8 @@ def _range(request: Request, stored: StoredObject) -> tuple[int, int]:
         return stored.size - size, size
     first = int(begin)
     if first >= stored.size:
-        raise RefusedError(416, "InvalidRange")
+        # The AWS Common Runtime takes an empty object for one by this.
+        raise RefusedError(416, "InvalidRange", ActualObjectSize=str(stored.size))
     return first, min(int(end) if end else stored.size, stored.size - 1) - first + 1
 
 
