@@ -59,10 +59,8 @@ class Job:
 
 PREFIX = "prefix"
 Line = Callable[[Job], Sequence[str]]
-# Where a line of the table names a tool, this is what was run.
 _RCLONE = {
     "RCLONE_CONFIG_BENCH_TYPE": "s3",
-    "RCLONE_CONFIG_BENCH_PROVIDER": "AWS",
     "RCLONE_CONFIG_BENCH_ENV_AUTH": "true",
     "RCLONE_CONFIG_BENCH_REGION": "us-east-1",
     "RCLONE_CONFIG_BENCH_FORCE_PATH_STYLE": "true",
@@ -101,7 +99,10 @@ class Contestant:
         """Return the variables that the commands get beside a bare environment."""
         environ = job.server.environ
         if self.program == "rclone":
-            environ |= {**_RCLONE, "RCLONE_CONFIG_BENCH_ENDPOINT": job.server.endpoint}
+            # Without TLS it cannot send to AWS, whose way of checksums it takes to need that.
+            provider = "AWS" if job.server.authority else "Other"
+            environ |= {**_RCLONE, "RCLONE_CONFIG_BENCH_PROVIDER": provider}
+            environ |= {"RCLONE_CONFIG_BENCH_ENDPOINT": job.server.endpoint}
         if self.is_run:
             environ |= {
                 "CHECKPOINT_S3_URI": job.uri,

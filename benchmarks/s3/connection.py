@@ -10,8 +10,9 @@ from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote
 
-from benchmarks.s3 import forms, verbs
-from benchmarks.s3.contents import Buckets, RefusedError, Segment
+from benchmarks.s3 import copies, forms, verbs
+from benchmarks.s3.buckets import Buckets
+from benchmarks.s3.contents import RefusedError, Segment
 from benchmarks.s3.counters import Counters
 from benchmarks.s3.streams import Body, Incoming, read_fields, read_line
 from benchmarks.s3.verbs import Answer, Request
@@ -25,11 +26,11 @@ _OBJECT: Mapping[str, tuple[str, Verb]] = {
     "GET": ("GetObject", verbs.get_object),
     "HEAD": ("HeadObject", verbs.get_object),
     "PUT": ("PutObject", verbs.put_object),
-    "PUT copy": ("CopyObject", verbs.copy_object),
+    "PUT copy": ("CopyObject", copies.copy_object),
     "DELETE": ("DeleteObject", verbs.delete_object),
     "POST uploads": ("CreateMultipartUpload", verbs.begin_upload),
     "PUT uploadId": ("UploadPart", verbs.upload_part),
-    "PUT copy uploadId": ("UploadPartCopy", verbs.upload_part_copy),
+    "PUT copy uploadId": ("UploadPartCopy", copies.upload_part_copy),
     "POST uploadId": ("CompleteMultipartUpload", verbs.complete_upload),
     "DELETE uploadId": ("AbortMultipartUpload", verbs.abort_upload),
     "GET uploadId": ("ListParts", verbs.list_parts),
@@ -88,6 +89,8 @@ class Connection:
     def serve(self) -> None:
         """Answer requests, one after another."""
         while first := read_line(self._incoming):
+            # A client that sends a request in several small pieces would wait for the acknowledgement of each, 40 ms.
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             method, target, _ = first.decode("latin-1").split(" ", 2)
             headers = read_fields(self._incoming)
             if headers.get("expect", "").lower() == "100-continue":

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias, Union
 from urllib.parse import quote
 
-from benchmarks.s3.contents import Bucket, RefusedError, StoredObject
+from benchmarks.s3.buckets import Bucket
+from benchmarks.s3.contents import RefusedError, StoredObject
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
