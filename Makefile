@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 FORMATS := .venv-formats
+BENCH := .venv-bench
 BIN := $(VENV)/bin
 COVERAGE_FLOOR := 93
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-container test test-quick crash test-radosgw formats test-formats lint format type check clean
+.PHONY: help demo demo-container test test-quick crash test-radosgw formats test-formats bench-tools bench test-bench lint format type check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z_%\/.-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +58,25 @@ formats: $(FORMATS)/.formats ## an environment with every framework that the pro
 test-formats: $(FORMATS)/.formats ## real checkpoints of every framework, whole and cut, before the probes
 	$(FORMATS)/bin/python -m pytest -q tests/formats tests/unit/test_probes.py $(ARGS)
 
+# What holdfast is compared with, in an environment of its own; holdfast as its users install it. The locks leave PyTorch out,
+# which one of them imports, so nothing looks for dependencies beside what is locked (CONTRIBUTING.md).
+$(BENCH)/.tools: requirements/bench.txt
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/bench.txt
+	touch $@
+
+.PHONY: installed-bench
+installed-bench: $(BENCH)/.tools
+	$(BENCH)/bin/python -m pip install --quiet --no-deps --force-reinstall .
+
+bench-tools: installed-bench ## an environment with holdfast and everything that it is compared with
+
+bench: installed-bench ## compare with tools and libraries (SIZE=small: two minutes; BENCH_FLAGS for more, or --help)
+	$(BENCH)/bin/python -m benchmarks --size $(or $(SIZE),full) $(BENCH_FLAGS)
+
+test-bench: $(VENV)/.dev installed-bench ## the benchmark itself, on small files: everybody takes part and everything arrives
+	HOLDFAST_REQUIRE_BENCH=1 $(BIN)/python -m pytest -q tests/benchmarks $(ARGS)
+
 lint: $(VENV)/.dev ## ruff, and hadolint for the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -72,6 +92,6 @@ type: $(VENV)/.dev ## mypy --strict on code, tests, examples and benchmarks
 check: lint type test ## what has to be green before a commit
 
 clean: ## remove what was built
-	rm -rf $(VENV) $(FORMATS) .demo dist .coverage* .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(FORMATS) $(BENCH) .demo dist .coverage* .mypy_cache .ruff_cache .pytest_cache
 
 include images/images.mk

@@ -30,6 +30,17 @@ class Usage:
     status: int
 
 
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Return a bare environment: no proxies, keys, authorities and settings of whoever runs the benchmark.
+
+    Args:
+        home: the home directory; an empty one, so that there are no configuration files.
+        more: further variables.
+    """
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    return {**kept, "HOME": str(home), **more}
+
+
 def run(command: Sequence[str], *, environ: Mapping[str, str], cwd: Path, log: Path) -> Usage:
     """Run a program to its end.
 

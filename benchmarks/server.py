@@ -102,15 +102,16 @@ class Server:
 
 
 @contextmanager
-def serve(folder: Path = Path("/dev/shm"), *, tls: bool = False) -> Iterator[Server]:
+def serve(folder: Path = Path("/dev/shm"), *, tls: bool = False, most_gib: float = 6) -> Iterator[Server]:
     """Run a server as long as the `with` lasts; what was stored is gone afterwards.
 
     Args:
         folder: where contents above 1 MiB lie; smaller ones are in the server's memory.
         tls: with a certificate of an authority made for this.
+        most_gib: more than that is refused (507): what lies in memory is taken from everybody on the machine.
     """
     with tempfile.TemporaryDirectory(prefix="bench-authority-") as certificates:
-        command = [sys.executable, "-m", "benchmarks.s3", "--folder", str(folder)]
+        command = [sys.executable, "-m", "benchmarks.s3", "--folder", str(folder), "--most-gib", str(most_gib)]
         authority = None
         if tls:
             authority, certificate = _certificates(Path(certificates))

@@ -51,6 +51,8 @@ def main(arguments: list[str]) -> int:
     compile_lock("requirements/demo.txt", "pyproject.toml", *RUN, *pins, *ON_ANY_MACHINE, more=arguments)
     formats = ("--group", "demo", "--group", "test", "--group", "formats", "--constraint", "requirements/dev.txt")
     compile_lock("requirements/formats.txt", "pyproject.toml", *RUN, *formats, *ON_ANY_MACHINE, more=arguments)
+    peers = ("requirements/bench.in", "pyproject.toml")
+    compile_lock("requirements/bench.txt", *peers, *RUN, *ON_ANY_MACHINE, more=arguments)
     compile_lock("images/tools.txt", "images/tools.in", *IN_THE_IMAGE, more=arguments)
     compile_lock("images/supervisor.txt", "pyproject.toml", *RUN, *IN_THE_IMAGE, more=arguments)
     for image in read_matrix().values():

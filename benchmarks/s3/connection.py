@@ -10,25 +10,27 @@ from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote
 
-from benchmarks.s3 import forms, verbs
-from benchmarks.s3.contents import Buckets, RefusedError, Segment
+from benchmarks.s3 import copies, forms, verbs
+from benchmarks.s3.buckets import Buckets
+from benchmarks.s3.contents import RefusedError, Segment
 from benchmarks.s3.counters import Counters
 from benchmarks.s3.streams import Body, Incoming, read_fields, read_line
 from benchmarks.s3.verbs import Answer, Request
 
 CONTROL = "-"  # in the place of a bucket's name
-PIECE = 1 << 20  # bytes that one call sends
+PIECE = 1 << 20  # bytes that one call encrypts and sends
+STRETCH = 4 << 20  # bytes of a file that one call sends
 
 Verb = Callable[[Request, Buckets], Answer]
 _OBJECT: Mapping[str, tuple[str, Verb]] = {
     "GET": ("GetObject", verbs.get_object),
     "HEAD": ("HeadObject", verbs.get_object),
     "PUT": ("PutObject", verbs.put_object),
-    "PUT copy": ("CopyObject", verbs.copy_object),
+    "PUT copy": ("CopyObject", copies.copy_object),
     "DELETE": ("DeleteObject", verbs.delete_object),
     "POST uploads": ("CreateMultipartUpload", verbs.begin_upload),
     "PUT uploadId": ("UploadPart", verbs.upload_part),
-    "PUT copy uploadId": ("UploadPartCopy", verbs.upload_part_copy),
+    "PUT copy uploadId": ("UploadPartCopy", copies.upload_part_copy),
     "POST uploadId": ("CompleteMultipartUpload", verbs.complete_upload),
     "DELETE uploadId": ("AbortMultipartUpload", verbs.abort_upload),
     "GET uploadId": ("ListParts", verbs.list_parts),
@@ -87,6 +89,8 @@ class Connection:
     def serve(self) -> None:
         """Answer requests, one after another."""
         while first := read_line(self._incoming):
+            # A client that sends a request in several small pieces would wait for the acknowledgement of each, 40 ms.
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             method, target, _ = first.decode("latin-1").split(" ", 2)
             headers = read_fields(self._incoming)
             if headers.get("expect", "").lower() == "100-continue":
@@ -136,11 +140,11 @@ class Connection:
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + (b"" if method == "HEAD" else answer.body)
         # Counted before the client can have its answer: who asks for the counters after it finds it counted.
         if kind is not None:
-            content = sum(segment.size for segment in answer.segments)
-            self._counters.add(kind, received=self._incoming.received, sent=len(head) + content)
+            self._counters.add(kind, received=self._incoming.received, sent=len(head))
         self._incoming.received = 0
         if len(answer.segments) == 1 and answer.segments[0].content.file is None:
             only = answer.segments[0]
+            self._counters.add_sent(only.size)
             self._connection.sendall(head + only.content.read(only.offset, only.size))
             return
         self._connection.sendall(head)
@@ -149,12 +153,17 @@ class Connection:
 
     def _send(self, segment: Segment) -> None:
         file, offset, end = segment.content.file, segment.offset, segment.offset + segment.size
-        if file is None or isinstance(self._connection, ssl.SSLSocket):
-            for begin in range(offset, end, PIECE):
-                self._connection.sendall(segment.content.read(begin, min(PIECE, end - begin)))
-            return
+        encrypted = isinstance(self._connection, ssl.SSLSocket)
         while offset < end:
-            offset += os.sendfile(self._connection.fileno(), file, offset, end - offset)
+            size = min(PIECE if encrypted else STRETCH, end - offset)
+            self._counters.add_sent(size)  # in steps: some clients hang up in the middle
+            if file is None or encrypted:
+                self._connection.sendall(segment.content.read(offset, size))
+                offset += size
+            else:
+                stretch = offset + size
+                while offset < stretch:
+                    offset += os.sendfile(self._connection.fileno(), file, offset, stretch - offset)
 
 
 def _parse(method: str, target: str, headers: Mapping[str, str], body: Body) -> Request:

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-import bisect
 import os
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 _numbers = count(1)
+
+
+class Space:
+    """How much may be stored: a memory file system that is full takes the machine with it.
+
+    Args:
+        most: bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Take some.
+
+        Raises:
+            RefusedError: there is not so much left.
+        """
+        with self._lock:
+            if size > self._left:
+                raise RefusedError(507, "InsufficientStorage")
+            self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """Give some back."""
+        with self._lock:
+            self._left += size
 
 
 class Content:
@@ -22,18 +48,25 @@ class Content:
         pieces: the bytes.
         small: whether they are few enough for memory.
         folder: where the file lies.
+        space: that they take.
+
+    Raises:
+        RefusedError: there is no more space.
     """
 
-    def __init__(self, pieces: Iterable[memoryview], folder: Path, *, small: bool) -> None:
+    def __init__(self, pieces: Iterable[memoryview], folder: Path, space: Space, *, small: bool) -> None:
         self.file: int | None = None
         self.memory = b""
         self.size = 0
+        self._space = space
         if small:
             self.memory = b"".join(map(bytes, pieces))
+            space.take(len(self.memory))
             self.size = len(self.memory)
             return
         self.file = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
         for piece in pieces:
+            space.take(len(piece))
             self._write(piece, self.size)
             self.size += len(piece)
 
@@ -44,6 +77,7 @@ class Content:
             piece, offset = piece[written:], offset + written
 
     def __del__(self) -> None:
+        self._space.give_back(self.size)
         if self.file is not None:
             os.close(self.file)
 
@@ -125,121 +159,14 @@ class RefusedError(Exception):
     Attributes:
         status: of HTTP.
         code: as S3 names it.
+        details: what S3 adds.
     """
 
-    def __init__(self, status: int, code: str) -> None:
+    def __init__(self, status: int, code: str, **details: str) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
-
-
-class Bucket:
-    """Objects in the order of their keys, and uploads. Safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self.uploads: dict[str, MultipartUpload] = {}
-        self._objects: dict[str, StoredObject] = {}
-        self._keys: list[str] = []
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> StoredObject:
-        """Return an object.
-
-        Raises:
-            RefusedError: there is none.
-        """
-        try:
-            return self._objects[key]
-        except KeyError:
-            raise RefusedError(404, "NoSuchKey") from None
-
-    def upload(self, identity: str) -> MultipartUpload:
-        """Return an upload under way.
-
-        Raises:
-            RefusedError: there is none.
-        """
-        try:
-            return self.uploads[identity]
-        except KeyError:
-            raise RefusedError(404, "NoSuchUpload") from None
-
-    def put(self, key: str, stored: StoredObject, headers: Mapping[str, str]) -> None:
-        """Put an object at a key, if the conditions in the headers of the request hold.
-
-        Raises:
-            RefusedError: they do not.
-        """
-        with self._lock:
-            there = self._objects.get(key)
-            if headers.get("if-none-match") == "*" and there is not None:
-                raise RefusedError(412, "PreconditionFailed")
-            self._require_match(there, headers)
-            if there is None:
-                bisect.insort(self._keys, key)
-            self._objects[key] = stored
-
-    def delete(self, key: str, headers: Mapping[str, str]) -> None:
-        """Delete an object, if there is one and the conditions hold.
-
-        Raises:
-            RefusedError: they do not.
-        """
-        with self._lock:
-            self._require_match(self._objects.get(key), headers)
-            if self._objects.pop(key, None) is not None:
-                del self._keys[bisect.bisect_left(self._keys, key)]
-
-    def _require_match(self, there: StoredObject | None, headers: Mapping[str, str]) -> None:
-        wanted = headers.get("if-match")
-        if wanted is None:
-            return
-        if there is None:
-            raise RefusedError(404, "NoSuchKey")
-        if wanted not in ("*", there.etag, there.etag.strip('"')):
-            raise RefusedError(412, "PreconditionFailed")
-
-    def page(self, prefix: str, after: str, delimiter: str, most: int) -> tuple[list[str], list[str], str | None]:
-        """Return keys, common prefixes, and what to go on after when there is more."""
-        keys, groups, last = list[str](), list[str](), after
-        with self._lock:
-            at = max(bisect.bisect_left(self._keys, prefix), bisect.bisect_right(self._keys, after) if after else 0)
-            while at < len(self._keys) and self._keys[at].startswith(prefix):
-                if len(keys) + len(groups) == most:
-                    return keys, groups, last
-                key = self._keys[at]
-                cut = key.find(delimiter, len(prefix)) if delimiter else -1
-                if cut < 0:
-                    keys.append(key)
-                    last, at = key, at + 1
-                else:
-                    groups.append(key[: cut + len(delimiter)])
-                    last = groups[-1] + "\U0010ffff"
-                    at = bisect.bisect_left(self._keys, last)
-        return keys, groups, None
-
-
-class Buckets:
-    """Every bucket there can be: one that nobody has named yet is empty.
-
-    Args:
-        folder: where larger contents lie.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._buckets: defaultdict[str, Bucket] = defaultdict(Bucket)
-
-    def __getitem__(self, name: str) -> Bucket:
-        return self._buckets[name]
-
-    def names(self) -> list[str]:
-        """Those that somebody has named."""
-        return sorted(self._buckets)
-
-    def forget(self, name: str) -> None:
-        """Drop a bucket and all that lies in it."""
-        self._buckets.pop(name, None)
+        self.details = details
 
 
 def new_etag(parts: int = 1) -> str:

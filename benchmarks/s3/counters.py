@@ -23,12 +23,17 @@ class Counters:
         Args:
             kind: as S3 names it: PutObject, UploadPart, …
             received: bytes of its head and its body as they came over the connection, inside of TLS.
-            sent: bytes of the answer, likewise.
+            sent: bytes of the answer without the content of an object, likewise.
         """
         with self._lock:
             self._requests[kind] += 1
             self._received += received
             self._sent += sent
+
+    def add_sent(self, size: int) -> None:
+        """Count bytes of the content of an object."""
+        with self._lock:
+            self._sent += size
 
     def reset(self) -> None:
         """Begin anew."""

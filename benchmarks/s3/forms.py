@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias, Union
 from urllib.parse import quote
 
-from benchmarks.s3.contents import Bucket, RefusedError, StoredObject
+from benchmarks.s3.buckets import Bucket
+from benchmarks.s3.contents import RefusedError, StoredObject
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
@@ -35,7 +36,7 @@ def _fill(element: ET.Element, fields: Fields) -> None:
 def error(refused: RefusedError) -> bytes:
     """Return the body of a refusal."""
     root = ET.Element("Error")
-    _fill(root, [("Code", refused.code), ("Message", refused.code), ("RequestId", "0")])
+    _fill(root, [("Code", refused.code), ("Message", refused.code), *refused.details.items(), ("RequestId", "0")])
     return ET.tostring(root)
 
 
