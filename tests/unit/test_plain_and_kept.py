@@ -161,7 +161,7 @@ def test_orphans_of_a_dead_attempt_are_swept_by_the_next_one_after_its_first_com
 
 def test_a_job_below_another_jobs_prefix_is_nobodys_business_but_its_own(job: Job) -> None:
     below = Job.__new__(Job)
-    below.root, below.workers, below.said = job.root / "below", job.workers, []
+    below.root, below.workers, below.drivers, below.said = job.root / "below", job.workers, None, []
     (below.root / "two").mkdir(parents=True)
     below.store = DirectoryStore(job.root / "store/jobs/42")
     (job.root / "store/jobs").mkdir()
