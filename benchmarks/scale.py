@@ -149,7 +149,7 @@ class Meter:
         memory, began = _resident(), time.process_time()
         done = do()
         cpu = time.process_time() - began
-        grown = (_resident() - memory) / 2**20
+        grown = max(0, _resident() - memory) / 2**20
         self.costs.append(Cost(what, dict(self._bucket.requests), dict(self._bucket.written), cpu, grown))
         return done
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from benchmarks import scale
 from benchmarks.scale import PAGE, many_files, many_hosts
 
