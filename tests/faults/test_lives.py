@@ -299,7 +299,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_during_the_restore_is_named_and_the_next_restore_is_whole(
     start: Start, job: Job, small_disk: Path
 ) -> None:
-    files = {f"shard-{number}.pt": bytes([number]) * 400_000 for number in range(6)}
+    # More than are fetched at a time: those have their room already.
+    files = {f"shard-{number}.pt": bytes([number]) * 100_000 for number in range(30)}
     for path, content in files.items():
         job.write(path, content)
     job.sync(job.syncer())

@@ -83,8 +83,10 @@ def test_a_request_that_breaks_once_is_repeated(break_: str, request_: str, job:
     content = bytes(range(256)) * 1000
     job.write("model.pt", content)
     store = job.store({"HOLDFAST_S3_TIMEOUT_SECONDS": "0.3"})
-    synced = job.sync(job.syncer(store))
-    assert synced.unfinished == {}
+    store.check()
+    syncer = job.syncer(store)
+    assert job.sync(syncer).unfinished == {}
+    syncer.refuse_if_superseded()
     job.restore("two", store)
     assert job.files("two") == {"model.pt": content}
     assert job.said == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import unquote
 
@@ -75,14 +76,13 @@ def test_a_restart_makes_one_more_request_for_every_thousand_files_and_for_every
     run = start("true", environ=environ)
     assert run.exit_code() == 0, run.log
     assert run.report["files_restored"] == 2100
-    record = "GET .holdfast/commits/000001-000002.json"
-    lists = [it for it in said(proxy) if it.startswith("GET .holdfast/lists/")]
-    assert sorted(set(said(proxy)) - {*lists}) == [
-        record,
-        "GET list",
-        "GET list .holdfast/commits/",
-        "PUT .holdfast/attempts/000002.json",
-        "PUT .holdfast/commits/000001-000003.json",
-    ]
-    assert said(proxy).count("GET list") == 3  # 2,100 files, and a few objects of ours
-    assert len(proxy.seen) == 5 + 2 + len(lists)
+    kinds = Counter(re.sub(r"/[^/]*[0-9].*", "/", it) for it in said(proxy))
+    lists = kinds.pop("GET .holdfast/lists/")
+    assert kinds == {
+        "GET list": 3,  # 2,100 files and a few objects of ours
+        "GET .holdfast/commits/": 1,
+        "PUT .holdfast/attempts/": 1,
+        "PUT .holdfast/commits/": 1,
+        "GET list .holdfast/commits/": 1,
+    }
+    assert lists < 4

@@ -331,7 +331,9 @@ def test_old_snapshots_go_when_every_host_has_spoken(job: Job) -> None:
         host.syncer.speak()
         host.syncer.tidy()
     names = sorted(path.name for path in (job._root / "store/.holdfast/commits").iterdir())
-    assert len(names) == 4, names
+    # Of the eight snapshots of each host two stay, and records that only say again what the one before them says.
+    assert {name.split("@")[0] for name in names} == {"000001-000007", "000001-000008", "000001-000009"}, names
+    assert len(names) <= 5, names
 
 
 def test_what_a_host_says_every_minute_names_the_list_that_it_has_put_once(job: Job) -> None:

@@ -101,6 +101,8 @@ class Keeper:
         clock: Callable[[], float],
         resumable: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        self.waits = False
+        """Whether something stays only because another host of the attempt has not yet said what it has."""
         self._store = store
         self._retention = retention
         self._scope = scope
@@ -244,21 +246,30 @@ class Keeper:
     def _dropped(self) -> list[str]:
         """Return the records that go: of snapshots that are not kept, and old ones that restore nothing."""
         own = {name: since for name, since in self._commits.items() if keys.host_of(name) in self._scope.slots}
-        spoken = self._spoken_until()
+        others = [name for name in self._commits if name not in own and name not in self._protected]
+        long_past = [name for name in self._damaged if self._is_long_past(keys.commit_order(name)[0])]
+        histories = [
+            self._states({name: since for name, since in own.items() if keys.host_of(name) == slot})
+            for slot in self._scope.slots
+        ]
         kept: list[str] = []
-        for slot in self._scope.slots:
-            states = self._states({name: since for name, since in own.items() if keys.host_of(name) == slot})
+        for states in histories:
             # The newest may all be steps: they push out no snapshot for which nothing was held back.
             for steps in (False, True):
                 kept += self._retention.kept((n, t) for n, t in states.items() if (n in self._steps) is steps)
+        dropped = [name for name in own if name not in {*kept, *self._protected}]
+        if not dropped and not others:
+            return long_past  # what the other hosts have said need not be asked: a request for each of them
+        spoken = self._spoken_until()
+        for states in histories:
             kept += [name for name in states if states[name] > spoken]
             # The newest before that is what the others' snapshots may belong to.
             kept += [name for name in states if states[name] <= spoken][-1:]
-        dropped = [name for name in own if name not in {*kept, *self._protected}]
+        self.waits = not {*dropped}.isdisjoint(kept)
+        dropped = [name for name in dropped if name not in kept]
         if self._retention.last is not None and len(kept) >= self._retention.last and spoken > -math.inf:
-            others = (name for name in self._commits if name not in own)
-            dropped += [name for name in others if name not in self._protected]
-        return dropped + [name for name in self._damaged if self._is_long_past(keys.commit_order(name)[0])]
+            dropped += others
+        return dropped + long_past
 
     def _states(self, commits: Mapping[str, float]) -> dict[str, float]:
         """Return the records that count.

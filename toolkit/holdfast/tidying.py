@@ -50,7 +50,9 @@ class Tidier:
         if snapshot.complete:  # what was sent and is in no snapshot by now was changed while it was sent
             self._keeper.doom(self._storer.sent)
         self._keeper.doom(self._filing.sent)  # those of a commit that failed
-        self._untidy = True
+        # What a host says once a minute leaves but a small record behind, and to look what all others have said costs
+        # a request for each of them: mostly that waits for the next snapshot.
+        self._untidy |= snapshot.since is None or snapshot.ended or self._keeper.waits
 
     def tidy(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> Tidied:
         """Bring the plain keys up to date and delete what is no longer kept. Before the first commit: nothing.

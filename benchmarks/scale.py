@@ -1,0 +1,408 @@
+"""What a million files, checkpoints of a terabyte and a thousand hosts on one prefix ask of S3, and of the client.
+
+    python -m benchmarks.scale                       # 10^6 files, 1,000 hosts: minutes, and some GiB of memory
+    python -m benchmarks.scale --files 20000 --hosts 20
+    python -m benchmarks.scale --markdown docs/scale.md
+
+The engines are the real ones. The store is a bucket in memory that counts requests as S3 bills them; files have entries
+and no content, since none is read here. CPU and memory are those of the client's code in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from tests.crash.hostile import Bucket
+
+from holdfast import attempt, catalog, joining, joint, parts, transfer
+from holdfast.attempt import Attempt
+from holdfast.catalog import Catalog
+from holdfast.commits import Commits
+from holdfast.filing import Filing
+from holdfast.joining import Group
+from holdfast.keeping import Keeper, Scope
+from holdfast.plain import PlainKeys
+from holdfast.record import FileEntry, Snapshot
+from holdfast.retention import Retention
+from holdfast.store import ObjectInfo, Part, Sink
+
+T = TypeVar("T")
+
+PAGE = 1_000
+PUTS_PER_SECOND, GETS_PER_SECOND = 3_500, 5_500
+"""What S3 promises for each prefix (docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html)."""
+KIND = {"list": "PUT", "put": "PUT", "copy": "PUT", "get": "GET", "head": "GET", "delete": "DELETE"}
+"""Under which price AWS counts a request; deleting costs nothing."""
+TERABYTE = 10**12
+
+
+@dataclass
+class Counting(Bucket):
+    """A bucket that counts.
+
+    Attributes:
+        requests: by what was asked.
+        written: bytes that were put, by the first directory below `.holdfast/`.
+        plain: keys of files that lie there and whose content nobody asks for.
+    """
+
+    requests: Counter[str] = field(default_factory=Counter)
+    written: Counter[str] = field(default_factory=Counter)
+    plain: Sequence[str] = ()
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        return self._paged(prefix)
+
+    def _paged(self, prefix: str) -> Iterator[ObjectInfo]:
+        yielded = 0
+        for infos in (super().list(prefix), self._plain(prefix)):
+            for info in infos:
+                if yielded % PAGE == 0:
+                    self.requests["list"] += 1
+                yielded += 1
+                yield info
+        self.requests["list"] += yielded == 0
+
+    def _plain(self, prefix: str) -> Iterator[ObjectInfo]:
+        for key in self.plain if not prefix else ():
+            yield ObjectInfo(key, 1, '"e"', 1.79e9)
+
+    def head(self, key: str) -> ObjectInfo:
+        self.requests["head"] += 1
+        return super().head(key)
+
+    def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
+        self.requests["get"] += 1
+        super().read(key, offset=offset, size=size, etag=etag, sink=sink)
+
+    def put(
+        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
+    ) -> str:
+        self.requests["put"] += 1
+        self.written[key.split("/")[1]] += part.size
+        return super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        self.requests["delete"] += 1
+        super().delete(key, etag=etag)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one thing costs.
+
+    Attributes:
+        what: it is.
+        requests: by what was asked.
+        written: bytes of records and lists that were put.
+        cpu: seconds of the client.
+        memory: MiB by which the client has grown; None where that says nothing.
+    """
+
+    what: str
+    requests: Mapping[str, float]
+    written: Mapping[str, float] = field(default_factory=dict)
+    cpu: float | None = None
+    memory: float | None = None
+
+    def billed(self, kind: str) -> float:
+        """Return how many requests AWS counts as `PUT` or as `GET`."""
+        return sum(count for name, count in self.requests.items() if KIND[name] == kind)
+
+    @property
+    def seconds(self) -> float:
+        """The time that S3 takes for them at the rates that it promises for one prefix."""
+        return max(self.billed("PUT") / PUTS_PER_SECOND, self.billed("GET") / GETS_PER_SECOND)
+
+    def times(self, factor: float, what: str) -> Cost:
+        """Return the cost of so many of these."""
+        return Cost(what, {name: count * factor for name, count in self.requests.items()})
+
+    def __add__(self, other: Cost) -> Cost:
+        names = self.requests.keys() | other.requests.keys()
+        both = {name: self.requests.get(name, 0) + other.requests.get(name, 0) for name in names}
+        return replace(self, requests=both)
+
+
+class Meter:
+    """Measures what is done with a bucket."""
+
+    def __init__(self, bucket: Counting) -> None:
+        self.costs: list[Cost] = []
+        self._bucket = bucket
+
+    def measure(self, what: str, do: Callable[[], T]) -> T:
+        """Do something and note what it cost."""
+        gc.collect()
+        self._bucket.requests.clear()
+        self._bucket.written.clear()
+        memory, began = _resident(), time.process_time()
+        done = do()
+        cpu = time.process_time() - began
+        grown = max(0, _resident() - memory) / 2**20
+        self.costs.append(Cost(what, dict(self._bucket.requests), dict(self._bucket.written), cpu, grown))
+        return done
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def entries(count: int) -> dict[str, FileEntry]:
+    """Return the files of a large snapshot: a thousand in each directory, every content of its own."""
+    found = {}
+    for number in range(count):
+        path = f"step-{number // 1_000:06d}/shard-{number % 1_000:05d}-of-01000.distcp"
+        found[path] = _entry(path, number)
+    return found
+
+
+def _entry(path: str, number: int) -> FileEntry:
+    content = (number + 1) * 0x9E3779B97F4A7C15  # spread over all bits, as checksums are
+    etag = f'"{(content * content) % 2**128:032x}"'
+    return FileEntry(path, 1, 1_790_000_000_000_000_000 + 997 * number, 0o644, content % 2**64, path, etag)
+
+
+class Machine:
+    """One host that goes on from what is there, as `holdfast run` does it, without files.
+
+    Args:
+        bucket: where the prefix is.
+        found: what was found there.
+        mine: the claimed attempt.
+        workers: runs the requests.
+        now: the time.
+        base: the records from which it goes on.
+    """
+
+    def __init__(
+        self,
+        bucket: Counting,
+        found: Catalog,
+        mine: Attempt,
+        workers: ThreadPoolExecutor,
+        now: Callable[[], datetime],
+        base: Sequence[Snapshot] = (),
+    ) -> None:
+        filing = Filing(bucket, mine, workers, known=[it for record in base for it in record.lists])
+        self.files = {path: entry for record in base for path, entry in record.files.items()}
+        self._commits = Commits(bucket, mine, {}, filing, now)
+        self._keeper = Keeper(
+            bucket, Retention(), Scope(mine.number, frozenset({mine.slot}), mine.hosts, rest=mine.leads), found,
+            plain=PlainKeys(bucket, mine, {}, workers), workers=workers, clock=lambda: now().timestamp(),
+        )  # fmt: skip
+
+    def commit(self, changed: Mapping[str, FileEntry]) -> None:
+        self.files = {**self.files, **changed}
+        for snapshot in self._commits.commit(self.files, complete=True):
+            self._keeper.add(snapshot)
+
+    def speak(self) -> None:
+        for snapshot in self._commits.repeat(self.files, ended=False):
+            self._keeper.add(snapshot)
+
+    def tidy(self) -> None:
+        self._commits.refuse_if_superseded()
+        self._keeper.tidy()
+
+
+def start_alone(bucket: Counting, workers: ThreadPoolExecutor) -> Machine:
+    """Claim, fence, read the newest snapshot and survey the prefix: a start but for the files themselves."""
+    found = catalog.read_catalog(bucket)
+    now = datetime.now(UTC)
+    known = attempt.honours_conditions(bucket, found, workers)
+    mine = attempt.claim(
+        bucket, found.attempts, host="h", version="0", platform="local", started=now, conditional=known
+    )
+    found = attempt.fence(bucket, found, mine, workers)
+    chosen = next(iter(joint.newest_first(bucket, found, workers)), None)
+    found.survey()
+    base = chosen.records if isinstance(chosen, joint.Joint) else ()
+    return Machine(bucket, found, mine, workers, lambda: datetime.now(UTC), base)
+
+
+def many_files(count: int) -> list[Cost]:
+    """Measure what the records of one host with many files cost."""
+    bucket = Counting()
+    meter = Meter(bucket)
+    with ThreadPoolExecutor(8) as workers:
+        bucket.plain = _fill(bucket, meter, workers, count)
+        meter.measure("restart: claim, fence, record, lists, survey", lambda: start_alone(bucket, workers))
+    return meter.costs
+
+
+def _fill(bucket: Counting, meter: Meter, workers: ThreadPoolExecutor, count: int) -> list[str]:
+    """Measure the commits of a first attempt; return the paths of its files."""
+    machine = meter.measure("start on an empty prefix", lambda: start_alone(bucket, workers))
+    files = entries(count)
+    meter.measure("first commit, its record and lists", lambda: machine.commit(files))
+    meter.measure("tidying after it", machine.tidy)
+    first = next(iter(files))
+    changed = {first: replace(files[first], crc64nvme=1)}
+    meter.measure("commit of one changed file", lambda: machine.commit(changed))
+    step = {path: _entry(path, 7) for path in (f"step-999999/shard-{number:05d}" for number in range(1_000))}
+    meter.measure("commit of a new step of 1,000 files", lambda: machine.commit(step))
+    scattered = {path: replace(files[path], crc64nvme=2) for path in list(files)[:: max(1, count // 100)]}
+    meter.measure(f"commit of {len(scattered)} files here and there", lambda: machine.commit(scattered))
+    meter.measure("tidying, which drops a snapshot", machine.tidy)
+    return sorted(machine.files)
+
+
+def many_hosts(count: int) -> list[Cost]:
+    """Measure what one host of many costs: the one that begins an attempt, and one that joins it."""
+    bucket = Counting()
+    meter = Meter(bucket)
+    clock = [datetime(2026, 11, 21, tzinfo=UTC)]
+    names = tuple(f"algo-{number}" for number in range(1, count + 1))
+
+    def later(seconds: float) -> None:
+        clock[0] += timedelta(seconds=seconds)
+
+    with ThreadPoolExecutor(8) as workers:
+
+        def start(name: str, run: str) -> Machine:
+            mine, found, base = joining.join(
+                bucket, Group(names, run), host=name, version="0", platform="local", clock=lambda: clock[0],
+                workers=workers, tell=lambda text: None,
+            )  # fmt: skip
+            found = attempt.fence(bucket, found, mine, workers)
+            chosen = joint.of(bucket, found, base, workers) if base else None
+            found.survey()
+            records = chosen.records if isinstance(chosen, joint.Joint) else ()
+            own = [record for record in records if record.host == name]
+            return Machine(bucket, found, mine, workers, lambda: clock[0], own)
+
+        def shard(name: str, step: int) -> dict[str, FileEntry]:
+            path = f"step-{step:06d}/{name}.distcp"
+            return {path: replace(_entry(path, step), mtime_ns=int(clock[0].timestamp()) * 10**9)}
+
+        machines = {name: start(name, "one") for name in names}
+        for name, machine in machines.items():
+            machine.commit(shard(name, 1))
+        later(60)
+        for machine in machines.values():
+            machine.speak()
+        one = machines[names[-1]]
+        later(600)
+        meter.measure("commit of one host", lambda: one.commit(shard(names[-1], 2)))
+        meter.measure("tidying of one host after it", one.tidy)
+        meter.measure("what one host says once a minute", one.speak)
+        meter.measure("restart of the host that begins", lambda: start(names[0], "two"))
+        meter.measure("restart of a host that joins", lambda: start(names[1], "two"))
+    return meter.costs
+
+
+def large_file(size: int) -> list[Cost]:
+    """Return what a file of so many bytes takes: a part is a request up and a request down."""
+    count = len(list(parts.ranges(size)))
+    up = {"put": count + 2} if size >= transfer.SINGLE_PUT else {"put": 1}  # begun and completed
+    return [Cost("store it once", up), Cost("restore it", {"get": count})]
+
+
+def report(options: argparse.Namespace) -> str:
+    """Measure everything and return it as Markdown."""
+    files, hosts = many_files(options.files), many_hosts(options.hosts)
+    named = {cost.what: cost for cost in (*files, *hosts)}
+    count, hourly = options.hosts, options.commits
+    begin, join = named["restart of the host that begins"], named["restart of a host that joins"]
+    speak, commit, tidy = (
+        named[what]
+        for what in ("what one host says once a minute", "commit of one host", "tidying of one host after it")
+    )
+    everywhere = [
+        (begin + join.times(count - 1, "")).times(1, f"restart of {count:,} hosts, without the files"),
+        (speak.times(60, "") + (commit + tidy).times(hourly, "")).times(
+            count, f"an hour of {count:,} hosts, {hourly} snapshots each"
+        ),
+    ]
+    content = [
+        Cost(f"store {options.files:,} files of less than 64 MiB", {"put": options.files}),
+        Cost(f"restore {options.files:,} files of less than 16 MiB", {"get": options.files}),
+        *(replace(cost, what=f"1 TB in one file: {cost.what}") for cost in large_file(TERABYTE)),
+        *(cost.times(TERABYTE / 2**30, f"1 TB in files of 1 GiB: {cost.what}") for cost in large_file(2**30)),
+    ]
+    sections = (
+        (f"One host, {options.files:,} files: records and lists", files),
+        (f"{options.hosts:,} hosts on one prefix, each with a shard of every step: records", [*hosts, *everywhere]),
+        ("Content", content),
+    )
+    tables = (f"### {title}\n\n{_table(costs, options)}" for title, costs in sections)
+    return "\n\n".join([_head(options), *tables]) + "\n"
+
+
+def _head(options: argparse.Namespace) -> str:
+    return f"""# Scale
+
+What a million files, checkpoints of a terabyte and a thousand hosts on one prefix ask of S3. All of it comes out of one
+program:
+```sh
+python -m benchmarks.scale --files {options.files} --hosts {options.hosts} --markdown docs/scale.md
+```
+It runs holdfast's own engines on a bucket in memory that counts requests as S3 bills them (a listing: one for each
+1,000 keys). Records, lists and their bytes are the real ones; files have entries and no content. CPU is that of the
+client, in seconds of one core; MiB is by how much the client's resident memory has grown. "At S3's rates" is the time
+for the requests at what S3 promises for one prefix, {PUTS_PER_SECOND:,} writes and {GETS_PER_SECOND:,} reads a second
+([S3's user guide](https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html)); the network and
+the disk may take longer. Dollars are those of the requests alone, at ${options.put_price} for 1,000 PUT, COPY, POST or
+LIST and ${options.get_price} for 1,000 GET or HEAD (AWS's public price page, S3 Standard, us-east-1, November 2026;
+`--put-price` and `--get-price` take others); deleting costs nothing."""
+
+
+def _table(costs: Sequence[Cost], options: argparse.Namespace) -> str:
+    lines = [
+        "| | LIST | PUT | GET, HEAD | DELETE | records | lists | CPU | MiB | at S3's rates | US $ |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for cost in costs:
+        asked = Counter(cost.requests)
+        dollars = (cost.billed("PUT") * options.put_price + cost.billed("GET") * options.get_price) / 1_000
+        numbers = (asked["list"], asked["put"] + asked["copy"], asked["get"] + asked["head"], asked["delete"])
+        cells = [
+            cost.what,
+            *(f"{number:,.0f}" for number in numbers),
+            *(_bytes(cost.written.get(where)) for where in ("commits", "lists")),
+            f"{cost.cpu:.2f} s" if cost.cpu is not None else "",
+            f"{cost.memory:,.0f}" if cost.memory is not None else "",
+            f"{cost.seconds:,.2f} s",
+            f"{dollars:,.5f}" if dollars < 0.01 else f"{dollars:,.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _bytes(count: float | None) -> str:
+    if not count:
+        return ""
+    return (
+        f"{count:,.0f} B" if count < 10_000 else f"{count / 1e3:,.0f} kB" if count < 1e7 else f"{count / 1e6:,.1f} MB"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=1_000_000)
+    parser.add_argument("--hosts", type=int, default=1_000)
+    parser.add_argument("--commits", type=int, default=6, help="snapshots of a host in an hour")
+    parser.add_argument("--put-price", type=float, default=0.005, help="US dollars for 1,000 PUT, COPY, POST or LIST")
+    parser.add_argument("--get-price", type=float, default=0.0004, help="US dollars for 1,000 GET or HEAD")
+    parser.add_argument("--markdown", type=Path, help="where to write it; printed without")
+    options = parser.parse_args(arguments)
+    text = report(options)
+    if options.markdown is None:
+        print(text)
+    else:
+        options.markdown.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
