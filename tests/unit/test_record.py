@@ -1,6 +1,7 @@
 """The record survives the way through the store, and a record that does not hold is refused."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -20,6 +21,14 @@ def snapshot(*paths: str) -> Snapshot:
 def test_what_is_written_is_what_is_read() -> None:
     original = snapshot("a.pt", "dir/ü \n.pt")
     assert from_json(original.to_json(), name="000002-000007") == original
+
+
+def test_what_a_file_may_have_beside_is_read_where_it_was_written() -> None:
+    plain, other = snapshot("a", "b").files.values()
+    files = {"a": replace(plain, sha256="0" * 64), "b": replace(other, parts="16777216:AAAAAAAAAAA=")}
+    original = replace(snapshot(), files=files)
+    assert from_json(original.to_json(), name="000002-000007") == original
+    assert original.to_json().count(b"parts") == original.to_json().count(b"sha256") == 1
 
 
 def test_names_sort_in_the_order_of_the_commits() -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from holdfast.checksum import combine
 from holdfast.errors import (
     AccessDeniedError,
     AlreadyExistsError,
@@ -26,7 +25,7 @@ from holdfast.errors import (
 )
 from holdfast.known import Known, Place
 from holdfast.multipart import look, side_by_side
-from holdfast.parts import Checksums, StoppedError, StopQuestion, ranges, sum_range
+from holdfast.parts import PartSums, StoppedError, StopQuestion
 from holdfast.store import Part, Store, StoredPart, Upload
 from holdfast.unfinished import Note
 
@@ -73,19 +72,10 @@ class Composition:
         """Bytes of the file that travelled."""
         self.completing = False
         """Whether the store has been asked to make something visible."""
-        self.store, self.path, self.known = store, path, known
-        self.ranges = list(ranges(size))
+        self.sums = PartSums(path, size)
+        self.store, self.known = store, known
         self.refuse_if_changed, self.note, self.on_last = refuse_if_changed, note, on_last
-        self._size, self._workers, self._progress, self._should_stop = size, workers, progress, should_stop
-        self._crcs: dict[int, int] = {}
-
-    @property
-    def sums(self) -> Checksums:
-        """The checksums, when all parts have been read."""
-        whole, parts = 0, tuple(self._crcs[number] for number in range(1, len(self.ranges) + 1))
-        for crc, (_, length) in zip(parts, self.ranges, strict=True):
-            whole = combine(whole, crc, length)
-        return Checksums(self._size, whole, parts)
+        self._workers, self._progress, self._should_stop = workers, progress, should_stop
 
     def to(
         self,
@@ -136,16 +126,9 @@ class Composition:
         upload = self.store.begin_upload(key, metadata=metadata)
         return upload, self.note(upload)
 
-    def sum_up(self, number: int) -> int:
-        """Return the checksum of a part, read at most once."""
-        if number not in self._crcs:
-            start, length = self.ranges[number - 1]
-            self._crcs[number] = sum_range(self.path, start, length)
-        return self._crcs[number]
-
     def run(self, jobs: Iterable[Callable[[], _Done]]) -> Iterator[_Done]:
         """Run jobs side by side and count what travelled."""
-        for done in side_by_side(jobs, self._workers, self._should_stop, f"storing {self.path}"):
+        for done in side_by_side(jobs, self._workers, self._should_stop, f"storing {self.sums.path}"):
             self.sent += done.sent
             if done.sent and self._progress is not None:
                 self._progress(done.sent)
@@ -180,9 +163,10 @@ class _Upload:
     ) -> None:
         self.copied = False
         """Whether parts of it were copied, or were to be."""
-        self._sending, self._store, self._known, self._begin_upload = sending, sending.store, known, begin
+        self._sending, self._sums, self._store = sending, sending.sums, sending.store
+        self._known, self._begin_upload = known, begin
         # Without its grid nobody sees part by part that a content is there already.
-        self._waits = known.may_have(sum(length for _, length in sending.ranges)) and resumed is None
+        self._waits = known.may_have(sending.sums.size) and resumed is None
         self._had = resumed.parts if resumed else {}
         self._upload: tuple[Upload, Note | None] | None = (resumed.upload, resumed) if resumed else None
         self._refused: StoreError | None = None
@@ -194,7 +178,7 @@ class _Upload:
         """Store all parts and complete the upload, or find that the content is known."""
         try:
             self._take(self._sending.run(self._jobs()))
-            sums = self._sending.sums
+            sums = self._sums.all()
             place = self._known.place(sums.size, sums.whole) if self._upload is None else None
             if place is not None:
                 self._sending.refuse_if_changed()
@@ -222,7 +206,7 @@ class _Upload:
 
     def _jobs(self) -> Iterator[Callable[[], _Done]]:
         """Yield a job for each part, and for those that were put off as soon as another one has to travel."""
-        for number in range(1, len(self._sending.ranges) + 1):
+        for number in range(1, len(self._sums.ranges) + 1):
             while self._upload is not None and self._put_off:
                 yield partial(self._move, self._put_off.pop())
             yield partial(self._sum_and_move, number)
@@ -234,36 +218,36 @@ class _Upload:
         self._sending.on_last()
 
     def _sum_and_move(self, number: int) -> _Done:
-        crc = self._sending.sum_up(number)
+        crc = self._sums.of(number)
         if self._upload is None and (self._waits or self._source(number, crc) is not None):
             return _Done(number, None)
         return self._move(number)
 
     def _move(self, number: int) -> _Done:
         """Bring a part into the upload, if it is not there already: by a copy, or else over the wire."""
-        crc = self._sending.sum_up(number)
-        start, length = self._sending.ranges[number - 1]
+        crc = self._sums.of(number)
+        start, length = self._sums.ranges[number - 1]
         had = self._had.get(number)
         if had is not None and (had.size, had.crc64nvme) == (length, crc):
             return _Done(number, had)
         upload, note = self._begun()
         stored, sent = self._copied(upload, number, crc), 0
         if stored is None:
-            stored = self._store.put_part(upload, number, Part(self._sending.path, start, length, crc))
+            stored = self._store.put_part(upload, number, Part(self._sums.path, start, length, crc))
             sent = length
         if note is not None:
             note.add(stored)
         return _Done(number, stored, sent)
 
     def _source(self, number: int, crc: int) -> Place | None:
-        return self._known.part(self._sending.ranges[number - 1][1], crc) if self._known.copies else None
+        return self._known.part(self._sums.ranges[number - 1][1], crc) if self._known.copies else None
 
     def _copied(self, upload: Upload, number: int, crc: int) -> StoredPart | None:
         """Copy a part from where the store has its bytes; None when it is to be sent."""
         source = self._source(number, crc)
         if source is None:
             return None
-        _, length = self._sending.ranges[number - 1]
+        _, length = self._sums.ranges[number - 1]
         self.copied = True
         try:
             return self._store.put_part_copy(

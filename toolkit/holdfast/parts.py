@@ -84,6 +84,36 @@ def checksum_file(path: Path, *, size: int | None = None, should_stop: StopQuest
     return Checksums(there, whole, tuple(parts))
 
 
+class PartSums:
+    """The checksums of the parts of a file, each read at most once. Safe from several threads for different parts.
+
+    Args:
+        path: the file.
+        size: its bytes, at least 1.
+
+    Attributes:
+        ranges: (offset, bytes) of each part; part numbers begin with 1.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+        self.ranges = list(ranges(size))
+        self._crcs: dict[int, int] = {}
+
+    def of(self, number: int) -> int:
+        """Return the checksum of a part. Errors as `sum_range`."""
+        if number not in self._crcs:
+            self._crcs[number] = sum_range(self.path, *self.ranges[number - 1])
+        return self._crcs[number]
+
+    def all(self) -> Checksums:
+        """Return the checksums, when all parts have been read."""
+        whole, parts = 0, tuple(self._crcs[number] for number in range(1, len(self.ranges) + 1))
+        for crc, (_, length) in zip(parts, self.ranges, strict=True):
+            whole = combine(whole, crc, length)
+        return Checksums(self.size, whole, parts)
+
+
 def whole_file(path: Path, *, size: int) -> Part:
     """Return a file as one part, summed up. A small one is read once and held in memory.
 

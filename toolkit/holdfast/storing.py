@@ -164,11 +164,11 @@ class Storer:
         with self._locks.setdefault(beginning, threading.Lock()):  # what may be one content: the second waits
             try:
                 place = self._resume(state, sending, step) or self._send(
-                    state, send, lambda: sending.sums.whole, lambda: sending.completing
+                    state, send, lambda: sending.sums.all().whole, lambda: sending.completing
                 )
             finally:
                 self._count(sending.sent, show=False)
-            sums = sending.sums
+            sums = sending.sums.all()
             entry = _entry(state, place, sums.whole, Grid(step, sums.parts).to_text())
             self._known.add(entry)
         self._locks.pop(beginning, None)
