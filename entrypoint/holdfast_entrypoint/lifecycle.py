@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.concurrency import Concurrency
 from holdfast.errors import ConfigError, HoldfastError, SupersededError
 from holdfast.location import Location
 from holdfast.metadata import MetadataClient
@@ -82,7 +83,8 @@ class _Life:
         private: Path,
     ) -> None:
         self.report = Report(attempt=config.run_number)
-        self.workers = Workers(upload_limit=config.upload_limit)
+        self._concurrency = Concurrency()
+        self.workers = Workers(concurrency=self._concurrency, upload_limit=config.upload_limit)
         self.interruption = Interruption(
             grace=config.grace,
             notice_path=private / "notice.json",
@@ -200,6 +202,7 @@ class _Life:
             seconds_left=self.interruption.seconds_left,
             tell=self._tell,
             allow=self.workers.allow,
+            concurrency=self._concurrency,
         )
 
     def _out_of_time(self) -> bool:
