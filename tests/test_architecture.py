@@ -17,8 +17,8 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "checksum", "concurrency", "deadline", "disk", "keys", "location", "names", "pace", "record", "retention",
-                "script", "settling", "store",
+                "checksum", "concurrency", "deadline", "disk", "keys", "location", "names", "pace", "record",
+                "retention", "script", "settling", "store",
             )
         }
         | {"holdfast.probes"}

@@ -38,7 +38,7 @@ def test_it_begins_modestly() -> None:
 def test_it_grows_to_its_bound_while_waiting_is_all_that_costs() -> None:
     server = Server(seconds=0.03, rate=1e12, size=64 << 10)
     limits = server.serve(400)
-    assert limits[-1] == max(limits) >= 60
+    assert limits[-1] >= 60
     assert max(limits) <= 64
 
 
