@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 _REQUEST = 1 << 16  # what a request counts beside its bytes: many small ones are work too
 _WINDOW = 0.3  # seconds in which throughput is measured, at least …
-_GAIN = 1.1  # … and by so much it must grow for more requests to be worth it
+_GAIN = 1.2  # … and by so much it must grow for more requests to be worth it
 _REST = 20  # windows in which nothing is tried after more have brought nothing
 
 
