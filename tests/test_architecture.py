@@ -17,8 +17,9 @@ LAYERS = (
         | {
             f"holdfast.{name}"
             for name in (
-                "bandwidth", "checksum", "deadline", "disk", "grid", "keys", "known", "ledger", "lists", "location",
-                "names", "pace", "record", "retention", "script", "settling", "store", "units", "wanted",
+                "bandwidth", "checksum", "concurrency", "deadline", "disk", "grid", "keys", "known", "ledger",
+                "lists", "location", "names", "pace", "record", "retention", "script", "settling", "store", "units",
+                "wanted",
             )
         }
         | {"holdfast.probes"}

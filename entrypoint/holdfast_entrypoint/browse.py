@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from holdfast import catalog, location
+from holdfast.concurrency import Concurrency
 from holdfast.opening import open_store
 from holdfast.workers import Workers
 from holdfast_entrypoint import collecting, looking, moving
@@ -23,8 +24,9 @@ def main(verb: str, arguments: Sequence[str], tell: Callable[[str], None]) -> in
     """
     options = _parser(verb).parse_args(arguments)
     place = location.parse(options.uri, name="URI")
-    store = open_store(place, os.environ)
-    with Workers() as workers:
+    concurrency = Concurrency()
+    store = open_store(place, os.environ, concurrency=concurrency)
+    with Workers(concurrency=concurrency) as workers:
         return _VERBS[verb](options, Prefix(store, catalog.read_catalog(store), workers, tell))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.bandwidth import Bandwidth
+from holdfast.concurrency import Concurrency
 from holdfast.errors import ConfigError, HoldfastError, SupersededError
 from holdfast.location import Location
 from holdfast.metadata import MetadataClient
@@ -83,7 +84,8 @@ class _Life:
         private: Path,
     ) -> None:
         self.report = Report(attempt=config.run_number)
-        self.workers = Workers(upload_limit=config.upload_limit)
+        self._concurrency = Concurrency()
+        self.workers = Workers(concurrency=self._concurrency, upload_limit=config.upload_limit)
         self._bandwidth = Bandwidth(time.monotonic)
         self._hurrying = False
         self.interruption = Interruption(
@@ -203,6 +205,7 @@ class _Life:
             seconds_left=self.interruption.seconds_left,
             tell=self._tell,
             allow=self._allow,
+            concurrency=self._concurrency,
         )
 
     def _allow(self, wanted: int) -> int:

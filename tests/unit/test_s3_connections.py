@@ -151,6 +151,31 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(folder / "cert.pem"), str(folder / "key.pem")
 
 
+@pytest.mark.parametrize(
+    "answer", [Answer(body=bytes(3 << 20), cut_after=1 << 20), Answer(reset_after=0), Answer(status=503, cut_after=0)]
+)
+def test_tls_that_breaks_is_transient_and_the_next_connection_works(
+    certificate: tuple[str, str], answer: Answer
+) -> None:
+    with ScriptedServer(replace(answer, headers=DONE.headers), DONE, tls=certificate) as server:
+        store = open_at(server, AWS_CA_BUNDLE=certificate[0])
+        with pytest.raises(TransientStoreError):
+            read_all(store)
+        store.delete("k")
+
+
+def test_one_tls_connection_serves_requests_of_all_sizes_one_after_the_other(certificate: tuple[str, str]) -> None:
+    content = bytes(range(256)) * (5 << 12)  # 5 MiB
+    answers = [replace(DONE, body=content[:size]) for size in (0, 1, 1 << 14, 1 << 18, len(content))]
+    with ScriptedServer(*answers, DONE, tls=certificate) as server:
+        store = open_at(server, AWS_CA_BUNDLE=certificate[0])
+        for answer in answers:
+            assert read_all(store) == answer.body
+        store.put("k", Part(content, 0, len(content), crc64nvme(content)))
+    assert server.seen[-1].body == content
+    assert server.connections == 1
+
+
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_a_certificate_is_trusted_when_its_authority_is_named(certificate: tuple[str, str], variable: str) -> None:
     size = 3 << 20

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.concurrency import Concurrency
 from holdfast.workers import EASY_NICE, Workers
 
 IOPRIO_GET = {"x86_64": 252, "aarch64": 31}
@@ -214,3 +215,35 @@ def test_a_hurry_ends_the_wait_for_the_limit_at_once() -> None:
         began.wait(10)
         workers.hurry()
         assert crawling.result(10) > 900 << 20
+
+
+def test_as_many_jobs_run_as_are_worth_it_and_more_when_more_are() -> None:
+    worth = Concurrency(start=2)
+    with Workers(8, concurrency=worth) as workers:
+        held = Held(workers, 2)
+        waiting = [workers.submit(where) for _ in range(4)]
+        assert not any(future.running() or future.done() for future in waiting)
+        worth.limit = 4
+        held.let_go()
+        assert all(future.result(10) for future in waiting)
+        wider = Held(workers, 4)
+        wider.let_go()
+
+
+def test_when_fewer_are_worth_it_what_runs_goes_on_and_what_waits_waits() -> None:
+    worth = Concurrency(start=4)
+    with Workers(8, concurrency=worth) as workers:
+        held = Held(workers, 4)
+        worth.limit = 1
+        waiting = [workers.submit(where) for _ in range(3)]
+        held.let_go()
+        assert [future.result(10)[0] for future in waiting]
+
+
+def test_what_runs_at_ease_does_not_count_in_a_hurry() -> None:
+    with Workers(8, concurrency=Concurrency(start=2)) as workers:
+        workers.at_ease()
+        held = Held(workers, 2)
+        workers.hurry()
+        assert workers.submit(where).result(10)[0].startswith("holdfast-fast")
+        held.let_go()

@@ -14,8 +14,8 @@ from holdfast.store import Store, Upload
 
 T = TypeVar("T")
 
-IN_FLIGHT = 8
-"""Parts of one file that are handed to the executor at a time: what bounds the loss when one of them fails."""
+IN_FLIGHT = 64
+"""Parts of one file that are handed to the executor at a time. Those that have not begun are dropped when one fails."""
 
 
 def side_by_side(

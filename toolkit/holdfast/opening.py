@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from holdfast.concurrency import Concurrency
 from holdfast.directory import DirectoryStore
 from holdfast.location import Location
 from holdfast.retry import RetryingStore, RetryPolicy
@@ -20,6 +21,7 @@ def open_store(
     seconds_left: Callable[[], float] = lambda: math.inf,
     tell: Callable[[str], None] = lambda text: None,
     allow: Callable[[int], int] = lambda wanted: wanted,
+    concurrency: Concurrency | None = None,
 ) -> Store:
     """Open the store of a location. Nothing is asked of it yet: `Store.check`, or the first listing, shows what it is.
 
@@ -31,20 +33,26 @@ def open_store(
         seconds_left: until nobody waits any more; then nothing is repeated.
         tell: gets a sentence about a request that fails time and again.
         allow: asked before bytes of a file are sent to S3; returns, maybe after a wait, how many of those may go.
+        concurrency: learns from the requests to S3 how many at a time are worth it.
 
     Raises:
         ConfigError: the environment names an endpoint or certificates that cannot be used.
     """
-    bare = _bare(place, environ, seconds_left, allow)
+    bare = _bare(place, environ, seconds_left, allow, concurrency or Concurrency())
     return RetryingStore(bare, policy, should_stop=lambda: seconds_left() <= 0, tell=tell)
 
 
 def _bare(
-    place: Location, environ: Mapping[str, str], seconds_left: Callable[[], float], allow: Callable[[int], int]
+    place: Location,
+    environ: Mapping[str, str],
+    seconds_left: Callable[[], float],
+    allow: Callable[[int], int],
+    concurrency: Concurrency,
 ) -> Store:
     if place.scheme == "file":
         return DirectoryStore(Path(place.prefix))
     # Only a location on S3 pays for botocore: 100 ms and 20 MiB.
     from holdfast import s3, s3_settings  # noqa: PLC0415
 
-    return s3.S3Store(place, s3_settings.from_environ(environ), seconds_left=seconds_left, allow=allow)
+    settings = s3_settings.from_environ(environ)
+    return s3.S3Store(place, settings, seconds_left=seconds_left, allow=allow, concurrency=concurrency)

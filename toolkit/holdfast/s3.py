@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from holdfast import s3_errors, s3_forms
 from holdfast.checksum import crc64nvme as checksum_of
 from holdfast.checksum import to_base64
+from holdfast.concurrency import Concurrency
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, PermanentStoreError, TransientStoreError
 from holdfast.location import Location
 from holdfast.s3_http import Response
@@ -30,6 +31,7 @@ class S3Store:
         settings: how to reach S3.
         seconds_left: until nobody waits any more.
         allow: asked before bytes of a file are sent; returns, maybe after a wait, how many of those may go.
+        concurrency: learns from the requests; None: nobody asks what.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class S3Store:
         *,
         seconds_left: Callable[[], float] = lambda: math.inf,
         allow: Callable[[int], int] = lambda wanted: wanted,
+        concurrency: Concurrency | None = None,
     ) -> None:
-        self._wire = Wire(settings, location.bucket, seconds_left, allow)
+        self._wire = Wire(settings, location.bucket, seconds_left, allow, concurrency or Concurrency())
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._listing = Listing(self._wire, self._prefix)
 

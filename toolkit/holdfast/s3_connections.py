@@ -27,7 +27,7 @@ _KEPT = 64
 """Idle connections kept to a host; more may be in use at a time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
     """A connection that is ready for a request.
 
@@ -35,16 +35,31 @@ class Line:
         origin: where it leads to.
         connection: as urllib3 made it: over TCP, TLS, or through a proxy's tunnel.
         incoming: what comes over it.
+        silence: longest one that the kernel bears on it, in seconds; None before it was told.
     """
 
     origin: str
     connection: HTTPConnection
     incoming: Incoming
+    silence: float | None = None
 
     @property
     def stream(self) -> Stream:
         """Its socket."""
         return cast("Stream", self.connection.sock)
+
+    def limit_silence(self, seconds: float) -> None:
+        """Let the kernel watch the time: a time limit of Python's own costs a poll before every call."""
+        if seconds == self.silence:
+            return
+        sock: socket.socket | SSLTransport = self.connection.sock
+        while isinstance(sock, SSLTransport):
+            sock = sock.socket
+        sock.settimeout(None)
+        limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self.silence = seconds
 
     def close(self) -> None:
         """Let go of it."""
@@ -80,7 +95,7 @@ class Connections:
             line.close()  # the server ended it, or sent what nobody asked for
         else:
             line = self._connect(origin)
-        _limit_silence(line.connection.sock, self._patience())
+        line.limit_silence(self._patience())
         return line
 
     def give_back(self, line: Line) -> None:
@@ -136,16 +151,6 @@ def _close_all(idle: dict[str, list[Line]]) -> None:
     for lines in idle.values():
         for line in lines:
             line.close()
-
-
-def _limit_silence(sock: socket.socket | SSLTransport, seconds: float) -> None:
-    """Let the kernel watch the time: a time limit of Python's own costs a poll before every call."""
-    while isinstance(sock, SSLTransport):
-        sock = sock.socket
-    sock.settimeout(None)
-    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def _trouble(error: Exception, *, through_proxy: bool) -> Exception:

@@ -14,6 +14,7 @@ import urllib3
 import holdfast
 from holdfast import s3_errors, s3_settings
 from holdfast.body import pieces
+from holdfast.concurrency import Concurrency
 from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.s3_connections import Connections, Line
 from holdfast.s3_http import BrokenError, Response, ask
@@ -22,6 +23,7 @@ from holdfast.s3_signing import Signer
 from holdfast.store import Part, Sink
 
 _LEAST_PATIENCE = 1.0
+_TOO_MUCH = (429, 503)
 _ALWAYS = (("User-Agent", f"holdfast/{holdfast.__version__}"), ("Accept-Encoding", "identity"))
 
 
@@ -56,11 +58,16 @@ class Wire:
         bucket: which bucket.
         seconds_left: until nobody waits any more. A silence is borne for half of them at most, so that one connection
             that hangs leaves time for another.
-        allow: as `S3Store`.
+        allow, concurrency: as `S3Store`.
     """
 
     def __init__(
-        self, settings: S3Settings, bucket: str, seconds_left: Callable[[], float], allow: Callable[[int], int]
+        self,
+        settings: S3Settings,
+        bucket: str,
+        seconds_left: Callable[[], float],
+        allow: Callable[[int], int],
+        concurrency: Concurrency,
     ) -> None:
         self.bucket = bucket
         self._settings = settings
@@ -68,6 +75,7 @@ class Wire:
         self._region: str | None = None
         self._seconds_left = seconds_left
         self._allow = allow
+        self._concurrency = concurrency
         self._connections = Connections(settings, self._patience)
 
     @contextmanager
@@ -86,6 +94,8 @@ class Wire:
             address = s3_settings.address(self._settings, self.bucket, region)
             purpose = s3_errors.Purpose(request.doing, request.permission, self.bucket, address.origin)
             line = response = None
+            refused = False
+            self._concurrency.began()
             try:
                 line = self._connections.take(address.origin)
                 response = self._exchange(request, address, region, line)
@@ -94,9 +104,12 @@ class Wire:
                     response.drain()
                     return
                 problem = s3_errors.read_problem(response.status, response.headers, response.read())
+                refused = problem.status in _TOO_MUCH
             except (urllib3.exceptions.HTTPError, BrokenError) as error:
+                refused = True
                 raise s3_errors.from_connection(error, purpose) from error
             finally:
+                self._concurrency.ended(_size(request, response), refused=refused)
                 if line is not None:
                     if response is not None and response.reusable:
                         self._connections.give_back(line)
@@ -160,6 +173,12 @@ class Wire:
             [*signed.items(), *_ALWAYS],
             pieces(request.body, self._allow) if request.body and request.body.size else (),
         )
+
+
+def _size(request: Request, response: Response | None) -> int:
+    """Return the bytes of the bodies that have travelled, as they were announced."""
+    told = response.headers.get("content-length", "") if response is not None and request.method == "GET" else ""
+    return (request.body.size if request.body else 0) + (int(told) if told.isdecimal() else 0)
 
 
 def _quoted(key: str) -> str:

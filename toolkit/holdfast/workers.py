@@ -13,13 +13,14 @@ from enum import Enum
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from holdfast.concurrency import Concurrency
 from holdfast.pace import Pace
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MOST = 8
-"""Threads of each kind at most: what bounds the memory, and what a server may be asked at a time."""
+MOST = 64
+"""Threads of each kind at most: what bounds the memory."""
 EASY_NICE = 10
 """What is added to the nice value of threads at ease: a tenth of a core where the training wants the same one."""
 _LEAST_NICE = 19
@@ -48,11 +49,15 @@ class Workers(Executor):
 
     Args:
         most: threads of each kind at most.
+        concurrency: says how many jobs of one kind may run now; None: as many as there may be threads.
         upload_limit: bytes per second that may leave while at ease, of all threads together; None: no limit.
     """
 
-    def __init__(self, most: int = MOST, *, upload_limit: float | None = None) -> None:
+    def __init__(
+        self, most: int = MOST, *, concurrency: Concurrency | None = None, upload_limit: float | None = None
+    ) -> None:
         self._most = most
+        self._concurrency = concurrency
         self._pace = None if upload_limit is None else Pace(upload_limit)
         self._hurrying = threading.Event()
         self._hurrying.set()
@@ -60,6 +65,7 @@ class Workers(Executor):
         self._calls = {kind: threading.Condition(self._lock) for kind in _Kind}
         self._threads: dict[_Kind, list[threading.Thread]] = {kind: [] for kind in _Kind}
         self._idle = dict.fromkeys(_Kind, 0)
+        self._running = dict.fromkeys(_Kind, 0)
         self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._serving = _Kind.FAST
         self._ended = False
@@ -124,12 +130,18 @@ class Workers(Executor):
     def _staff(self) -> None:
         """See that there is a thread for each waiting job, as far as there may be; called with the lock held."""
         kind, threads = self._serving, self._threads[self._serving]
-        for _ in range(min(len(self._jobs) - self._idle[kind], self._most - len(threads))):
+        wanted = min(len(self._jobs), self._room(kind))
+        for _ in range(min(wanted - self._idle[kind], self._most - len(threads))):
             self._idle[kind] += 1
             thread = threading.Thread(target=self._work, args=(kind,), name=f"{kind.value}-{len(threads)}", daemon=True)
             threads.append(thread)
             thread.start()
-        self._calls[kind].notify(len(self._jobs))
+        self._calls[kind].notify(wanted)
+
+    def _room(self, kind: _Kind) -> int:
+        """Return how many more jobs may run; called with the lock held."""
+        limit = self._most if self._concurrency is None else self._concurrency.limit
+        return max(0, limit - self._running[kind])
 
     def _work(self, kind: _Kind) -> None:
         if kind is _Kind.EASY:
@@ -137,15 +149,18 @@ class Workers(Executor):
         while self._next(kind):
             with self._lock:
                 self._idle[kind] += 1
+                self._running[kind] -= 1
+                self._staff()  # the limit may have grown, or a thread have waited for this one
 
     def _next(self, kind: _Kind) -> bool:
         """Wait for a job and do it; return False when there will be none."""
         with self._lock:
-            while not (self._jobs and self._serving is kind):
-                if self._ended:
+            while not (self._jobs and self._serving is kind and self._room(kind)):
+                if self._ended and not (self._jobs and self._serving is kind):
                     return False
                 self._calls[kind].wait()
             self._idle[kind] -= 1
+            self._running[kind] += 1
             future, job = self._jobs.popleft()
         if future.set_running_or_notify_cancel():
             try:

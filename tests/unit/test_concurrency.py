@@ -1,0 +1,100 @@
+"""More requests at a time while that brings something, fewer when the server asks for less."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.concurrency import Concurrency
+
+MIB = 1 << 20
+
+
+class Server:
+    """A server that takes a while for each request, and together gives so many bytes per second at most."""
+
+    def __init__(self, *, seconds: float, rate: float, size: int = MIB, refuses_from: int = 1000) -> None:
+        self.now = 0.0
+        self.concurrency = Concurrency(clock=lambda: self.now)
+        self.seconds, self.rate, self.size, self.refuses_from = seconds, rate, size, refuses_from
+        self.limits: list[int] = []
+
+    def serve(self, rounds: int) -> list[int]:
+        """Let the client ask as many at a time as it may, again and again; return what it came to allow itself."""
+        for _ in range(rounds):
+            together = self.concurrency.limit
+            for _ in range(together):
+                self.concurrency.began()
+            self.now += max(self.seconds, together * self.size / self.rate)
+            for number in range(together):
+                self.concurrency.ended(self.size, refused=number >= self.refuses_from)
+            self.limits.append(self.concurrency.limit)
+        return self.limits
+
+
+def test_it_begins_modestly() -> None:
+    assert Concurrency().limit == 8
+
+
+def test_it_grows_to_its_bound_while_waiting_is_all_that_costs() -> None:
+    server = Server(seconds=0.03, rate=1e12, size=64 << 10)
+    limits = server.serve(400)
+    assert limits[-1] >= 60
+    assert max(limits) <= 64
+
+
+def test_it_stays_where_more_requests_bring_no_more_bytes() -> None:
+    limits = Server(seconds=0.03, rate=100 * MIB).serve(300)
+    assert max(limits) <= 18
+    assert sorted(limits)[len(limits) // 2] <= 12
+
+
+def test_it_finds_the_knee() -> None:
+    limits = Server(seconds=0.1, rate=200 * MIB).serve(500)  # 20 at a time fill the line
+    assert 18 <= sorted(limits)[len(limits) // 2] <= 27
+
+
+def test_it_tries_again_after_a_while_since_the_line_may_have_become_another_one() -> None:
+    server = Server(seconds=0.03, rate=100 * MIB)
+    server.serve(300)
+    assert server.concurrency.limit <= 18
+    server.rate = 1e12
+    server.serve(3000)
+    assert server.concurrency.limit >= 60
+
+
+def test_a_server_that_asks_for_less_gets_less_at_once() -> None:
+    server = Server(seconds=0.03, rate=1e12, size=64 << 10)
+    server.serve(400)
+    server.refuses_from = 16
+    limits = server.serve(200)[400:]
+    assert limits[0] <= 32
+    assert max(limits[1:20]) <= 16
+
+
+def test_requests_that_were_under_way_together_are_one_refusal() -> None:
+    concurrency = Concurrency()
+    for _ in range(8):
+        concurrency.began()
+    for _ in range(8):
+        concurrency.ended(0, refused=True)
+    assert concurrency.limit == 4
+
+
+def test_it_never_falls_below_its_least() -> None:
+    limits = Server(seconds=0.03, rate=1e12, refuses_from=0).serve(50)
+    assert limits[-1] == min(limits) == 2
+
+
+def test_a_client_that_asks_for_less_than_it_may_learns_nothing() -> None:
+    server = Server(seconds=0.03, rate=1e12)
+    for _ in range(500):
+        server.concurrency.began()
+        server.now += 0.03
+        server.concurrency.ended(MIB)
+    assert server.concurrency.limit == 8
+
+
+@pytest.mark.parametrize("size", [0, 64 << 10, 16 * MIB])
+def test_small_and_large_requests_alike(size: int) -> None:
+    server = Server(seconds=0.5, rate=1e15, size=size)
+    assert server.serve(200)[-1] >= 60
