@@ -67,8 +67,8 @@ LAYERS = (
             f"holdfast_entrypoint.{name}"
             for name in (
                 "arguments", "child", "commands", "config", "environment", "guard", "inbox", "interruption", "log",
-                "notice_file", "outputs", "platforms", "preparation", "printing", "report", "signals", "supervision",
-                "writers",
+                "notice_file", "outputs", "platforms", "preparation", "printing", "progress", "report", "signals",
+                "supervision", "writers",
             )
         },
     ),

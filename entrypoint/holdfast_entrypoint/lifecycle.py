@@ -22,7 +22,7 @@ from holdfast.opening import open_store
 from holdfast.script import latest
 from holdfast.store import Store
 from holdfast.workers import Workers
-from holdfast_entrypoint import environment, outputs, signals
+from holdfast_entrypoint import environment, outputs, progress, signals
 from holdfast_entrypoint.child import Child
 from holdfast_entrypoint.commands import Command
 from holdfast_entrypoint.config import Config
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from holdfast_entrypoint.guard import Guard
 
 INTERRUPTED, INTERRUPTED_INCOMPLETE, FLUSH_FAILED = 143, 75, 74
-_PROGRESS_EVERY = 10.0
 
 
 def live(config: Config, command: Command, *, environ: Mapping[str, str], tell: Callable[[str], None]) -> int:
@@ -179,19 +178,21 @@ class _Life:
                 self._tell("CHECKPOINT_S3_URI is not set: the script is supervised, checkpoints are not stored")
             return
         self.workers.submit(importlib.import_module, "holdfast_entrypoint.guard")  # while the network is waited for
-        self._prepared = self.supervisor.in_background(
-            lambda: prepare(
-                self._config,
-                place,
-                self._open(place),
-                workers=self.workers,
-                bandwidth=self._bandwidth,
-                tell=self._tell,
-                progress=_Progress(self._tell),
-                should_stop=interrupted,
-            ),
-            until=interrupted,
-        )
+
+        def bring() -> Prepared:
+            with progress.shown("restoring", self._tell) as (tell, count):
+                return prepare(
+                    self._config,
+                    place,
+                    self._open(place),
+                    workers=self.workers,
+                    bandwidth=self._bandwidth,
+                    tell=tell,
+                    progress=count,
+                    should_stop=interrupted,
+                )
+
+        self._prepared = self.supervisor.in_background(bring, until=interrupted)
         if self._prepared is not None:
             self.report.attempt = self._prepared.attempt.number
             self.report.resumed_from = self._prepared.resume.name if self._prepared.resume else None
@@ -323,17 +324,3 @@ class _Life:
         if code == 0 and not stored:
             return INTERRUPTED_INCOMPLETE if self.interruption.deadline is not None else FLUSH_FAILED
         return code
-
-
-class _Progress:
-    """Says every ten seconds how far a long restore has come."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._said = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._said >= _PROGRESS_EVERY:
-            self._said = now
-            self._tell(f"restoring: {done:,} of {total:,} bytes ({100 * done // max(1, total)} %)")

@@ -21,7 +21,7 @@ from holdfast.joint import Joint
 from holdfast.outbox import FILES_AT_A_TIME
 from holdfast.retention import Retention
 from holdfast.sync import Syncer
-from holdfast_entrypoint import platforms, printing
+from holdfast_entrypoint import platforms, printing, progress
 from holdfast_entrypoint.prefix import Prefix
 
 
@@ -33,14 +33,9 @@ def pull(options: argparse.Namespace, prefix: Prefix) -> int:
         raise ConfigError(f"pull: {directory} is not empty: name a new directory, nothing is ever overwritten")
     named = prefix.newest(options.snapshot) if options.snapshot else None
     chosen = None if named is None else [named]
-    with printing.bar("pull") as (bar, note):
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress.shown("pull", prefix.tell) as (tell, count):
         done = restore.restore(
-            prefix.store, prefix.found, directory, workers=prefix.workers, tell=note, progress=progress,
+            prefix.store, prefix.found, directory, workers=prefix.workers, tell=tell, progress=count,
             candidates=chosen, adopt=chosen is None, checkpoint=options.checkpoint,
         )  # fmt: skip
     if not done.files:

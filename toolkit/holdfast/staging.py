@@ -7,8 +7,8 @@ import os
 import shutil
 import threading
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import Executor, wait
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,12 @@ from holdfast.disk import FileState
 from holdfast.errors import ConfigError, DamagedError, DiskFullError, NotFoundError
 from holdfast.store import Store
 from holdfast.wanted import Wanted
+
+_LARGE_FILES = 3
+"""Large files that are fetched side by side: the ends of one leave no thread without work, and the kernel's lock of
+one file does not hold up all of them."""
+_BATCH = 16
+_LEAST_BATCHES = 64
 
 
 class Staging:
@@ -97,8 +103,8 @@ class Staging:
         missing = [file for path, file in wanted.items() if path not in known]
         total = sum(file.size for file in missing)
         self._refuse_if_too_full(total)
-        for folder in {(self.root / file.path).parent for file in missing}:
-            folder.mkdir(parents=True, exist_ok=True)
+        for folder in {file.path.rpartition("/")[0] for file in missing}:
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
         fetched = self._download_all(missing, total)
         refuse_if_same_file(self.root, [file.path for file in missing])
         self.bytes_fetched += total
@@ -133,7 +139,7 @@ class Staging:
             )
 
     def _download_all(self, missing: Collection[Wanted], total: int) -> dict[str, int]:
-        """Fetch small files side by side and large ones one after the other in parallel ranges; return checksums."""
+        """Fetch small files side by side, then large ones in parallel ranges, a few at a time; return checksums."""
         done = 0
         lock = threading.Lock()
 
@@ -143,18 +149,29 @@ class Staging:
                 done += size
                 self._progress(done, total)
 
+        failed = threading.Event()
+
+        def fetch(files: Sequence[Wanted], parts: Executor | None) -> dict[str, int]:
+            found = {}
+            for file in files:
+                if failed.is_set():
+                    raise transfer.StoppedError(f"{file.path} was not fetched: another file could not be")
+                try:
+                    found[file.path] = self._download(file, count, parts)
+                except BaseException:
+                    failed.set()
+                    raise
+            return found
+
         self._progress(0, total)
-        small = {
-            file.path: self._workers.submit(self._download, file, count, None)
-            for file in missing
-            if file.size < transfer.PART_SIZE
-        }
-        wait(small.values())  # also after a failure: nobody writes to staging when this is over
-        checksums = {path: future.result() for path, future in small.items()}
-        for file in missing:
-            if file.size >= transfer.PART_SIZE:
-                checksums[file.path] = self._download(file, count, self._workers)
-        return checksums
+        small = [file for file in missing if file.size < transfer.PART_SIZE]
+        large = [file for file in missing if file.size >= transfer.PART_SIZE]
+        found = _all_of([self._workers.submit(fetch, few, None) for few in _batches(small)])
+        if len(large) < 2:
+            return found | fetch(large, self._workers)
+        # Whoever waits for the ranges of a file must not be a worker, which are to fetch them.
+        with ThreadPoolExecutor(_LARGE_FILES, thread_name_prefix="holdfast-file") as waiting:
+            return found | _all_of([waiting.submit(fetch, [file], self._workers) for file in large])
 
     def _download(self, file: Wanted, count: Callable[[int], None], parts: Executor | None) -> int:
         if self._should_stop():
@@ -185,6 +202,21 @@ class Staging:
         staged.chmod(file.mode | 0o600)  # a script must be able to overwrite its own checkpoint
         os.utime(staged, ns=(file.mtime_ns, file.mtime_ns))
         return crc
+
+
+def _batches(files: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
+    """Yield few files at a time: enough that handing them over costs little, and so few that nobody is left waiting."""
+    step = max(1, min(_BATCH, len(files) // _LEAST_BATCHES))
+    return (files[start : start + step] for start in range(0, len(files), step))
+
+
+def _all_of(jobs: Collection[Future[dict[str, int]]]) -> dict[str, int]:
+    """Wait for all jobs, also after a failure: nobody writes to staging when this is over. Return what they found."""
+    wait(jobs)
+    failures = [error for job in jobs if (error := job.exception()) is not None]
+    for error in sorted(failures, key=lambda error: isinstance(error, transfer.StoppedError)):
+        raise error  # what failed first, and not what was stopped because of it
+    return {path: crc for job in jobs for path, crc in job.result().items()}
 
 
 def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:

@@ -1,0 +1,72 @@
+"""Progress of a long transfer: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+EVERY = 10.0
+"""Seconds between two lines in a log."""
+Tell = Callable[[str], None]
+Progress = Callable[[int, int], None]
+"""Gets the bytes that are done, and all there are."""
+
+
+@contextmanager
+def shown(doing: str, tell: Tell) -> Iterator[tuple[Tell, Progress]]:
+    """Show progress as long as the `with` lasts.
+
+    Args:
+        doing: such as "restoring".
+        tell: says a sentence on stderr.
+
+    Yields:
+        What says a sentence meanwhile, and what gets the progress. Both work afterwards, too.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield tell, Lines(doing, tell, time.monotonic)
+        return
+    from holdfast_entrypoint import printing  # noqa: PLC0415  no job waits at its start for what draws bars
+
+    with printing.bar(doing) as (bar, _):
+
+        def say(text: str) -> None:
+            bar.clear()
+            tell(text)
+
+        def count(done: int, total: int) -> None:
+            bar.update(done - bar.n)
+            if bar.total != total:
+                bar.total = total
+                bar.refresh()
+
+        yield say, count
+
+
+class Lines:
+    """Says every few seconds how far something has come, how fast, and for how long it will go on.
+
+    Args:
+        doing: what it is.
+        tell: gets the sentence.
+        clock: seconds.
+    """
+
+    def __init__(self, doing: str, tell: Tell, clock: Callable[[], float]) -> None:
+        self._doing = doing
+        self._tell = tell
+        self._clock = clock
+        self._began = self._said = clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take note of the bytes that are done, and of all there are."""
+        now = self._clock()
+        if now - self._said < EVERY:
+            return
+        self._said = now
+        rate = done / (now - self._began)
+        left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
+        share = 100 * done // max(1, total)
+        self._tell(f"{self._doing}: {done:,} of {total:,} bytes ({share} %), {rate / 1e6:,.1f} MB/s{left}")
