@@ -82,6 +82,8 @@ def main() -> None:
         for number in range(options.runs):
             took, _, directory = flush(server, f"run-{number}", options.size << 20, options.files)
             dirty.append(took)
+            server.forget("bench")
+            server.request("PUT", "/bench")
             direct.append(bare(server, f"bare-{number}", directory))
             shutil.rmtree(directory.parent)
             took, _, directory = flush(server, f"clean-{number}", 0, 0)

@@ -126,6 +126,8 @@ def main() -> None:
             for number in range(options.runs):
                 took, directory = lag(server, f"run-{kind}-{number}", kind, options.size * _MIB, options.pause)
                 ours.append(took)
+                server.forget("bench")
+                server.request("PUT", "/bench")
                 direct.append(bare(server, f"bare-{kind}-{number}", directory))
                 if options.aws:
                     # Closed at a time that is evenly spread over the loop: 15 s after a sync began, in the mean.

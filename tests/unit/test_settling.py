@@ -47,6 +47,16 @@ def test_a_change_without_an_event_starts_the_quiet_time_anew() -> None:
     assert waiting(settling, 22.1, "a") == {}
 
 
+def test_a_file_is_quiet_by_itself_while_its_directory_still_grows() -> None:
+    settling = Settling(after_close=0.3, directory=5)
+    settling.closed("step/a", 10)
+    settling.written("step/b", 12)
+    assert waiting(settling, 12, "step/a", "step/b").keys() == {"step/a", "step/b"}
+    assert settling.is_quiet("step/a", 12)
+    assert not settling.is_quiet("step/a", 10.1)
+    assert not settling.is_quiet("step/b", 100)
+
+
 def test_a_reopened_file_is_unsettled_again() -> None:
     settling = Settling()
     settling.closed("a", 10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import mmap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.unit.job import Job
+from tests.unit.job import Breaks, Job
 
 from holdfast import catalog, joining, watch
 from holdfast.directory import DirectoryStore
@@ -119,3 +121,67 @@ def test_a_store_that_does_not_let_anything_be_deleted_is_told_and_nothing_else_
             while catalog.read_catalog(job.store).snapshots == names:
                 time.sleep(0.02)
         wait_until(lambda: any("cannot be tidied" in text for text in job.said))
+
+
+def test_a_large_file_travels_before_the_rest_of_its_directory_is_there_and_only_once(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "AHEAD", 1000)
+    puts: list[str] = []
+    with watching(job, job.syncer("one", Breaks(job.root / "store", puts.append))):
+        job.write("step-1/large", bytes(2000))
+        job.write("step-1/small", b"1")
+        with (job.root / "one/step-1/open").open("wb") as more:
+            more.write(b"not done yet")
+            more.flush()
+            wait_until((job.root / "store/step-1/large").exists)
+            job.write("step-1/large", bytes([1]) * 2000)  # written again: it waits for the others now
+            job.write("step-1/other", bytes([2]) * 2000)
+            wait_until((job.root / "store/step-1/other").exists)
+            assert catalog.read_catalog(job.store).snapshots == ()
+    assert "step-1/small" not in puts[: puts.index("step-1/other")]
+    assert [put.rpartition("/")[2] for put in puts].count("large") == 2
+    job.restore("two")
+    assert (job.root / "two/step-1/large").read_bytes() == bytes([1]) * 2000
+    assert (job.root / "two/step-1/open").read_bytes() == b"not done yet"
+
+
+def test_a_log_is_never_sent_ahead(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "AHEAD", 10)
+    puts: list[str] = []
+    with (
+        watching(job, job.syncer("one", Breaks(job.root / "store", puts.append))),
+        (job.root / "one/open").open("wb") as more,
+    ):
+        more.write(b"not done yet")
+        more.flush()
+        job.write("train.log", bytes(100))
+        job.write("model", bytes(100))
+        wait_until(lambda: "model" in puts)
+        assert "train.log" not in puts[: puts.index("model")]
+
+
+def test_the_safety_scan_follows_what_a_scan_costs() -> None:
+    assert watch.safety_pause(0.001, blind=False) == watch.SAFETY_SCAN
+    assert watch.safety_pause(0.06, blind=False) == pytest.approx(0.06 / watch.SAFETY_SHARE)
+    assert watch.safety_pause(60, blind=False) == watch.LONGEST_SAFETY_SCAN
+    assert watch.safety_pause(0.001, blind=True) == watch.BLIND_SCAN
+    assert watch.safety_pause(1, blind=True) == pytest.approx(1 / watch.BLIND_SHARE)
+
+
+def test_what_changed_while_events_were_dropped_is_found_without_another_event(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "SAFETY_SCAN", 3600.0)
+    with watching(job, job.syncer("one")):
+        with job.write("a", b"1").open("r+b") as file:
+            mapped = mmap.mmap(file.fileno(), 1)
+        wait_until(lambda: catalog.read_catalog(job.store).snapshots)
+        time.sleep(0.5)  # what is known of the file is taken in
+        mapped[:] = b"2"  # of which inotify tells nothing
+        mapped.flush()
+        time.sleep(0.5)
+        assert (job.root / "store/a").read_bytes() == b"1"
+        logging.getLogger("watchdog").warning("the kernel dropped events")
+        wait_until(lambda: (job.root / "store/a").read_bytes() == b"2")
+        mapped.close()

@@ -156,7 +156,7 @@ class Watcher(threading.Thread):
         hurry = self._hurry.is_set()
         scan, changed, cost = self._workers.submit(self._compare, now).result()
         self._next_look = time.monotonic() + max(_LEAST_PAUSE, cost / BLIND_SHARE)
-        self._next_safety_scan = now + self._safety_pause(cost)
+        self._next_safety_scan = now + safety_pause(cost, blind=self._hearing.blind)
         self._ahead.intersection_update(changed)
         if all(is_log(path) for path in changed):
             self._speak(now)
@@ -196,12 +196,6 @@ class Watcher(threading.Thread):
         changed = suspects.dirty(self._syncer, scan)
         self.dirty = sum(self._syncer.unsent(scan.files[path]) for path in changed if path in scan.files)
         return scan, changed, time.thread_time() - began
-
-    def _safety_pause(self, cost: float) -> float:
-        """Return the seconds until the next look that no event asks for, by what the last one cost."""
-        if self._hearing.blind:
-            return max(BLIND_SCAN, cost / BLIND_SHARE)
-        return min(LONGEST_SAFETY_SCAN, max(SAFETY_SCAN, cost / SAFETY_SHARE))
 
     def _send_ahead(self, scan: Scan, changed: list[str], now: float) -> float:
         """Send large files that are done before the rest of their checkpoint is; return the pause, 0 for as usual.
@@ -306,3 +300,15 @@ class Watcher(threading.Thread):
                 f"{checkpoint!r} was being written when the script was killed: what was committed of it before stays"
             )
         return found
+
+
+def safety_pause(cost: float, *, blind: bool) -> float:
+    """Return the seconds until the next look that no event asks for.
+
+    Args:
+        cost: CPU seconds of the last one.
+        blind: whether the kernel tells nothing.
+    """
+    if blind:
+        return max(BLIND_SCAN, cost / BLIND_SHARE)
+    return min(LONGEST_SAFETY_SCAN, max(SAFETY_SCAN, cost / SAFETY_SHARE))

@@ -1,0 +1,131 @@
+"""A flush whose line is too slow for everything: what can make it makes it, and the rest is named."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+from examples.demo.object_server import ObjectServer
+from tests.faults.proxy import Fault, FaultyProxy
+from tests.lifecycle.conftest import Start
+from tests.servers import error
+
+from holdfast.errors import StoreError
+from holdfast.location import Location
+from holdfast.opening import open_store
+from holdfast.store import Store
+
+SAVES_TWO_AT_THE_END = """
+import os, signal, sys, time
+import holdfast
+signal.signal(signal.SIGTERM, lambda *_: None)
+directory = holdfast.checkpoint_dir()
+(directory / "first").mkdir()
+(directory / "first/weights").write_bytes(os.urandom(4_000_000))
+print("ready", flush=True)
+while not holdfast.interrupted():
+    time.sleep(0.02)
+for name, size in (("older", 1_000_000), ("newest", int(sys.argv[1]))):
+    (directory / name).mkdir()
+    (directory / name / "weights").write_bytes(os.urandom(size))
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def proxy(s3_server: ObjectServer) -> Iterator[FaultyProxy]:
+    with FaultyProxy(s3_server.endpoint) as made:
+        yield made
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    return f"deadline/{request.node.name}/{os.getpid()}"
+
+
+def environ(server: ObjectServer, proxy: FaultyProxy, prefix: str, **more: str) -> dict[str, str]:
+    return {
+        **server.environment,
+        "AWS_ENDPOINT_URL_S3": proxy.endpoint,
+        "CHECKPOINT_S3_URI": f"s3://{server.bucket}/{prefix}",
+        **more,
+    }
+
+
+def has(store: Store, key: str) -> bool:
+    try:
+        store.head(key)
+    except StoreError:
+        return False
+    return True
+
+
+def test_a_checkpoint_that_still_fits_is_stored_before_a_newer_one_that_does_not(
+    start: Start, s3_server: ObjectServer, proxy: FaultyProxy, prefix: str
+) -> None:
+    proxy.always("PUT .*weights", Fault(bytes_per_second=1_000_000))
+    run = start(
+        sys.executable, "-c", SAVES_TWO_AT_THE_END, "40000000",
+        environ=environ(s3_server, proxy, prefix, HOLDFAST_GRACE_SECONDS="10"),
+    )  # fmt: skip
+    run.wait_for_log("snapshot 000001-000001")
+    run.signal()
+    assert run.exit_code() == 75, run.log
+    assert list(run.report["flush"]["stored"]) == ["older"]
+    assert list(run.report["flush"]["missed"]) == ["newest"]
+    assert run.report["flush"]["short"] > 20
+    assert "the last flush stored 1 of 2 checkpoints" in run.log
+    assert "'newest' (40,000,000 bytes)" in run.log
+    assert "raise the stop time and HOLDFAST_GRACE_SECONDS" in run.log
+    store = open_store(Location("s3", s3_server.bucket, prefix), s3_server.environment)
+    assert has(store, "older/weights")
+    assert not has(store, "newest/weights")
+
+
+def test_with_time_for_both_the_newest_goes_first_and_all_is_stored(
+    start: Start, s3_server: ObjectServer, proxy: FaultyProxy, prefix: str
+) -> None:
+    run = start(
+        sys.executable, "-c", SAVES_TWO_AT_THE_END, "2000000",
+        environ=environ(s3_server, proxy, prefix, HOLDFAST_GRACE_SECONDS="60"),
+    )  # fmt: skip
+    run.wait_for_log("snapshot 000001-000001")
+    run.signal()
+    assert run.exit_code() == 143, run.log
+    assert list(run.report["flush"]["stored"]) == ["newest", "older"]
+    assert run.report["flush"]["missed"] == {}
+    assert run.report["flush"]["short"] == 0
+    puts = [exchange.target for exchange in proxy.seen if exchange.method == "PUT" and "weights" in exchange.target]
+    assert [target.split("/")[-2] for target in puts] == ["first", "newest", "older"]
+
+
+def test_how_far_a_long_flush_has_come_is_told(
+    start: Start, s3_server: ObjectServer, proxy: FaultyProxy, prefix: str
+) -> None:
+    proxy.on("PUT .*newest", Fault(bytes_per_second=100_000))
+    run = start(
+        sys.executable, "-c", SAVES_TWO_AT_THE_END, "1500000",
+        environ=environ(s3_server, proxy, prefix, HOLDFAST_GRACE_SECONDS="60"),
+    )  # fmt: skip
+    run.wait_for_log("snapshot 000001-000001")
+    run.signal()
+    run.wait_for_log("flushing: ")
+    assert run.exit_code() == 143, run.log
+    assert "of 2,500,000 bytes" in run.log
+
+
+def test_a_token_that_expired_in_the_flush_is_asked_for_again_while_there_is_time(
+    start: Start, s3_server: ObjectServer, proxy: FaultyProxy, prefix: str
+) -> None:
+    run = start(
+        sys.executable, "-c", SAVES_TWO_AT_THE_END, "1000",
+        environ=environ(s3_server, proxy, prefix, HOLDFAST_GRACE_SECONDS="60"),
+    )  # fmt: skip
+    run.wait_for_log("snapshot 000001-000001")
+    denied = proxy.on("PUT .*(newest|older)", Fault(instead=error(403, "AccessDenied", "Access Denied")), times=2)
+    run.signal()
+    assert run.exit_code() == 143, run.log
+    assert denied.fired == 2
+    assert "the last flush failed and is tried again" in run.log
