@@ -35,6 +35,7 @@ def main() -> None:
     contestants = [one for one in CONTESTANTS if not options.contestants or one.name in options.contestants]
     small = options.size == "small"
     rounds = options.rounds or (1 if small else 3)
+    about = {"machine": _machine(), "size": options.size, "rounds": rounds}
     compared: list[Comparison] = []
     for tls in (False, True):
         if tls and options.tls == "no":
@@ -49,13 +50,17 @@ def main() -> None:
             ):
                 ring = Ring(server, Path(work), options.binaries, _tell)
                 compared.append(ring.compare(workload, contestants, rounds, SMALL if small else 1))
-    print(table.as_text(compared))
-    results = {"machine": _machine(), "size": options.size, "rounds": rounds, "compared": _plain(compared)}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=1) + "\n")
-    if options.markdown:
-        options.markdown.write_text(table.as_markdown(compared))
+            print(table.as_text(compared[-1:]), flush=True)
+            # Now, not at the end: the whole takes an hour, and whoever breaks it off has what was measured.
+            _write(options.json, json.dumps({**about, "compared": _plain(compared)}, indent=1) + "\n")
+            if options.markdown:
+                _write(options.markdown, table.as_markdown(compared))
     print(f"\nwritten: {options.json}")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def _options() -> argparse.Namespace:
