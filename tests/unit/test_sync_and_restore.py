@@ -390,3 +390,15 @@ def test_a_store_that_takes_nothing_is_an_error_of_the_store(job: Job) -> None:
     job.write("b", b"2")
     with pytest.raises(TransientStoreError, match="down"):
         sync(syncer)
+
+
+def test_what_somebody_has_put_over_a_file_of_the_snapshot_is_adopted_and_the_rest_restored(job: Job) -> None:
+    job.write("model.pt", b"ours")
+    job.write("optimizer.pt", b"ours too")
+    sync(job.syncer("one"))
+    (job.root / "store/model.pt").write_bytes(b"somebody else's")
+    done = job.restore("two")
+    assert done.foreign == {"model.pt"}
+    assert (job.root / "two/model.pt").read_bytes() == b"somebody else's"
+    assert (job.root / "two/optimizer.pt").read_bytes() == b"ours too"
+    assert job.said == [], "nothing was passed over"
