@@ -159,12 +159,11 @@ class Supervisor:
         """Tell the script to stop, unless it has been told or has ended."""
         if not first:
             return
+        if self._child is not None:
+            self._child.reap()
+            if self._child.exit_code is None:
+                self.script_was_stopped = True
+                self._child.look_who_writes(self._checkpoints)
+                self._signalled_at = time.monotonic()
+                self._child.signal(self._stop_signal)
         self._on_stop()
-        if self._child is None:
-            return
-        self._child.reap()
-        if self._child.exit_code is None:
-            self.script_was_stopped = True
-            self._child.look_who_writes(self._checkpoints)
-            self._signalled_at = time.monotonic()
-            self._child.signal(self._stop_signal)
