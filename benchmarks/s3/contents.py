@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+LEAST_PART = 5 << 20  # bytes of every part but the last
+
 _numbers = count(1)
 
 
@@ -108,7 +110,7 @@ class StoredObject:
         part_sizes: bytes of each part of the upload that made it; empty when it came in one request.
         headers: what a GET gives back: type, user metadata.
         checksums: those the client named, by their headers.
-        modified: seconds since 1970.
+        modified: seconds since 1970, whole ones, as HTTP has them.
     """
 
     segments: Sequence[Segment]
@@ -116,7 +118,7 @@ class StoredObject:
     part_sizes: Sequence[int] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
-    modified: float = field(default_factory=time.time)
+    modified: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def size(self) -> int:
@@ -178,12 +180,14 @@ def assemble(upload: MultipartUpload, numbers: Sequence[int], checksums: Mapping
     """Make an object of the parts of an upload.
 
     Raises:
-        RefusedError: a part is missing, or they are not in order.
+        RefusedError: a part is missing or too small, or they are not in order.
     """
     if not numbers or any(number not in upload.parts for number in numbers):
         raise RefusedError(400, "InvalidPart")
     if list(numbers) != sorted(set(numbers)):
         raise RefusedError(400, "InvalidPartOrder")
     parts = [upload.parts[number] for number in numbers]
+    if any(part.size < LEAST_PART for part in parts[:-1]):
+        raise RefusedError(400, "EntityTooSmall")
     segments = [segment for part in parts for segment in part.segments]
     return StoredObject(segments, new_etag(len(parts)), [part.size for part in parts], upload.headers, checksums)

@@ -20,7 +20,7 @@ def copy_object(request: Request, buckets: Buckets) -> Answer:
     headers = source.headers
     if request.headers.get("x-amz-metadata-directive", "").upper() == "REPLACE":
         headers = kept(request.headers)
-    copied = replace(source, etag=new_etag(), headers=headers, modified=time.time())
+    copied = replace(source, etag=new_etag(), headers=headers, modified=int(time.time()))
     buckets[request.bucket].put(request.key, copied, request.headers)
     return _copied("CopyObjectResult", copied, copied.checksums.get(CRC64NVME))
 

@@ -48,11 +48,25 @@ class Counted:
         self._left = size
 
     def peek(self) -> memoryview:
-        return self._stream.peek()[: self._left] if self._left else memoryview(b"")
+        return _within(self._stream, self._left)
 
     def skip(self, count: int) -> None:
         self._stream.skip(count)
         self._left -= count
+
+
+def _within(stream: Stream, left: int) -> memoryview:
+    """Return some of the next bytes of a stream that has so many.
+
+    Raises:
+        ConnectionError: it has not; what was cut off must not be stored.
+    """
+    if left == 0:
+        return memoryview(b"")
+    view = stream.peek()[:left]
+    if not view:
+        raise ConnectionError("the client has gone in the middle of a body")
+    return view
 
 
 class Chunked:
@@ -77,7 +91,7 @@ class Chunked:
             if self._left == 0:
                 self._ended = True
                 self.trailers = read_fields(self._stream)
-        return self._stream.peek()[: self._left] if self._left else memoryview(b"")
+        return _within(self._stream, self._left)
 
     def skip(self, count: int) -> None:
         self._stream.skip(count)

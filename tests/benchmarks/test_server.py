@@ -1,6 +1,7 @@
 """The server that benchmarks measure against, asked by boto3: what it stores it gives back, as S3 does."""
 
 import os
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -187,3 +188,26 @@ def test_what_is_not_served_is_refused(client: "S3Client") -> None:
     with pytest.raises(ClientError) as error:
         client.get_bucket_policy(Bucket="data")
     assert refusal(error) == "NotImplemented"
+
+
+def test_what_a_client_broke_off_is_not_stored(client: "S3Client", server: Server) -> None:
+    if server.authority is not None:
+        pytest.skip("the same on either side of TLS")
+    host, _, port = server.endpoint.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"PUT /data/cut HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 999)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    with pytest.raises(ClientError) as error:
+        read(client, "cut")
+    assert refusal(error) == "NoSuchKey"
+
+
+def test_a_part_that_is_too_small_makes_no_object(client: "S3Client") -> None:
+    where = {"Bucket": "data", "Key": "a"}
+    where["UploadId"] = client.create_multipart_upload(Bucket="data", Key="a")["UploadId"]
+    etags = [client.upload_part(**where, PartNumber=number, Body=b"12345")["ETag"] for number in (1, 2)]  # type: ignore[arg-type]
+    parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, start=1)]
+    with pytest.raises(ClientError) as error:
+        client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})  # type: ignore[arg-type, typeddict-item]
+    assert refusal(error) == "EntityTooSmall"
