@@ -210,12 +210,20 @@ class Keeper:
         """Note where the content of a plain key has been preserved."""
         self._stored.add(entry.key)
 
-    def tidy(self, *, should_stop: Callable[[], bool] = lambda: False, dry_run: bool = False) -> Tidied:
+    def tidy(
+        self,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        dry_run: bool = False,
+        forget: Callable[[Collection[str]], None] = lambda keys_going: None,
+    ) -> Tidied:
         """Delete the snapshots that are not kept, and what only they needed.
 
         Args:
             should_stop: asked between requests; what is left then is deleted the next time.
             dry_run: delete nothing, say what would be. The keeper is of no more use then.
+            forget: gets the keys of all objects that are about to be deleted, before the first one is: when one cannot
+                be deleted, nobody learns which others were.
 
         Raises:
             StoreError: something could not be deleted; it is tried again the next time.
@@ -227,6 +235,7 @@ class Keeper:
                 return Tidied(tuple(dropped[:number]))
             self._drop(name, dry_run=dry_run)
         doomed = sorted(key for key in self._doomed if self._may_go(key))
+        forget(doomed)
 
         def delete(key: str) -> bool:
             if should_stop():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from holdfast import transfer
@@ -73,11 +73,13 @@ class Tidier:
             return Tidied()
         self._refuse_if_superseded()  # a zombie that has slept since its commit deletes nothing
         self._storer.drop_unfinished(entries)
-        tidied = self._keeper.tidy(should_stop=should_stop)
-        self._storer.gone(tidied.objects)
-        self._filing.gone(tidied.objects)
+        tidied = self._keeper.tidy(should_stop=should_stop, forget=self._forget)
         self._untidy = should_stop()
         return tidied
+
+    def _forget(self, keys_going: Collection[str]) -> None:
+        self._storer.gone(keys_going)
+        self._filing.gone(keys_going)
 
     def _publish(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> None:
         """Give every plain key the content that the newest snapshot has for it."""
