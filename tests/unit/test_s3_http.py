@@ -80,7 +80,6 @@ def test_a_chunked_body_is_put_together_and_its_trailers_passed_over(pair: Pair)
         b"HTTP/1.1 204 No Content\r\n\r\n",
     )
     assert response.read() == b"one" + large
-    assert response.reusable
     assert Response(pair.incoming, "GET").status == 204
 
 
@@ -221,3 +220,10 @@ def test_silence_ends_when_the_kernel_s_time_is_up(pair: Pair) -> None:
     pair.ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 100_000))
     with pytest.raises(BrokenError, match="timed out"):
         Response(pair.incoming, "GET")
+
+
+def test_a_connection_on_which_more_came_than_was_announced_serves_no_other_request(pair: Pair) -> None:
+    stray = b'HTTP/1.1 200 OK\r\nETag: "of another"\r\nContent-Length: 4\r\n\r\nbody'
+    answered = pair.answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 78\r\n\r\n" + stray, method="HEAD")
+    assert answered.read() == b""
+    assert not answered.reusable

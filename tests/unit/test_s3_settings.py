@@ -86,3 +86,11 @@ def test_the_longest_silence_of_the_server_can_be_set() -> None:
 def test_a_silence_that_is_no_number_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match="HOLDFAST_S3_TIMEOUT_SECONDS must be a number of seconds above 0"):
         from_environ({"HOLDFAST_S3_TIMEOUT_SECONDS": value})
+
+
+def test_a_line_end_behind_a_key_is_no_part_of_it() -> None:
+    found = from_environ(
+        {"AWS_ACCESS_KEY_ID": "Akey\n", "AWS_SECRET_ACCESS_KEY": "Bkey\n", "AWS_SESSION_TOKEN": " Ckey\r\n"}
+    ).keys
+    assert found is not None
+    assert (found.access_key, found.secret_key, found.token) == ("Akey", "Bkey", "Ckey")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import mmap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.job import Breaks, Job
@@ -20,6 +21,7 @@ from holdfast.joining import Group
 from holdfast.record import Snapshot
 from holdfast.restore import restore
 from holdfast.retention import Retention
+from holdfast.store import Part, StoredPart, Upload
 from holdfast.sync import Syncer
 from holdfast.watch import Watcher
 
@@ -185,3 +187,77 @@ def test_what_changed_while_events_were_dropped_is_found_without_another_event(
         logging.getLogger("watchdog").warning("the kernel dropped events")
         wait_until(lambda: (job.root / "store/a").read_bytes() == b"2")
         mapped.close()
+
+
+class Ends(DirectoryStore):
+    """A store on a real directory that notes what is done, and calls `then` at the first copy or part."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.done: list[str] = []
+        self.then: Callable[[], object] | None = None
+
+    def _note(self, what: str) -> None:
+        self.done.append(what)
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+
+    def copy(self, source: str, key: str, **how: Any) -> str:
+        self._note("copy")
+        return super().copy(source, key, **how)
+
+    def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
+        self._note("part")
+        return super().put_part(upload, number, part)
+
+    def put(
+        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
+    ) -> str:
+        self.done.append(key)
+        return super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+
+
+def ending(job: Job, store: Ends) -> tuple[Watcher, Callable[[], None]]:
+    """Return a watch, and what writes a new file and ends the watch with a deadline."""
+    syncer = job.syncer("one", store)
+    watcher = Watcher(syncer, job.root / "one", workers=job.workers, tell=job.said.append, on_end=lambda: None)
+    watcher.start()
+    watcher.watching.wait()
+
+    def end() -> None:
+        job.write("newest", b"newest")
+        watcher.finish(lambda: 60.0)
+
+    return watcher, end
+
+
+def test_the_last_flush_does_not_wait_for_the_tidying(job: Job) -> None:
+    store = Ends(job.root / "store")
+    watcher, end = ending(job, store)
+    paths = [f"file-{number}" for number in range(8)]
+    for path in paths:
+        job.write(path, b"1")
+    wait_until(lambda: all((job.root / "store" / path).exists() for path in paths))
+    wait_until(lambda: catalog.read_catalog(job.store).snapshots)
+    store.then = end
+    for path in paths:
+        job.write(path, b"2")
+    watcher.join(60)
+    assert watcher.error is None
+    assert "copy" in store.done[store.done.index("newest") :]
+    assert (job.root / "store/file-7").read_bytes() == b"2"
+
+
+def test_a_large_file_that_is_under_way_at_the_end_does_not_go_before_what_is_newer(job: Job) -> None:
+    store = Ends(job.root / "store")
+    watcher, end = ending(job, store)
+    store.then = end
+    with (job.root / "one/large").open("wb") as file:
+        file.truncate(160 << 20)
+    watcher.join(60)
+    assert watcher.error is None
+    assert "part" in store.done[store.done.index("newest") :]
+    assert store.done.count("part") == 10  # none of them twice
+    assert watcher.last is not None
+    assert not watcher.last.unfinished

@@ -38,7 +38,8 @@ class Response:
     Attributes:
         status: of HTTP.
         headers: by name in lower case; what came several times is joined with commas.
-        reusable: whether the connection may serve another request: only when the body has been read to its end.
+        reusable: whether the connection may serve another request: only when the body has been read to its end, and
+            nothing has come behind it that would be taken for the next answer.
     """
 
     def __init__(self, incoming: Incoming, method: str) -> None:
@@ -58,7 +59,7 @@ class Response:
     @property
     def reusable(self) -> bool:
         """Whether another request may follow on the connection."""
-        return self._kept and self._ended
+        return self._kept and self._ended and self._incoming.is_empty
 
     def pieces(self) -> Iterator[memoryview]:
         """Yield what is left of the body; a piece is valid until the next one.
@@ -126,6 +127,11 @@ class Incoming:
         self._stream = stream
         self._room = memoryview(bytearray(PIECE))
         self._start = self._end = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that has come has been taken."""
+        return self._start == self._end
 
     def head(self) -> tuple[str, int, Mapping[str, str]]:
         """Return version, status and headers of the answer that comes, past any interim ones."""

@@ -90,12 +90,14 @@ class Address:
 def from_environ(environ: Mapping[str, str]) -> S3Settings:
     """Read the settings from the environment. What is empty counts as not set.
 
+    Blanks and line ends around a value are no part of it: secrets that come from a file often end with one.
+
     Raises:
         ConfigError: the endpoint is not a URL, or the longest silence is no number.
     """
 
     def first(*names: str) -> str | None:
-        return next((environ[name] for name in names if environ.get(name)), None)
+        return next((value for name in names if (value := environ.get(name, "").strip())), None)
 
     access, secret = first("AWS_ACCESS_KEY_ID"), first("AWS_SECRET_ACCESS_KEY")
     keys = StaticKeys(access, secret, first("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")) if access and secret else None

@@ -209,7 +209,7 @@ class Watcher(threading.Thread):
         try:
             self._syncer.send_ahead(
                 states,
-                should_stop=lambda: self._seconds_left() <= 0,
+                should_stop=self._is_pressed,
                 should_leave=lambda: self._finishing.is_set() or self._hurry.is_set(),
             )
         except (StoreError, DamagedError, OSError) as error:
@@ -234,7 +234,7 @@ class Watcher(threading.Thread):
             synced = self._syncer.sync(
                 scan,
                 waiting,
-                should_stop=lambda: self._seconds_left() < self._syncer.bandwidth.commit_seconds,
+                should_stop=self._is_pressed,
                 should_leave=self._finishing.is_set,
             )
         except (StoreError, DamagedError, OSError) as error:
@@ -266,10 +266,14 @@ class Watcher(threading.Thread):
             )
 
     def _is_needed(self) -> bool:
-        """Say whether something matters more than tidying: a change, or the end of the time."""
+        """Say whether something matters more than tidying: a change, the last flush, or the end of the time."""
         if self._finishing.is_set():
-            return self._seconds_left() < _TIDY_SECONDS
+            return self.last is None or self._seconds_left() < _TIDY_SECONDS
         return self._hearing.has_news and time.monotonic() > self._tidy_until
+
+    def _is_pressed(self) -> bool:
+        """Say whether there is a deadline: the flush knows what is worth the time, and goes on with what is stopped."""
+        return self._seconds_left() < math.inf
 
     def _back_off(self) -> float:
         self._failures += 1
