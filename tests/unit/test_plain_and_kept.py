@@ -28,7 +28,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 def stored(job: Job, below: str = "") -> dict[str, bytes]:
     """Return every object of the store that is content."""
     root = job.root / "store"
-    own = (".holdfast/attempts/", ".holdfast/commits/", ".holdfast/metadata/", ".holdfast/tmp/", ".holdfast/uploads/")
+    own = tuple(f".holdfast/{name}/" for name in ("attempts", "commits", "locks", "metadata", "tmp", "uploads"))
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
     return {key: path.read_bytes() for key, path in found.items() if not key.startswith(own) and key.startswith(below)}
 
