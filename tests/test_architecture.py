@@ -37,8 +37,9 @@ LAYERS = (
         {
             f"holdfast.{name}"
             for name in (
-                "body", "directory", "directory_copying", "directory_layout", "directory_uploads", "opening", "retry",
-                "s3", "s3_connections", "s3_errors", "s3_forms", "s3_http", "s3_listing", "s3_settings", "s3_signature",
+                "body", "directory", "directory_copying", "directory_layout", "directory_lock", "directory_uploads",
+                "opening", "retry", "s3", "s3_connections", "s3_errors", "s3_forms", "s3_http", "s3_listing",
+                "s3_settings", "s3_signature",
                 "s3_signing", "s3_tls", "s3_wire",
                 "tries",
             )

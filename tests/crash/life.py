@@ -26,7 +26,7 @@ from holdfast import attempt, catalog, restore
 from holdfast.arrival import Arrival
 from holdfast.checksum import crc64nvme, from_hex
 from holdfast.disk import Scan
-from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError
+from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError, TransientStoreError
 from holdfast.flushing import Flush
 from holdfast.lists import MOST_INLINE, unpack
 from holdfast.names import checkpoint_of, is_log
@@ -98,7 +98,8 @@ class Life:
         self._now = 1000.0
         self._settling = Settling()
         self._store = RetryingStore(
-            CountedStore(world.backend.open(), fuse, committing=self._committing, committed=self._committed)
+            CountedStore(world.backend.open(), fuse, committing=self._committing, committed=self._committed),
+            sleep=lambda _: None,
         )
         self._script = Script(
             plan.machine,
@@ -312,8 +313,12 @@ class Life:
         """Tidy, until the watch has been asked so many times whether there is something better to do."""
         self._fuse.stage = "tidy"
         asked = iter(range(patience))
-        with self._unless_superseded():
-            self._syncer.tidy(should_stop=lambda: next(asked, None) is None)
+        try:
+            with self._unless_superseded():
+                self._syncer.tidy(should_stop=lambda: next(asked, None) is None)
+        except TransientStoreError as error:
+            if not self._world.crowded or "locked by another process" not in str(error):
+                raise  # one who sleeps with the lock of the store holds up its tidying, as long as he does
 
     def _kill_script(self, *, seen: bool) -> Killed:
         """Begin a move and kill the script in it."""

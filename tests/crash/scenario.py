@@ -21,7 +21,7 @@ from tests.crash.life import Ending, Life, Plan
 from tests.crash.operations import Disk
 from tests.crash.world import Backend, Broken, InOrder, World
 
-from holdfast import copying, lists, parts, transfer, wanted
+from holdfast import copying, directory_lock, lists, parts, transfer, wanted
 from holdfast.checksum import crc64nvme
 from holdfast.directory import DirectoryStore
 from holdfast.location import Location
@@ -88,6 +88,7 @@ def small_parts() -> Iterator[None]:
         (lists, "MEAN", 2),
         (wanted, "SMALL", 0),
         (wanted, "TOGETHER", 0),
+        (directory_lock, "PATIENCE", 0.0),  # who sleeps with the lock sleeps for as long as others live
     )
     with ExitStack() as stack:
         for module, name, size in settings:

@@ -45,8 +45,10 @@ def stored(job: Job, snapshot: Snapshot | None) -> bytes:
         error(400, "InvalidArgument"),
         error(411, "MissingContentLength"),
         error(403, "AccessDenied"),
+        Answer(headers={"ETag": '"d41d8cd98f00b204e9800998ecf8427e"'}),
+        Answer(body=b"<PutPartResult/>"),
     ],
-    ids=["not implemented", "invalid", "no length", "denied"],
+    ids=["not implemented", "invalid", "no length", "denied", "an empty part", "another result"],
 )
 def test_a_server_that_copies_no_parts_gets_the_whole_file(refusal: Answer, job: Job) -> None:
     syncer = job.syncer()

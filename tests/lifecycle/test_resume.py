@@ -109,7 +109,14 @@ def test_files_that_somebody_else_put_there_are_adopted_and_not_deleted(start: S
 
 def test_deleting_the_directory_loses_nothing_that_was_committed(start: Start) -> None:
     start(sys.executable, "-c", COUNTS, "3", machine="one").exit_code()
-    wipes = "import os, shutil; shutil.rmtree(os.environ['SM_CHECKPOINT_DIR'])"
+    wipes = """
+import os, pathlib, shutil, time
+directory = pathlib.Path(os.environ["SM_CHECKPOINT_DIR"])
+for name in ("step-1.txt", "step-2.txt"):
+    (directory / name).unlink()
+    time.sleep(1)  # long enough for a pass of the watch in between
+shutil.rmtree(directory)
+"""
     wiped = start(sys.executable, "-c", wipes, machine="two")
     assert wiped.exit_code() == 0
     assert "empty: the last snapshot stays" in wiped.log

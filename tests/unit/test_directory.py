@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from holdfast import directory_lock
 from holdfast.body import os_error, write_part
 from holdfast.checksum import crc64nvme
 from holdfast.directory import DirectoryStore
@@ -48,7 +52,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "key",
     ["", "/", "..", "../out", "a/../../out", "a/./b", "a//b", "/absolute", "a/", "nul\0byte",
-     ".holdfast/tmp/x", ".holdfast/metadata/x", ".holdfast/uploads/x", ".holdfast/tmp"],
+     ".holdfast/tmp/x", ".holdfast/metadata/x", ".holdfast/uploads/x", ".holdfast/locks/x", ".holdfast/tmp"],
 )  # fmt: skip
 def test_a_key_that_is_no_name_below_the_root_is_refused(root: Path, key: str) -> None:
     store = DirectoryStore(root)
@@ -330,3 +334,94 @@ def test_a_waiting_part_that_was_tampered_with_is_not_completed(root: Path) -> N
     (root / f".holdfast/uploads/{upload.id}/2").write_bytes(b"54321")
     with pytest.raises(PermanentStoreError, match="send it again"):
         store.complete_upload(upload, [first, second], crc64nvme=crc64nvme(b"6789012345"))
+
+
+REPLACES = """
+import os, sys
+from pathlib import Path
+from holdfast.directory import DirectoryStore
+
+replace = os.replace
+
+def sleep_first(*args):
+    print("looked", flush=True)
+    sys.stdin.readline()
+    replace(*args)
+
+os.replace = sleep_first  # pathlib's too: it sleeps between the look and the act
+store = DirectoryStore(Path(sys.argv[1]))
+there = store.head("there")
+source = store.head("zombie's")
+store.copy("zombie's", "there", etag=source.etag, size=5, crc64nvme=int(sys.argv[2]), replaces=there.etag)
+"""
+
+
+@pytest.fixture
+def asleep(root: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has looked at what it replaces, and sleeps until it gets a line."""
+    store = DirectoryStore(root)
+    for key in ("there", "zombie's", "successor's"):
+        store.put(key, BYTES)
+    command = [sys.executable, "-c", REPLACES, str(root), str(BYTES.crc64nvme)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "looked\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def replace_there(store: DirectoryStore) -> str:
+    source = store.head("successor's")
+    return store.copy(
+        "successor's", "there", etag=source.etag, size=5, crc64nvme=BYTES.crc64nvme, replaces=store.head("there").etag
+    )
+
+
+def test_nobody_replaces_or_deletes_what_another_process_has_looked_at_to_replace_it(
+    root: Path, asleep: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory_lock, "PATIENCE", 0.2)
+    store = DirectoryStore(root)
+    before = store.head("there").etag
+    with pytest.raises(TransientStoreError, match="locked by another process"):
+        replace_there(store)
+    with pytest.raises(TransientStoreError, match="locked by another process"):
+        store.delete("there", etag=before)
+    assert store.head("there").etag == before
+    assert store.put("elsewhere", BYTES, only_if_absent=True), "a commit waits for nobody"
+    store.delete("elsewhere")
+    asleep.communicate("go on\n")
+    assert asleep.returncode == 0
+    assert store.head("there").etag not in (before, replace_there(store))
+    assert [info.key for info in store.list("")] == ["successor's", "there", "zombie's"]
+
+
+def test_who_is_killed_in_between_frees_the_lock(root: Path, asleep: subprocess.Popen[str]) -> None:
+    store = DirectoryStore(root)
+    asleep.kill()
+    asleep.wait()
+    assert replace_there(store) == store.head("there").etag
+
+
+def test_where_the_file_system_has_no_locks_it_is_a_look_and_an_act(
+    root: Path, asleep: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    store = DirectoryStore(root)
+    assert replace_there(store) == store.head("there").etag
+
+
+def test_threads_of_one_process_wait_for_each_other(root: Path) -> None:
+    store = DirectoryStore(root)
+    store.put("there", BYTES)
+    store.put("successor's", BYTES)
+    with ThreadPoolExecutor(8) as workers:
+        outcomes = [workers.submit(replace_there, store) for _ in range(40)]
+    errors = [outcome.exception() for outcome in outcomes]
+    assert all(error is None or isinstance(error, AlreadyExistsError) for error in errors)
+    assert None in errors

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tests.unit.job import Breaks, Job, sync
 
 from holdfast import catalog
 from holdfast.directory import DirectoryStore
-from holdfast.errors import PermanentStoreError
+from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.flushing import Flush
 from holdfast.retention import Retention
 from holdfast.store import Part
@@ -28,7 +29,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 def stored(job: Job, below: str = "") -> dict[str, bytes]:
     """Return every object of the store that is content."""
     root = job.root / "store"
-    own = (".holdfast/attempts/", ".holdfast/commits/", ".holdfast/metadata/", ".holdfast/tmp/", ".holdfast/uploads/")
+    own = tuple(f".holdfast/{name}/" for name in ("attempts", "commits", "locks", "metadata", "tmp", "uploads"))
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
     return {key: path.read_bytes() for key, path in found.items() if not key.startswith(own) and key.startswith(below)}
 
@@ -234,27 +235,183 @@ def test_steps_that_nothing_whole_follows_push_out_nothing_and_are_no_more_than_
     assert catalog.read_catalog(job.store).snapshots == tuple(f"000001-00000{number}" for number in (1, 2, 7, 8))
 
 
-def test_what_was_deleted_before_a_deletion_failed_is_sent_again_when_a_new_file_has_it(job: Job) -> None:
-    class Refuses(DirectoryStore):
-        refused = "epoch-1/weights"
+class Answers(DirectoryStore):
+    """A store on a real directory of which some answers get lost, and which refuses some requests for good.
 
-        def delete(self, key: str, *, etag: str | None = None) -> None:
-            if key == self.refused:
-                raise PermanentStoreError("this one cannot be deleted")
-            super().delete(key, etag=etag)
+    Attributes:
+        lose: says whether the answer to a request gets lost, by method and key; what was asked is done.
+        refuse: says whether it is refused.
+    """
 
-    store = Refuses(job.root / "store")
-    syncer = job.syncer("one", store, retention=Retention(last=1))
-    job.write("notes", b"there from the beginning")
-    job.write("epoch-1/config.json", b"the same in every epoch")
-    job.write("epoch-1/weights", b"1")
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.lose: Callable[[str, str], bool] = lambda method, key: False
+        self.refuse: Callable[[str, str], bool] = lambda method, key: False
+
+    def _answer(self, method: str, key: str) -> None:
+        if self.lose(method, key):
+            raise TransientStoreError("no answer")
+
+    def copy(self, source: str, key: str, **options: Any) -> str:
+        if self.refuse("copy", key):
+            raise PermanentStoreError("not this name")
+        etag = super().copy(source, key, **options)
+        self._answer("copy", key)
+        return etag
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        if self.refuse("delete", key):
+            raise PermanentStoreError("not this name")
+        super().delete(key, etag=etag)
+        self._answer("delete", key)
+
+
+@pytest.fixture
+def answers(job: Job) -> Answers:
+    return Answers(job.root / "store")
+
+
+def at_plain_keys(job: Job) -> dict[str, bytes]:
+    return {key: content for key, content in stored(job).items() if not key.startswith(".holdfast/")}
+
+
+def check(job: Job) -> None:
+    """Restore the newest snapshot, and see that it is what the machine has."""
+    shutil.rmtree(job.root / "check", ignore_errors=True)
+    job.restore("check")
+    for path in (job.root / "one").rglob("*"):
+        if path.is_file() and ".holdfast" not in path.parts:
+            assert (job.root / "check" / path.relative_to(job.root / "one")).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("lost", ["the first deletion", "all deletions"])
+def test_content_whose_deletion_had_no_answer_is_sent_again_when_a_file_has_it(
+    job: Job, answers: Answers, lost: str
+) -> None:
+    syncer = job.syncer("one", answers, retention=Retention(last=1))
+    for path in ("a", "b", "c", "d"):
+        job.write(path, f"old {path}".encode())
+    job.write("model", b"first")
     sync(syncer)
-    for name in ("config.json", "weights"):
-        (job.root / "one/epoch-1" / name).unlink()
+    job.write("model", b"second")
+    sync(syncer)
+    job.write("model", b"third")
+    for path in ("a", "b", "c", "d"):
+        (job.root / "one" / path).unlink()
+    sync(syncer)
+    deletions = iter(range(1))
+    answers.lose = lambda method, key: (
+        method == "delete" and "commits" not in key and (lost == "all deletions" or next(deletions, None) is not None)
+    )
+    with pytest.raises(TransientStoreError):
+        syncer.tidy()
+    answers.lose = lambda method, key: False
+    for path in ("a", "b", "c", "d"):
+        job.write(f"again {path}", f"old {path}".encode())
+    job.write("second again", b"second")
+    sync(syncer)
+    check(job)
+    syncer.tidy()
+    check(job)
+    assert sorted(set(stored(job).values())) == sorted({b"second", b"third", *(b"old %c" % c for c in b"abcd")})
+
+
+def test_a_record_whose_deletion_had_no_answer_is_let_go_with_all_it_needed(job: Job, answers: Answers) -> None:
+    syncer = job.syncer("one", answers, retention=Retention(last=1))
+    job.write("model", b"first")
+    sync(syncer)
+    (job.root / "one/model").unlink()
+    job.write("other", b"second")
+    sync(syncer)
+    answers.lose = lambda method, key: method == "delete"
+    with pytest.raises(TransientStoreError):
+        syncer.tidy()
+    answers.lose = lambda method, key: False
+    syncer.tidy()
+    assert stored(job) == {"other": b"second"}
+
+
+def test_a_plain_key_whose_copy_had_no_answer_is_named_by_no_record_before_it_is_known_what_it_has(
+    job: Job, answers: Answers
+) -> None:
+    syncer = job.syncer("one", answers, retention=Retention(last=1))
+    job.write("model", b"first")
+    sync(syncer)
+    job.write("model", b"second")
     sync(syncer)
     syncer.tidy()
-    assert "epoch-1/config.json" not in stored(job)
-    job.write("epoch-2/config.json", b"the same in every epoch")
+    job.write("model", b"third")
     sync(syncer)
-    job.restore("two")
-    assert (job.root / "two/epoch-2/config.json").read_bytes() == b"the same in every epoch"
+    answers.lose = lambda method, key: method == "copy" and key == "model"
+    with pytest.raises(TransientStoreError):
+        syncer.tidy()
+    answers.lose = lambda method, key: False
+    job.write("model", b"second")
+    sync(syncer)
+    check(job)
+    syncer.tidy()
+    job.write("beside", b"makes a snapshot")
+    sync(syncer)
+    check(job)
+    syncer.tidy()
+    assert stored(job) == {"model": b"second", "beside": b"makes a snapshot"}
+
+
+def test_a_deletion_without_an_answer_leaves_the_plain_key_for_new_content(job: Job, answers: Answers) -> None:
+    syncer = job.syncer("one", answers, retention=Retention(last=1))
+    job.write("model", b"first")
+    job.write("beside", b"1")
+    sync(syncer)
+    (job.root / "one/model").unlink()
+    sync(syncer)
+    answers.lose = lambda method, key: method == "delete" and key == "model"
+    with pytest.raises(TransientStoreError):
+        syncer.tidy()
+    answers.lose = lambda method, key: False
+    job.write("model", b"second")
+    sync(syncer)
+    check(job)
+    syncer.tidy()
+    job.write("beside", b"2")
+    sync(syncer)
+    syncer.tidy()
+    assert at_plain_keys(job) == {"model": b"second", "beside": b"2"}
+
+
+def test_a_name_that_cannot_be_published_or_deleted_holds_back_no_other_and_is_told_once(
+    job: Job, answers: Answers
+) -> None:
+    answers.refuse = lambda method, key: key == "a"
+    syncer = job.syncer("one", answers, retention=Retention(last=1))
+    for content in (b"1", b"2", b"3"):
+        for path in ("a", "b", f"step-{content.decode()}"):
+            job.write(path, content + path.encode())
+        sync(syncer)
+        syncer.tidy()
+        check(job)
+    assert stored(job)["b"] == b"3b"
+    assert [text for text in job.said if "'a'" in text] == ["'a' stays below .holdfast/ in the store: not this name"]
+    for path in ("a", "b", "step-1"):
+        (job.root / "one" / path).unlink()
+    for content in (b"4", b"5"):
+        job.write("c", content)
+        sync(syncer)
+        syncer.tidy()
+    assert at_plain_keys(job) == {"a": b"1a", "c": b"5", "step-2": b"2step-2", "step-3": b"3step-3"}
+    assert len([text for text in job.said if "'a' is no longer kept and cannot be deleted" in text]) == 1
+
+
+def test_a_directory_in_the_way_of_a_file_leaves_the_file_at_its_content_key(job: Job) -> None:
+    syncer = job.syncer("one", retention=Retention(last=1))
+    job.write("shape/shard", b"a directory")
+    sync(syncer)
+    shutil.rmtree(job.root / "one/shape")
+    for content in (b"a file", b"another"):
+        job.write("shape", content)
+        job.write("z", content)
+        assert sync(syncer).unfinished == {}
+        syncer.tidy()
+        check(job)
+    assert stored(job)["z"] == b"another"
+    assert len([text for text in job.said if "'shape' stays below .holdfast/" in text]) == 1
+    assert "shape/shard" not in stored(job)

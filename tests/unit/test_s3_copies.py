@@ -24,6 +24,7 @@ from holdfast.s3 import S3Store
 from holdfast.store import StoredPart, UnfinishedUpload, Upload
 
 CRC = to_base64(BYTES.crc64nvme)
+NO_RESULT = Answer(headers={"ETag": '"d41d8cd98f00b204e9800998ecf8427e"'})
 TAKEN = error(412, "PreconditionFailed")
 
 
@@ -103,6 +104,12 @@ def test_a_copy_that_fails_after_it_was_answered_with_success_is_transient(code:
         copy_part(open_at(server))
 
 
+@pytest.mark.parametrize("answer", [NO_RESULT, Answer(body=b"<html/>")])
+def test_a_copy_that_is_answered_with_something_else_is_not_tried_again_and_again(answer: Answer) -> None:
+    with ScriptedServer(answer) as server, pytest.raises(PermanentStoreError, match="takes no copies"):
+        copy(open_at(server))
+
+
 def test_a_copy_whose_checksum_the_server_states_must_have_the_recorded_one() -> None:
     with ScriptedServer(copied(checksum="AAAAAAAAAAA=")) as server, pytest.raises(DamagedError, match="'from'"):
         copy(open_at(server))
@@ -151,6 +158,8 @@ def test_a_copied_part_has_the_checksum_that_anybody_knows(told: str, known: int
         (error(416, "InvalidRange"), PermanentStoreError),
         (error(404, "NoSuchKey"), NotFoundError),
         (error(404, "NoSuchUpload"), NotFoundError),
+        (NO_RESULT, PermanentStoreError),
+        (Answer(body=b"<html/>"), PermanentStoreError),
     ],
 )
 def test_a_part_that_cannot_be_copied_says_why(answer: Answer, kind: type[Exception]) -> None:

@@ -72,13 +72,28 @@ def test_after_dropped_events_an_open_file_can_settle_by_being_quiet() -> None:
 
 
 def test_a_deleted_file_is_forgotten() -> None:
-    settling = Settling()
+    settling = Settling(directory=5)
     settling.written("a", 10)
     settling.gone("a", 10)
-    assert waiting(settling, 11, "a") == {}
+    assert waiting(settling, 15.1, "a") == {}
     settling.written("b", 10)
     settling.observe({}, 11)
-    assert waiting(settling, 12, "b") == {}
+    assert waiting(settling, 16.1, "b") == {}
+
+
+def test_files_that_are_only_deleted_wait_until_none_is_any_more_and_those_beside_a_new_one_do_not() -> None:
+    settling = Settling(directory=5)
+    settling.observe({name: state(name) for name in "abc"}, 1)
+    settling.gone("a", 10)
+    settling.gone("b", 14)
+    assert waiting(settling, 15.1, "a", "b").keys() == {"a", "b"}
+    settling.written("train.log", 15)
+    settling.closed("train.log", 15)
+    assert waiting(settling, 16, "a", "b", "train.log").keys() == {"a", "b"}
+    settling.renamed("new.tmp", "new", 16)
+    assert waiting(settling, 16.1, "a", "b", "new") == {}
+    settling.gone("c", 20)
+    assert waiting(settling, 25.1, "c") == {}
 
 
 def test_a_file_that_nobody_had_open_at_our_signal_is_whole_however_fresh_it_is() -> None:

@@ -1,9 +1,10 @@
 """A store in a directory: EFS, NFS, FSx, or a disk for trying things out.
 
 An object is a file at its key; symbolic links are none. What S3 does and a file system does not is kept below
-`.holdfast/` in that directory, in three places that are never listed:
+`.holdfast/` in that directory, in four places that are never listed:
 
     tmp/            files on their way: written, synced, then linked or renamed to their key
+    locks/          what is locked while somebody looks and acts
     metadata/       user metadata, one JSON file for each object that has some
     uploads/<id>/   multipart uploads that have begun
 
@@ -11,8 +12,9 @@ A process that is killed leaves its files in tmp/ and uploads/. Nobody uses them
 ones of both places, and `abort_upload` takes them away. Directories that become empty stay.
 
 Of several writers with `only_if_absent` exactly one wins, on every host: the file is linked to its key. A file system
-has no such step for `replaces` and for the `etag` of a deletion. They are looked at directly before the key is renamed
-to or unlinked, so what somebody else writes in that moment is lost.
+has no such step for `replaces` and for the `etag` of a deletion: the key is looked at, and then renamed to or unlinked.
+An advisory lock makes the two one for all who use the store on this machine, and on others where the file system passes
+locks on. Where it has none, what somebody else writes in that moment is lost, as is what is written there by others.
 """
 
 from __future__ import annotations
@@ -225,6 +227,13 @@ class DirectoryStore:
     def delete(self, key: str, *, etag: str | None = None) -> None:
         """As `Store.delete`."""
         path = self._layout.path(key)
+        if etag is None:
+            self._unlink(path, key, None)
+        elif os.path.lexists(path):
+            with self._layout.alone():
+                self._unlink(path, key, etag)
+
+    def _unlink(self, path: Path, key: str, etag: str | None) -> None:
         try:
             there = etag_of(path.lstat())
             if etag not in (None, there):

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.body import os_error, os_errors
+from holdfast.directory_lock import Lock
 from holdfast.errors import AlreadyExistsError, NoBucketError, PermanentStoreError
 
 OWN = ".holdfast/"
-RESERVED = (f"{OWN}tmp/", f"{OWN}metadata/", f"{OWN}uploads/")
+RESERVED = (f"{OWN}tmp/", f"{OWN}metadata/", f"{OWN}uploads/", f"{OWN}locks/")
 """What a file system cannot do by itself is kept at these keys; they name no objects."""
 
 
@@ -54,6 +55,7 @@ class Layout:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._lock = Lock(root / OWN / "locks" / "store")
 
     def path(self, key: str) -> Path:
         """Return where the object of a key lies.
@@ -71,14 +73,37 @@ class Layout:
             raise PermanentStoreError(f"{key!r} leads out of {self.root} by a symbolic link")
         return path
 
+    def place(self, key: str) -> Path:
+        """Return where an object will lie, before bytes are written for it.
+
+        Raises:
+            AlreadyExistsError: a directory is there: an object cannot lie beside those in it.
+            PermanentStoreError: as `path`.
+        """
+        path = self.path(key)
+        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114  pathlib's raise for long names
+            raise _directory_in_the_way(path, key)
+        return path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Look and act without anybody else doing so meanwhile, where the file system has locks.
+
+        Raises:
+            TransientStoreError: another process holds the lock, and does not go on.
+        """
+        self.make_directories(self.root / OWN / "locks")
+        with self._lock.held():
+            yield
+
     @contextmanager
     def new_file(self, key: str) -> Iterator[NewFile]:
         """Give an empty file on its way to a key. Afterwards it is gone, unless it was renamed to become the object.
 
         Raises:
-            PermanentStoreError: the key cannot be the name of a file; nothing was written.
+            PermanentStoreError: as `place`; nothing was written.
         """
-        self.path(key)
+        self.place(key)
         directory = self.root / OWN / "tmp"
         self.make_directories(directory)
         path = directory / secrets.token_hex(8)
@@ -133,13 +158,11 @@ class Layout:
         try:
             if only_if_absent:
                 _link(file, target, key)
+            elif replaces is None:
+                before = _replace(file, target, key, None)
             else:
-                with suppress(OSError):
-                    before = etag_of(target.lstat())
-                if replaces not in (None, before):
-                    raise AlreadyExistsError(f"at {key!r} lies something else than was to be replaced, or nothing")
-                with os_errors(target, "write"):
-                    file.replace(target)
+                with self.alone():
+                    before = _replace(file, target, key, replaces)
         except BaseException:
             self.forget(key, etag)
             raise
@@ -188,6 +211,22 @@ class Layout:
             os.fsync(file.fileno())
 
 
+def _replace(file: Path, target: Path, key: str, replaces: str | None) -> str | None:
+    """Rename a file to its key, if what lies there may be replaced; return the ETag of that, None for nothing."""
+    before = None
+    with suppress(OSError):
+        before = etag_of(target.lstat())
+    if replaces not in (None, before):
+        raise AlreadyExistsError(f"at {key!r} lies something else than was to be replaced, or nothing")
+    with os_errors(target, "write"):
+        file.replace(target)
+    return before
+
+
+def _directory_in_the_way(target: Path, key: str) -> AlreadyExistsError:
+    return AlreadyExistsError(f"{target} is a directory: {key!r} cannot be a file beside the files in it")
+
+
 def _link(file: Path, target: Path, key: str) -> None:
     try:
         os.link(file, target, follow_symlinks=False)
@@ -196,9 +235,7 @@ def _link(file: Path, target: Path, key: str) -> None:
         if os.path.samestat(there, file.lstat()):
             return  # NFS: the answer to the first try was lost
         if stat.S_ISDIR(there.st_mode):
-            raise PermanentStoreError(
-                f"{target} is a directory: {key!r} cannot be a file beside the files in it"
-            ) from error
+            raise _directory_in_the_way(target, key) from error
         raise AlreadyExistsError(f"there is an object at {key!r} already") from error
     except OSError as error:
         if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):

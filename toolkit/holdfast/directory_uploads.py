@@ -37,7 +37,7 @@ class Uploads:
 
     def begin(self, key: str) -> str:
         """Begin an upload and return its id."""
-        self._layout.path(key)  # a key that cannot be is refused before anything is written
+        self._layout.place(key)  # a key that cannot be is refused before anything is written
         identity = secrets.token_hex(8)
         directory = self._directory(identity)
         self._layout.make_directories(directory)

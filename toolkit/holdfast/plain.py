@@ -141,7 +141,7 @@ class PlainKeys:
     def meet(self, key: str) -> PlainObject | None:
         """Look what lies at a key, where that is not known; None when nothing does.
 
-        What another attempt has written there is not touched: its successor may name it, or is it.
+        What another attempt has written there is not touched: its records may name it.
         """
         try:
             there = _described(self._store.head(key), self._mine)
@@ -150,7 +150,7 @@ class PlainKeys:
             return None
         if there.origin is Origin.OURS and (self._mine is None or there.attempt != self._mine.number):
             there = replace(there, origin=Origin.FOREIGN)
-        self._objects[key] = there
+        self._objects[key] = there = replace(there, content=None)  # what a copy without an answer has is not known
         return there
 
     def look_again(self) -> None:
@@ -229,8 +229,8 @@ class PlainKeys:
             etag = self._store.head(entry.preserved).etag
         return replace(entry, key=entry.preserved, etag=etag)
 
-    def publish(self, entry: FileEntry, *, should_stop: Callable[[], bool]) -> None:
-        """Copy an entry's content to its plain key, server-side, unless somebody else has put something there.
+    def publish(self, entry: FileEntry, *, should_stop: Callable[[], bool]) -> bool:
+        """Copy an entry's content to its plain key, server-side, unless something else is in the way; say whether.
 
         Args:
             entry: a file of the newest snapshot for which `is_outdated` says yes.
@@ -244,8 +244,10 @@ class PlainKeys:
         metadata = {keys.OWNER: self._owner, keys.CONTENT: keys.content_name(entry.size, entry.crc64nvme)}
         if there is not None and self.conditional is None:
             self.conditional = not self._copied(entry, metadata, _NO_ETAG, should_stop)
-        if not self._copied(entry, metadata, there.info.etag if there else None, should_stop):
+        published = self._copied(entry, metadata, there.info.etag if there else None, should_stop)
+        if not published:
             self.note(entry.path, 0, None)
+        return published
 
     def _copied(
         self, entry: FileEntry, metadata: Mapping[str, str], replaces: str | None, should_stop: Callable[[], bool]

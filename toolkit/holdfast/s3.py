@@ -14,7 +14,14 @@ from holdfast import s3_errors, s3_forms
 from holdfast.checksum import crc64nvme as checksum_of
 from holdfast.checksum import to_base64
 from holdfast.concurrency import Concurrency
-from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, PermanentStoreError, TransientStoreError
+from holdfast.errors import (
+    AlreadyExistsError,
+    DamagedError,
+    NotFoundError,
+    PermanentStoreError,
+    StoreError,
+    TransientStoreError,
+)
 from holdfast.location import Location
 from holdfast.s3_http import Response
 from holdfast.s3_listing import Listing
@@ -149,6 +156,8 @@ class S3Store:
             if self.head(source).etag != etag or not only_if:
                 raise self._replaced(source) from error
             raise AlreadyExistsError(f"copying {source!r} failed: at {key!r} lies something else: {error}") from error
+        except s3_errors.StrangeAnswerError as error:
+            raise _copies_nothing(error) from error
         self._vouch(s3_forms.compare(root, source, crc64nvme), source, etag)
         return s3_forms.etag_in(root) or self.head(key).etag
 
@@ -198,6 +207,8 @@ class S3Store:
             raise self._replaced(source) from error
         except s3_errors.BeyondEndError as error:
             raise PermanentStoreError(str(error)) from error  # the ETag is right: the object will not grow
+        except s3_errors.StrangeAnswerError as error:
+            raise _copies_nothing(error) from error
         told = s3_forms.compare(root, source, crc64nvme)
         self._vouch(told, source, etag)
         return StoredPart(number, s3_forms.etag_in(root), size, told if crc64nvme is None else crc64nvme)
@@ -278,3 +289,8 @@ def _etag(response: Response, doing: str) -> str:
     if "etag" not in response.headers:
         raise TransientStoreError(f"{doing} failed: the answer is not what S3 sends (it has no ETag)")
     return response.headers["etag"]
+
+
+def _copies_nothing(error: StoreError) -> PermanentStoreError:
+    """Return what a success without a result means: a server that does not know the header has stored an empty body."""
+    return PermanentStoreError(f"{error}; the server, or something before it, takes no copies")

@@ -54,6 +54,10 @@ class NoUploadError(NotFoundError):
     """There is no such multipart upload: it was completed or aborted."""
 
 
+class StrangeAnswerError(TransientStoreError):
+    """A success whose body is not the XML that S3 sends."""
+
+
 _ADVICE = {
     **dict.fromkeys(_CLOCK, "; this machine's clock is wrong: set it (NTP), then run again"),
     **dict.fromkeys(_EXPIRED, "; the session token has expired: provide credentials that are valid"),
@@ -201,12 +205,12 @@ def parse_xml(body: bytes) -> ET.Element:
     """Parse an answer; its elements lose their name spaces.
 
     Raises:
-        TransientStoreError: it is not XML: cut off, or from somebody in between.
+        StrangeAnswerError: it is not XML: cut off, or from somebody in between.
     """
     try:
         root = ET.fromstring(body.strip())  # noqa: S314 - see the import
     except ET.ParseError as error:
-        raise TransientStoreError(f"the server's answer is not the XML that S3 sends ({error})") from error
+        raise StrangeAnswerError(f"the server's answer is not the XML that S3 sends ({error})") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root

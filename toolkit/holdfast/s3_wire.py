@@ -130,7 +130,7 @@ class Wire:
         """Make a request that is answered with XML of this root. S3 may put an error into the body of a success.
 
         Raises:
-            TransientStoreError: it is other XML, from somebody in between.
+            StrangeAnswerError: it is something else: of somebody in between, or of a server that does something else.
             StoreError: as `send`.
         """
         with self.send(request) as response:
@@ -139,7 +139,9 @@ class Wire:
         if problem is not None:
             raise problem.as_error(self._purpose(request))
         if root.tag != expected:
-            raise TransientStoreError(f"{request.doing} failed: the answer is not what S3 sends (<{root.tag}>)")
+            raise s3_errors.StrangeAnswerError(
+                f"{request.doing} failed: the answer is not what S3 sends (<{root.tag}>)"
+            )
         return root
 
     def target(self, key: str) -> str:

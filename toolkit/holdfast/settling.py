@@ -44,7 +44,8 @@ class Settling:
     since its writer closed it. Where nobody saw it closed (network file systems tell of no writes on other hosts; an
     event queue overflowed), it takes `quiet` seconds without a change. A file that is known to be open for writing
     does not settle before it is closed. A directory is settled as a whole, when nothing in it but logs has changed
-    for `directory` seconds, or when it was renamed into place.
+    for `directory` seconds, or when it was renamed into place. Where files at the top level are deleted and none is
+    written, that is settled when none has been deleted for `directory` seconds.
 
     Args:
         quiet: seconds without a change, for files whose closing nobody saw.
@@ -61,6 +62,7 @@ class Settling:
         # Directory → the earliest and the latest moment at which its last change may have been.
         self._touched: dict[str, tuple[float, float]] = {}
         self._observed_at = -math.inf
+        self._deleted_at = -math.inf  # at the top level
 
     def written(self, path: str, now: float) -> None:
         """Note that somebody wrote to the file: it is open for writing."""
@@ -89,6 +91,8 @@ class Settling:
         self._open.discard(path)
         self._seen.pop(path, None)
         self._touch_directory(path, now, since)
+        if "/" not in path:
+            self._deleted_at = now
 
     def forget_open(self) -> None:
         """Forget which files are open for writing: the kernel dropped events, so a closing may have been missed."""
@@ -112,10 +116,16 @@ class Settling:
         Infinity means: not before it is closed.
         """
         waiting = {}
-        for path in paths:
+        every = list(paths)
+        # Who deletes old checkpoints has written a new one. Who only deletes may be about to delete all of them, and
+        # the halves of that would push the snapshots out that have everything.
+        only_deleted = not any(path in self._seen and not is_log(path) for path in every)
+        for path in every:
             left = self._seconds_to_quiet(path, now)
             if "/" in path and not is_log(path):
                 left = max(left, self._last_touched(path)[1] + self._directory - now)
+            elif only_deleted and path not in self._seen:
+                left = max(left, self._deleted_at + self._directory - now)
             if left > 0:
                 waiting[path] = left
         return waiting

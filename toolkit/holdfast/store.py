@@ -6,7 +6,7 @@ from these in `holdfast.transfer`. Implementations are safe to use from several 
 
 Conditions (`only_if_absent`, `replaces`, `etag`) are the store's to keep, in the same step as the deed: AWS does. Which
 other servers ignore which of them, docs/reliability.md says; a directory looks and acts in two steps for `replaces` and
-for the `etag` of a deletion.
+for the `etag` of a deletion, under a lock where the file system has locks.
 
 All methods raise `TransientStoreError` where a repetition may help and a `PermanentStoreError` where it will not.
 """

@@ -100,7 +100,7 @@ class Tidier:
                 except (AccessDeniedError, NoBucketError):
                     raise
                 except PermanentStoreError as error:  # a name that the store has no place for holds back no other
-                    self._tell_once(f"{path!r} stays below .holdfast/ in the store, and gets no plain key: {error}")
+                    self._tell_once(f"{path!r} stays below .holdfast/ in the store: {error}")
             published = self._plain.as_published(entries[path])
             if published is not None:
                 entries[path] = published
@@ -142,7 +142,8 @@ class Tidier:
 
     def _copy(self, entry: FileEntry, should_stop: Callable[[], bool]) -> None:
         try:
-            self._plain.publish(entry, should_stop=should_stop)
+            if not self._plain.publish(entry, should_stop=should_stop):
+                self._tell_once(f"{entry.path!r} stays below .holdfast/ in the store: something else is in its place")
         except (DamagedError, NotFoundError) as error:
             self._tell(f"the newest snapshot needs what somebody has overwritten or deleted: {error}")
 
