@@ -50,8 +50,8 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "absent", "attempt", "base", "catalog", "commits", "committed", "complaints", "composing", "copying",
-                "filing", "flushing", "joining", "joint", "keeping", "multipart", "outbox", "parts", "placing",
-                "plain", "restore", "staging", "storing", "suspects", "sync", "tidying", "transfer", "unfinished",
+                "filing", "flushing", "joining", "joint", "keeping", "leftovers", "multipart", "outbox", "parts",
+                "placing", "plain", "restore", "staging", "storing", "suspects", "sync", "tidying", "transfer", "unfinished",
                 "verify",
             )
         },
