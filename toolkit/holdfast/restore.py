@@ -16,9 +16,9 @@ from holdfast.base import Base
 from holdfast.catalog import Catalog
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
 from holdfast.joint import Joint, newest_first
-from holdfast.placing import Placing
 from holdfast.leftovers import Leftover, Leftovers
 from holdfast.names import checkpoint_of
+from holdfast.placing import Placing
 from holdfast.plain import Origin, survey
 from holdfast.record import FileEntry
 from holdfast.staging import Staging
