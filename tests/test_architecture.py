@@ -51,8 +51,8 @@ LAYERS = (
             for name in (
                 "absent", "attempt", "base", "catalog", "commits", "committed", "complaints", "composing", "copying",
                 "filing", "flushing", "joining", "joint", "keeping", "leftovers", "multipart", "outbox", "parts",
-                "placing", "plain", "restore", "staging", "storing", "suspects", "sync", "tidying", "transfer", "unfinished",
-                "verify",
+                "placing", "plain", "restore", "staging", "storing", "suspects", "sync", "tidying", "transfer",
+                "unfinished", "verify",
             )
         },
     ),
