@@ -59,7 +59,7 @@ class Life:
     Attributes:
         attempt: its number.
         token: of the attempt.
-        after: the record that it went on from; empty: there was none.
+        after: the last record that it had committed, or went on from, when they were noted; empty: there was none.
     """
 
     attempt: int
@@ -131,7 +131,7 @@ class Leftovers:
             return 0, [], {self._file.name: f"the note cannot be read: {error!r}"}
         scan = disk.scan(self._directory)
         went_on = newest is not None and newest.name != life.after
-        there = [it for it in noted if self._is_untouched(it, scan) and not (went_on and _is_stored(it, recorded))]
+        there = [it for it in noted if _is_untouched(it, scan) and not (went_on and _is_stored(it, recorded))]
         refused: dict[str, str] = {}
         if place != self._place:
             refused = {it.label: f"it was to go to {place}" for it in there}
@@ -142,18 +142,21 @@ class Leftovers:
             refused = {it.label: why for it in there if not it.durable}
         kept = [it for it in there if it.label not in refused]
         beside = [path for path in recorded if path in scan.files and "/" not in path]
-        while cut := self._cut(kept, beside):
-            refused |= cut
-            kept = [it for it in kept if it.label not in cut]
+        while unfit := self._linked(kept) or self._cut(kept, beside):  # what is left out may be needed by another
+            refused |= unfit
+            kept = [it for it in kept if it.label not in unfit]
         return life.attempt, kept, refused
 
-    def _is_untouched(self, leftover: Leftover, scan: Scan) -> bool:
-        """Say whether all of it is as it was, nothing was added, and no link leads out of it."""
-        noted = {state.path: state for state in leftover.states}
-        there = {path: it for path, it in scan.files.items() if it.checkpoint in leftover.checkpoints}
+    def _linked(self, kept: Collection[Leftover]) -> dict[str, str]:
+        """Return of what links lead out of all that is kept: a restore may replace what they lead to."""
         root = self._directory.resolve()
-        inside = {root / path for path in noted}
-        return there == noted and all((self._directory / path).resolve() in inside for path in noted)
+        inside = {root / state.path for it in kept for state in it.states}
+        return {
+            it.label: f"{state.path} is a link to what is not kept"
+            for it in kept
+            for state in it.states
+            if (self._directory / state.path).resolve() not in inside
+        }
 
     def _cut(self, kept: Collection[Leftover], recorded: Iterable[str]) -> dict[str, str]:
         """Return what is provably not whole, and why: nobody had looked at it yet when it was noted."""
@@ -229,6 +232,12 @@ def _leftover(unit: Unit, scan: Scan, durable: set[tuple[FileState, ...]]) -> Le
     checkpoints = {state.checkpoint for state in unit.states}
     states = tuple(state for state in scan.files.values() if state.checkpoint in checkpoints)
     return Leftover(states, frozenset(unit.paths), states in durable)
+
+
+def _is_untouched(leftover: Leftover, scan: Scan) -> bool:
+    """Say whether all of it is as it was, and nothing was added."""
+    there = {path: state for path, state in scan.files.items() if state.checkpoint in leftover.checkpoints}
+    return there == {state.path: state for state in leftover.states}
 
 
 def _has_unreadable(unit: Unit, scan: Scan) -> bool:

@@ -149,7 +149,7 @@ class Syncer:
         self._left_out: dict[str, str] = {}
         self._workers = workers
         self._leftovers = None if attempt.hosts else leftovers
-        self._life = Life(attempt.number, attempt.token, base.names[-1] if base.names else "")
+        self._base_name = base.names[-1] if base.names else ""
         files = {path: state for path, state in self._look().files.items() if path not in base.unsent}
         self._committed = Committed(entries, base.theirs, files, self.absent)
 
@@ -206,7 +206,10 @@ class Syncer:
     def note_unsent(self, scan: Scan, pending: Iterable[Unit]) -> None:
         """Note for the next life on this directory what is finished, as the script has ended, and yet to be sent."""
         if self._leftovers is not None:
-            self._leftovers.note(self._life, scan, pending, self._workers)
+            newest = self._commits.newest
+            after = newest.name if newest else self._base_name
+            life = Life(self._attempt.number, self._attempt.token, after)
+            self._leftovers.note(life, scan, pending, self._workers)
 
     def send_ahead(self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question) -> None:
         """Send files that cannot be committed yet, so that at the commit only the others are left.
