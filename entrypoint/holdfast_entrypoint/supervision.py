@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -145,25 +146,28 @@ class Supervisor:
     def _act(self, event: object) -> None:
         if isinstance(event, signals.Received):
             if event.signal in signals.STOP:
-                self._stop(first=self._interruption.hear_signal(event.signal.name, flush=self._flush_seconds()))
+                self._stop(partial(self._interruption.hear_signal, event.signal.name, flush=self._flush_seconds()))
             elif event.signal in signals.PASSED_ON and self._child is not None:
                 self._child.signal(event.signal)
         elif isinstance(event, Notice):
-            self._stop(first=self._interruption.hear_notice(event, flush=self._flush_seconds()))
+            self._stop(partial(self._interruption.hear_notice, event, flush=self._flush_seconds()))
             if event.kind == "rebalance":
                 self._on_rebalance()
         elif isinstance(event, Superseded):
-            self._stop(first=self._interruption.hear_superseded())
+            self._stop(self._interruption.hear_superseded)
 
-    def _stop(self, *, first: bool) -> None:
-        """Tell the script to stop, unless it has been told or has ended."""
-        if not first:
+    def _stop(self, hear: Callable[[], bool]) -> None:
+        """Take what stops the script, and tell it, unless it has been told or has ended."""
+        child = self._child
+        if child is not None:
+            child.reap()
+        # Looked before it is heard: a script that reads the notice file and ends at once was stopped by it.
+        running = child is not None and child.exit_code is None
+        if not hear():
             return
-        if self._child is not None:
-            self._child.reap()
-            if self._child.exit_code is None:
-                self.script_was_stopped = True
-                self._child.look_who_writes(self._checkpoints)
-                self._signalled_at = time.monotonic()
-                self._child.signal(self._stop_signal)
+        if child is not None and running:
+            self.script_was_stopped = True
+            child.look_who_writes(self._checkpoints)
+            self._signalled_at = time.monotonic()
+            child.signal(self._stop_signal)
         self._on_stop()

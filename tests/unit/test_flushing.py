@@ -15,7 +15,7 @@ from tests.unit.job import Job, sync
 from holdfast import flushing
 from holdfast.bandwidth import Bandwidth
 from holdfast.directory import DirectoryStore
-from holdfast.errors import AccessDeniedError, TransientStoreError
+from holdfast.errors import AccessDeniedError, PermanentStoreError, TransientStoreError
 from holdfast.flushing import Flush
 from holdfast.parts import StoppedError
 from holdfast.store import Part
@@ -142,6 +142,37 @@ def test_files_that_are_overwritten_side_by_side_stay_together_even_when_there_i
     ledger = flush(syncer, line, 3).ledger()
     assert ledger.stored == {}
     assert ledger.missed.keys() == {"weights", "weights.json"}
+
+
+@pytest.mark.parametrize("end", ["the time is up", "the store refuses it"])
+def test_when_one_of_several_overwritten_files_does_not_make_it_none_is_committed_but_new_ones_are(
+    job: Job, line: Line, syncer: Syncer, end: str
+) -> None:
+    def refuse(key: str) -> None:
+        if key.endswith("weights.json") and end == "the store refuses it":
+            raise PermanentStoreError("not this name")
+
+    for path in ("weights", "weights.json"):
+        write(job, path, 1, 100)
+    before = sync(syncer).snapshot
+    assert before is not None
+    line.puts.clear()
+    line.before = refuse
+    write(job, "new", 1, 400)
+    write(job, "weights", 1, 300)
+    write(job, "weights.json", 1, 200)
+    synced = sync(syncer, should_stop=lambda: end == "the time is up" and len(line.puts) == 2)
+    assert line.puts[-2].endswith("weights"), "one of the two has travelled"
+    assert synced.snapshot is not None
+    assert synced.snapshot.files.keys() == {*before.files, "new"}
+    assert synced.snapshot.files.items() >= before.files.items()
+    assert not synced.snapshot.complete
+    assert synced.unfinished.keys() == {"weights", "weights.json"}
+    line.before = lambda key: None
+    assert sync(syncer).bytes_uploaded == MIB, "and the one that has travelled does not travel again"
+    job.restore("two")
+    for path in ("weights", "weights.json"):
+        assert (job.root / "two" / path).read_bytes() == (job.root / "one" / path).read_bytes()
 
 
 def test_a_transfer_that_has_become_too_slow_gives_way_to_one_that_still_fits_and_goes_on_behind_it(

@@ -232,3 +232,30 @@ def test_steps_that_nothing_whole_follows_push_out_nothing_and_are_no_more_than_
         sync(syncer, held=("big/part",))
         syncer.tidy()
     assert catalog.read_catalog(job.store).snapshots == tuple(f"000001-00000{number}" for number in (1, 2, 7, 8))
+
+
+def test_what_was_deleted_before_a_deletion_failed_is_sent_again_when_a_new_file_has_it(job: Job) -> None:
+    class Refuses(DirectoryStore):
+        refused = "epoch-1/weights"
+
+        def delete(self, key: str, *, etag: str | None = None) -> None:
+            if key == self.refused:
+                raise PermanentStoreError("this one cannot be deleted")
+            super().delete(key, etag=etag)
+
+    store = Refuses(job.root / "store")
+    syncer = job.syncer("one", store, retention=Retention(last=1))
+    job.write("notes", b"there from the beginning")
+    job.write("epoch-1/config.json", b"the same in every epoch")
+    job.write("epoch-1/weights", b"1")
+    sync(syncer)
+    for name in ("config.json", "weights"):
+        (job.root / "one/epoch-1" / name).unlink()
+    sync(syncer)
+    with pytest.raises(PermanentStoreError, match="cannot be deleted"):
+        syncer.tidy()
+    assert "epoch-1/config.json" not in stored(job)
+    job.write("epoch-2/config.json", b"the same in every epoch")
+    sync(syncer)
+    job.restore("two")
+    assert (job.root / "two/epoch-2/config.json").read_bytes() == b"the same in every epoch"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from holdfast import attempt, joining, joint
+from holdfast.arrival import Arrival
 from holdfast.attempt import Attempt
 from holdfast.base import Base
 from holdfast.catalog import Catalog
@@ -21,6 +22,7 @@ from holdfast.joining import Group
 from holdfast.restore import Restored, restore
 from holdfast.retention import Retention
 from holdfast.sync import Syncer
+from holdfast.wanted import SMALL, Mode
 
 START = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -67,7 +69,7 @@ class Job:
         self.now += timedelta(seconds=seconds)
         return self.now
 
-    def begin(self, run: str, *hosts: str, only: str | None = None) -> Host:
+    def begin(self, run: str, *hosts: str, only: str | None = None, mode: Mode = Mode.ALL) -> Host:
         host = only or hosts[0]
         claimed, found, base = joining.join(
             self.store, Group(hosts, run), host=host, version="0", platform="local", clock=lambda: self.now,
@@ -77,7 +79,7 @@ class Job:
         directory = self._root / f"{run}-{host}"
         restored = restore(
             self.store, found, directory, workers=self._workers, tell=self.said.append, mine=claimed,
-            candidates=[joint.of(self.store, found, base, self._workers)] if base else [],
+            candidates=[joint.of(self.store, found, base, self._workers)] if base else [], mode=mode,
         )  # fmt: skip
         syncer = Syncer(
             self.store, directory, claimed, restored.base, retention=Retention(last=2), workers=self._workers,
@@ -85,8 +87,21 @@ class Job:
         )  # fmt: skip
         return Host(directory, claimed, restored, syncer)
 
-    def begin_all(self, run: str, *hosts: str) -> list[Host]:
-        return [self.begin(run, *hosts, only=host) for host in hosts]
+    def begin_all(self, run: str, *hosts: str, mode: Mode = Mode.ALL) -> list[Host]:
+        return [self.begin(run, *hosts, only=host, mode=mode) for host in hosts]
+
+    def arrive(self, host: Host) -> None:
+        """Let the older checkpoints arrive."""
+        Arrival(
+            self.store,
+            host.directory,
+            host.restored,
+            absent=host.syncer.absent,
+            located=host.syncer.located,
+            workers=self._workers,
+            tell=self.said.append,
+            should_stop=lambda: False,
+        ).run()
 
 
 @pytest.fixture
@@ -109,6 +124,30 @@ def test_every_host_gets_what_all_of_them_wrote(job: Job) -> None:
     for host in job.begin_all("second", "a", "b"):
         assert host.attempt.number == 2
         assert host.files() == {"step-1/shard-a": b"1", "step-1/shard-b": b"1"}
+
+
+def test_each_host_gets_all_of_the_newest_checkpoint_first_and_what_is_absent_stays_whose_it_is(job: Job) -> None:
+    hosts = job.begin_all("first", "a", "b")
+    for name in ("step-1", "step-2"):
+        shards(job, *hosts, name=name, content=name.encode() * SMALL)
+        job.later(60)
+        for host in hosts:
+            host.sync()
+    everything = {f"{name}/shard-{host}" for name in ("step-1", "step-2") for host in "ab"}
+    again = job.begin_all("second", "a", "b", mode=Mode.LATEST)
+    for host in again:
+        assert host.files().keys() == {"step-2/shard-a", "step-2/shard-b"}
+        assert host.syncer.changed(host.syncer.scan()) == []
+        assert host.syncer.vanished(host.syncer.scan()) == []
+    job.arrive(again[0])
+    assert again[0].files().keys() == everything
+    assert again[0].syncer.changed(again[0].syncer.scan()) == []
+    shards(job, *again, name="step-3", content=b"3")
+    job.later(60)
+    for host in again:
+        host.sync()
+    for host in job.begin_all("third", "a", "b"):
+        assert host.files().keys() == everything | {"step-3/shard-a", "step-3/shard-b"}
 
 
 def test_a_checkpoint_that_one_host_has_not_finished_is_restored_by_none(job: Job) -> None:

@@ -42,6 +42,31 @@ def test_only_what_changed_is_sent_and_nothing_twice(job: Job) -> None:
     assert sync(syncer).bytes_uploaded == 0
 
 
+def test_what_waited_for_the_rest_of_its_checkpoint_is_committed_with_it(job: Job) -> None:
+    refused: set[str] = set()
+
+    def refuse(key: str) -> None:
+        if key.rpartition("/")[2] in refused:
+            raise PermanentStoreError("not this name")
+
+    syncer = job.syncer("one", Breaks(job.root / "store", refuse))
+    job.write("step/weights", b"weights 1")
+    job.write("step/state", b"state 1")
+    sync(syncer)
+    job.write("step/weights", b"weights of 2")
+    job.write("step/state", b"state of 2")
+    refused.add("state")
+    done = sync(syncer)
+    assert done.snapshot is None
+    assert done.unfinished.keys() == {"step/state"}
+    refused.clear()
+    assert [state.path for state in syncer.changed(syncer.scan())] == ["step/state", "step/weights"]
+    sync(syncer)
+    job.restore("two")
+    assert (job.root / "two/step/weights").read_bytes() == b"weights of 2"
+    assert (job.root / "two/step/state").read_bytes() == b"state of 2"
+
+
 def test_a_snapshot_stays_whole_when_its_files_are_overwritten(job: Job) -> None:
     syncer = job.syncer("one")
     job.write("last.ckpt", b"first")

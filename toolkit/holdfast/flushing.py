@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from holdfast import multipart, parts
+from holdfast import parts
 from holdfast.bandwidth import Bandwidth
 from holdfast.disk import FileState, Scan
 from holdfast.errors import (
@@ -31,6 +31,7 @@ DENIED_PATIENCE = 60.0
 _STEP_SECONDS = 1.0  # what is so small that it takes no longer is committed together
 _HOPE = 1.5  # a transfer under way is given up for another one when it would be late at this multiple of the rate
 _TRIES = 3  # for files that change while they are read, though the script has ended
+_UNDER_WAY = 8  # requests at a time that a flush reckons with: as many as `Concurrency` begins with
 _LONGEST_BACKOFF = 60.0
 _PAUSE = 0.1
 
@@ -216,7 +217,7 @@ class Flush:
             if had_its_turn or self._bandwidth.measured is None or self._fits(left, hope=_HOPE):
                 return False
             # What is under way must end before anything else begins.
-            ending = self._bandwidth.seconds_for(min(left, multipart.IN_FLIGHT * piece))
+            ending = self._bandwidth.seconds_for(min(left, _UNDER_WAY * piece))
             if any(self._fits(unit.size, before=ending) for unit in others):
                 self._given_way |= names
                 gives_way.set()

@@ -12,6 +12,7 @@ from pathlib import Path
 from watchdog.events import FileClosedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from holdfast.inotify import Events, observe
+from holdfast.names import OWN_DIRECTORY
 from holdfast.settling import Settling
 
 EVENT_DELAY = 0.6
@@ -80,6 +81,8 @@ class Hearing:
 
     def _note(self, now: float, event: FileSystemEvent) -> None:
         path = self._relative(event.src_path)
+        if path.startswith(f"{OWN_DIRECTORY}/") and not isinstance(event, FileMovedEvent):
+            return  # what is about to arrive is written there
         if isinstance(event, FileModifiedEvent):
             self._settling.written(path, now)
         elif isinstance(event, FileClosedEvent):

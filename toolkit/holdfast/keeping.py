@@ -8,15 +8,16 @@ attempt exists.
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor, wait
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from holdfast import catalog, keys, names
 from holdfast.catalog import Catalog
-from holdfast.errors import DamagedError
+from holdfast.errors import AccessDeniedError, DamagedError, NoBucketError, PermanentStoreError
 from holdfast.joint import SKEW, began
 from holdfast.plain import Origin, PlainKeys
 from holdfast.record import Fence, FileEntry, FileList, Snapshot
@@ -36,11 +37,13 @@ class Tidied:
         snapshots: names of the records.
         objects: keys of the objects beside them.
         uploads: how many unfinished uploads.
+        refused: key → why an object cannot be deleted, where others can.
     """
 
     snapshots: tuple[str, ...] = ()
     objects: frozenset[str] = frozenset()
     uploads: int = 0
+    refused: Mapping[str, PermanentStoreError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +213,23 @@ class Keeper:
         """Note where the content of a plain key has been preserved."""
         self._stored.add(entry.key)
 
-    def tidy(self, *, should_stop: Callable[[], bool] = lambda: False, dry_run: bool = False) -> Tidied:
+    def tidy(
+        self,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        dry_run: bool = False,
+        going: Callable[[Collection[str]], None] = lambda keys_going: None,
+    ) -> Tidied:
         """Delete the snapshots that are not kept, and what only they needed.
 
         Args:
             should_stop: asked between requests; what is left then is deleted the next time.
             dry_run: delete nothing, say what would be. The keeper is of no more use then.
+            going: gets the keys of the objects before the first is deleted: whatever becomes of that, nobody may take
+                them to be there from then on.
 
         Raises:
-            StoreError: something could not be deleted; it is tried again the next time.
+            StoreError: the store did not delete something; it is tried again the next time.
         """
         self.read()
         dropped = self._dropped()
@@ -226,22 +237,46 @@ class Keeper:
             if should_stop():
                 return Tidied(tuple(dropped[:number]))
             self._drop(name, dry_run=dry_run)
-        doomed = sorted(key for key in self._doomed if self._may_go(key))
-
-        def delete(key: str) -> bool:
-            if should_stop():
-                return False
-            if not dry_run:
-                self._delete(key)
-            return True
-
-        gone = {key for key, deleted in zip(doomed, self._workers.map(delete, doomed), strict=True) if deleted}
-        self._doomed = set(doomed) - gone
+        gone, refused = self._delete_doomed(should_stop, going, dry_run=dry_run)
         uploads = 0
         if not self._swept and not should_stop():
             uploads = self._drop_uploads(dry_run=dry_run)
             self._swept = True
-        return Tidied(tuple(dropped), frozenset(gone), uploads)
+        return Tidied(tuple(dropped), frozenset(gone), uploads, refused)
+
+    def _delete_doomed(
+        self, should_stop: Callable[[], bool], going: Callable[[Collection[str]], None], *, dry_run: bool
+    ) -> tuple[set[str], dict[str, PermanentStoreError]]:
+        """Delete what may go, side by side; return what is gone, and what is refused for itself alone."""
+        self._doomed = {key for key in self._doomed if self._may_go(key)}
+        going(self._doomed)
+        failed = threading.Event()
+        refused: dict[str, PermanentStoreError] = {}
+
+        def delete(key: str) -> bool:
+            if failed.is_set() or should_stop():
+                return False
+            try:
+                if not dry_run:
+                    self._delete(key)
+            except PermanentStoreError as error:
+                if isinstance(error, AccessDeniedError | NoBucketError):
+                    failed.set()
+                    raise
+                refused[key] = error
+                return False
+            except BaseException:
+                failed.set()
+                raise
+            return True
+
+        deletions = {key: self._workers.submit(delete, key) for key in sorted(self._doomed)}
+        wait(deletions.values())
+        gone = {key for key, deletion in deletions.items() if deletion.exception() is None and deletion.result()}
+        self._doomed -= gone
+        for deletion in deletions.values():
+            deletion.result()
+        return gone, refused
 
     def _dropped(self) -> list[str]:
         """Return the records that go: of snapshots that are not kept, and old ones that restore nothing."""
@@ -308,9 +343,12 @@ class Keeper:
 
     def _drop(self, name: str, *, dry_run: bool) -> None:
         """Delete a record; what it needed may go when no other snapshot needs it."""
-        snapshot = self._own.pop(name, None) or self._load(name)
+        snapshot = self._own.get(name) or self._load(name)
+        if isinstance(snapshot, Snapshot):
+            self._own[name] = snapshot  # when its deletion is not answered, it cannot be read again
         if not dry_run:
             self._store.delete(keys.snapshot_key(name))
+        self._own.pop(name, None)
         self._commits.pop(name, None)
         self._repeats.discard(name)
         self._steps.discard(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,10 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
+from holdfast.names import is_log
 from holdfast.record import FileEntry
 from holdfast.storing import Storer
-from holdfast.units import unit_of
+from holdfast.units import TOP_LEVEL, unit_of
 
 Question = Callable[[], bool]
 
@@ -156,3 +157,28 @@ def refuse_cut_sets(
                 reasons = {path: reason for path, reason in reasons.items() if path in news}
             found |= {path: CutFileError(f"it is not whole: {reason}") for path, reason in reasons.items()}
     return found
+
+
+def left_behind(
+    states: Iterable[FileState], failed: Mapping[str, HoldfastError], overwritten: Collection[str]
+) -> dict[str, HoldfastError]:
+    """Return which files may not be committed because others did not make it, and why.
+
+    Files at the top level that are overwritten side by side may belong to each other. What changes all the time, or is
+    not whole, holds back nothing but itself: otherwise one file that never settles would hold back all others.
+
+    Args:
+        states: what was to be stored.
+        failed: path → why it was not.
+        overwritten: paths of which the last snapshot has an older version.
+    """
+    group = [
+        state.path
+        for state in states
+        if unit_of(state.path) == TOP_LEVEL and state.path in overwritten and not is_log(state.path)
+    ]
+    late = [path for path in group if isinstance(failed.get(path), transfer.StoppedError | StoreError)]
+    if not late:
+        return {}
+    reason = transfer.StoppedError(f"it may belong to {late[0]!r}, which was not stored: {failed[late[0]]}")
+    return {path: reason for path in group if path not in failed}

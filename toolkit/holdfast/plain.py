@@ -118,6 +118,8 @@ class PlainKeys:
         self._mine = mine
         self._owner = mine.owner if mine else ""
         self._objects = dict(objects)
+        # Where something may have been put, replaced or deleted, and no answer said so → what lay there before.
+        self._unsure: dict[str, PlainObject | None] = {}
         # A zombie may know these by ETag, which is that of the content, and delete or replace them on that condition.
         self._found = {key: there.info.etag for key, there in objects.items()}
         self._workers = workers
@@ -137,12 +139,31 @@ class PlainKeys:
             self._objects[key] = replace(self._objects[key], origin=Origin.ADOPTED)
 
     def meet(self, key: str) -> PlainObject | None:
-        """Look who has put something at a key since it was free; None when nobody has."""
+        """Look what lies at a key, where that is not known; None when nothing does.
+
+        What another attempt has written there is not touched: its successor may name it, or is it.
+        """
         try:
-            self._objects[key] = _described(self._store.head(key), self._mine)
+            there = _described(self._store.head(key), self._mine)
         except NotFoundError:
+            self._objects.pop(key, None)
             return None
-        return self._objects[key]
+        if there.origin is Origin.OURS and (self._mine is None or there.attempt != self._mine.number):
+            there = replace(there, origin=Origin.FOREIGN)
+        self._objects[key] = there
+        return there
+
+    def look_again(self) -> None:
+        """Look at the keys of which no answer said what lies there now.
+
+        Raises:
+            StoreError: one cannot be looked at; it is tried again the next time.
+        """
+        for key in sorted(self._unsure):
+            there, before = self.meet(key), self._unsure[key]
+            if there is not None and before is not None and there.info.etag == before.info.etag:
+                self._objects[key] = before
+            del self._unsure[key]
 
     def etag(self, key: str) -> str | None:
         """Return the ETag of what lies at a key; None when nothing does."""
@@ -151,6 +172,8 @@ class PlainKeys:
 
     def note(self, key: str, size: int, etag: str | None) -> None:
         """Note that we have put an object there; without an ETag: that something lies there that is not known."""
+        if etag is None:
+            self._unsure.setdefault(key, self._objects.get(key))
         info = ObjectInfo(key, size, etag or "", 0.0)
         self._objects[key] = PlainObject(info, Origin.FOREIGN if etag is None else Origin.OURS)
 
@@ -159,10 +182,17 @@ class PlainKeys:
         return [key for key, it in self._objects.items() if it.origin is Origin.OURS and it.attempt < before]
 
     def delete(self, key: str) -> None:
-        """Delete what lies at a key, unless it is no longer what we know."""
-        there = self._objects.pop(key)
+        """Delete what lies at a key, unless it is no longer what we know.
+
+        Raises:
+            StoreError: the store did not say that it is gone; `look_again` finds out.
+        """
+        there = self._objects[key]
+        self.note(key, there.info.size, None)
         with contextlib.suppress(AlreadyExistsError):  # somebody has put something else there: it is his
             self._store.delete(key, etag=there.info.etag)
+        self._objects.pop(key, None)
+        self._unsure.pop(key, None)
 
     def as_published(self, entry: FileEntry) -> FileEntry | None:
         """Return the entry as a record may name it at its plain key, when its content has been copied there."""
@@ -208,7 +238,7 @@ class PlainKeys:
 
         Raises:
             StoppedError: `should_stop` said yes. The plain key is as it was.
-            StoreError: the store did not copy it.
+            StoreError: the store did not say that it has copied it; `look_again` finds out.
         """
         there = self._objects.get(entry.path)
         metadata = {keys.OWNER: self._owner, keys.CONTENT: keys.content_name(entry.size, entry.crc64nvme)}
@@ -225,6 +255,11 @@ class PlainKeys:
             etag = self._copy(entry, entry.path, metadata, replaces, should_stop)
         except AlreadyExistsError:
             return False
+        except transfer.StoppedError:
+            raise
+        except BaseException:
+            self.note(entry.path, entry.size, None)
+            raise
         info = ObjectInfo(entry.path, entry.size, etag, 0.0)
         self._objects[entry.path] = PlainObject(info, Origin.OURS, metadata[keys.CONTENT])
         return True

@@ -137,6 +137,7 @@ def _from_entry(entry: FileEntry) -> Wanted:
         entry.etag,
         entry.preserved,
         entry.sha256,
+        entry.parts,
     )
 
 

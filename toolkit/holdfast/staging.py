@@ -48,6 +48,8 @@ class Staging:
         reserve: int = 0,
     ) -> None:
         self.bytes_fetched = 0
+        self._kept = 0
+        self._keeping = threading.Lock()
         self.root = directory / names.OWN_DIRECTORY / "staging"
         """Where a file lies until it is put in place, under its path."""
         self._store = store
@@ -64,7 +66,11 @@ class Staging:
                 path = Path(folder, name)
                 file = wanted.get(path.relative_to(self.root).as_posix())
                 status = path.lstat()
-                if file is None or (file.size, file.mtime_ns) != (status.st_size, status.st_mtime_ns):
+                if (
+                    file is None
+                    or file.size != status.st_size
+                    or not (file.parts or file.mtime_ns == status.st_mtime_ns)
+                ):
                     path.unlink()
             with contextlib.suppress(OSError):
                 Path(folder).rmdir()  # only when it is empty
@@ -75,17 +81,22 @@ class Staging:
         here = self._sum_up(self._directory, disk.scan(self._directory).files, files)
         staged = disk.scan(self.root).files
         whole = self._sum_up(self.root, staged, [file for file in files if file.path not in here])
-        for path in wanted.keys() & staged.keys() - whole.keys():
-            (self.root / path).unlink()  # what is to be written is a new file: this one may have other names
+        self._drop(staged, wanted, whole)
         return here | whole
 
     def staged(self, checkpoint: str, files: Mapping[str, Wanted]) -> dict[str, int]:
         """Return the checksums of those files of a checkpoint that staging holds already; the others are not there."""
         found = disk.scan(self.root, only=checkpoint).files
         whole = self._sum_up(self.root, found, [file for file in files.values() if file.crc64nvme is not None])
-        for path in found.keys() - whole.keys():
-            (self.root / path).unlink()
+        self._drop(found, files, whole)
         return whole
+
+    def _drop(self, staged: Mapping[str, FileState], wanted: Mapping[str, Wanted], whole: Collection[str]) -> None:
+        """Remove what is staged of files and is not whole, unless it is by halves what is wanted."""
+        for path in wanted.keys() & staged.keys() - whole:
+            # What looks whole and is not may be a file that has other names, and so must not be written to.
+            if wanted[path].parts is None or _is_like(staged[path], wanted[path]):
+                (self.root / path).unlink()
 
     def fetch(self, wanted: Mapping[str, Wanted], known: Mapping[str, int]) -> dict[str, int]:
         """Fetch and check files; return the checksums of all, by path.
@@ -102,12 +113,12 @@ class Staging:
         """
         missing = [file for path, file in wanted.items() if path not in known]
         total = sum(file.size for file in missing)
-        self._refuse_if_too_full(total)
+        self._refuse_if_too_full(total - sum(self._allocated(file) for file in missing if file.parts))
         for folder in {file.path.rpartition("/")[0] for file in missing}:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         fetched = self._download_all(missing, total)
         refuse_if_same_file(self.root, [file.path for file in missing])
-        self.bytes_fetched += total
+        self.bytes_fetched += total - self._kept
         return {**known, **fetched}
 
     def states(self, paths: Iterable[str]) -> dict[str, FileState]:
@@ -129,6 +140,13 @@ class Staging:
         same = zip(alike, self._workers.map(is_same, alike), strict=True)
         return {file.path: file.crc64nvme for file, is_it in same if is_it and file.crc64nvme is not None}
 
+    def _allocated(self, file: Wanted) -> int:
+        """Return how many of the bytes of a file have their place on the disk already."""
+        try:
+            return min(file.size, (self.root / file.path).stat().st_blocks * 512)
+        except FileNotFoundError:
+            return 0
+
     def _refuse_if_too_full(self, needed: int) -> None:
         free = shutil.disk_usage(self._directory).free
         if needed + self._reserve > free:
@@ -140,7 +158,7 @@ class Staging:
 
     def _download_all(self, missing: Collection[Wanted], total: int) -> dict[str, int]:
         """Fetch small files side by side, then large ones in parallel ranges, a few at a time; return checksums."""
-        done = 0
+        done, self._kept = 0, 0
         lock = threading.Lock()
 
         def count(size: int) -> None:
@@ -173,6 +191,10 @@ class Staging:
         with ThreadPoolExecutor(_LARGE_FILES, thread_name_prefix="holdfast-file") as waiting:
             return found | _all_of([waiting.submit(fetch, [file], self._workers) for file in large])
 
+    def _count_kept(self, size: int) -> None:
+        with self._keeping:
+            self._kept += size
+
     def _download(self, file: Wanted, count: Callable[[int], None], parts: Executor | None) -> int:
         if self._should_stop():
             raise transfer.StoppedError(f"{file.path} was not fetched: the restore was given up")
@@ -186,6 +208,8 @@ class Staging:
             workers=parts,
             progress=count,
             should_stop=self._should_stop,
+            grid=file.grid,
+            kept=self._count_kept,
         )
         try:
             crc = fetch(file.key, etag=file.etag)

@@ -23,7 +23,7 @@ from holdfast.keeping import Keeper, Scope, Tidied
 from holdfast.leftovers import Leftovers, Life
 from holdfast.lists import MOST_INLINE
 from holdfast.names import checkpoint_of, is_log
-from holdfast.outbox import Outbox, Question, refuse_cut_sets
+from holdfast.outbox import Outbox, Question, left_behind, refuse_cut_sets
 from holdfast.plain import PlainKeys
 from holdfast.record import FileEntry, Snapshot
 from holdfast.retention import Retention
@@ -233,7 +233,8 @@ class Syncer:
         """Store what changed and commit.
 
         A log in `held` keeps the version that the snapshot before had. A checkpoint with any other file in `held`, or
-        with one that changes while it is read, keeps that version as a whole.
+        with one that changes while it is read, keeps that version as a whole. So do files at the top level that the
+        snapshot before has, where one of them was stopped or refused: they may belong together.
 
         Args:
             scan: the directory as it is.
@@ -258,6 +259,7 @@ class Syncer:
         with self.bandwidth.sending():
             stored, unfinished = self._outbox.send(todo, should_stop=should_stop, should_leave=should_leave)
         unfinished |= cut
+        unfinished |= left_behind(todo, unfinished, self._committed.entries)
         skipped |= {path for path in unfinished if is_log(path)}
         waiting |= {checkpoint_of(path) for path in unfinished if path not in skipped}
         last = self._committed.entries
@@ -266,7 +268,8 @@ class Syncer:
             if state.checkpoint not in waiting and (path in stored or path in last):
                 entries[path] = stored[path] if path in stored else last[path]
         snapshot = self._commit(entries, complete=not waiting) if self._worth_a_commit(entries) else None
-        taken = entries.keys() & stored.keys()
+        # What was stored and waits for the rest of its checkpoint still is news: the snapshot has the version before.
+        taken = {path for path, entry in stored.items() if entries.get(path) == entry}
         self._committed.seen(scan.files[path] for path in taken)
         self._outbox.committed(taken)
         return Synced(snapshot, self.uploaded - before, unfinished)

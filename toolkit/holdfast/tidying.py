@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from holdfast import transfer
-from holdfast.errors import DamagedError, NotFoundError
+from holdfast.errors import AccessDeniedError, DamagedError, NoBucketError, NotFoundError, PermanentStoreError
 from holdfast.filing import Filing
 from holdfast.keeping import Keeper, Tidied
 from holdfast.plain import PlainKeys
@@ -43,6 +43,7 @@ class Tidier:
         self._refuse_if_superseded = refuse_if_superseded
         self._tell = tell
         self._untidy = False
+        self._told: set[str] = set()
 
     def committed(self, snapshot: Snapshot) -> None:
         """Take a commit into account."""
@@ -67,17 +68,23 @@ class Tidier:
         if not self._untidy:
             return Tidied()
         self._keeper.read()
+        self._plain.look_again()
         try:
             self._publish(entries, should_stop)
         except transfer.StoppedError:
             return Tidied()
         self._refuse_if_superseded()  # a zombie that has slept since its commit deletes nothing
         self._storer.drop_unfinished(entries)
-        tidied = self._keeper.tidy(should_stop=should_stop)
-        self._storer.gone(tidied.objects)
-        self._filing.gone(tidied.objects)
+        tidied = self._keeper.tidy(should_stop=should_stop, going=self._going)
+        for key, error in tidied.refused.items():
+            self._tell_once(f"{key!r} is no longer kept and cannot be deleted: {error}")
         self._untidy = should_stop()
         return tidied
+
+    def _going(self, keys: Collection[str]) -> None:
+        """Forget objects that are about to be deleted: an answer may get lost, and nothing may name them any more."""
+        self._storer.gone(keys)
+        self._filing.gone(keys)
 
     def _publish(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> None:
         """Give every plain key the content that the newest snapshot has for it."""
@@ -88,16 +95,31 @@ class Tidier:
             if should_stop():
                 raise transfer.StoppedError("no time was left to bring the plain keys up to date")
             if self._plain.is_outdated(entries[path]):
-                moved = self._make_room(path, should_stop)
-                if moved is not None:
-                    needed, preserved = moved
-                    for other in named.get((needed.key, needed.etag), ()):  # renamed: it lay where its old name was
-                        entries[other] = replace(entries[other], key=preserved.key, etag=preserved.etag)
-                self._copy(entries[path], should_stop)
+                try:
+                    self._bring(path, entries, named, should_stop)
+                except (AccessDeniedError, NoBucketError):
+                    raise
+                except PermanentStoreError as error:  # a name that the store has no place for holds back no other
+                    self._tell_once(f"{path!r} stays below .holdfast/ in the store, and gets no plain key: {error}")
             published = self._plain.as_published(entries[path])
             if published is not None:
                 entries[path] = published
                 self._storer.moved(published)
+
+    def _bring(
+        self,
+        path: str,
+        entries: dict[str, FileEntry],
+        named: Mapping[tuple[str, str], list[str]],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Copy the content of a file to its plain key, after what lies there."""
+        moved = self._make_room(path, should_stop)
+        if moved is not None:
+            needed, preserved = moved
+            for other in named.get((needed.key, needed.etag), ()):  # renamed: it lay where its old name was
+                entries[other] = replace(entries[other], key=preserved.key, etag=preserved.etag)
+        self._copy(entries[path], should_stop)
 
     def _make_room(self, key: str, should_stop: Callable[[], bool]) -> tuple[FileEntry, FileEntry] | None:
         """Preserve what lies at a plain key and is about to be overwritten, if a kept snapshot needs it.
@@ -123,3 +145,8 @@ class Tidier:
             self._plain.publish(entry, should_stop=should_stop)
         except (DamagedError, NotFoundError) as error:
             self._tell(f"the newest snapshot needs what somebody has overwritten or deleted: {error}")
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(text)

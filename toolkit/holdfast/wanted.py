@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from holdfast import names
+from holdfast import grid, names
+from holdfast.grid import Grid
 from holdfast.record import FileEntry
 from holdfast.script import may_be_checkpoint, rank
 
@@ -27,7 +28,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file to fetch, as FileEntry; the checksum of a foreign one is not known before.
+    """A file to fetch, as FileEntry; the checksums of a foreign one are not known before.
 
     Where `preserved` names a key, the content lies there when it is no longer at `key`.
     """
@@ -41,6 +42,15 @@ class Wanted:
     etag: str
     preserved: str | None = None
     sha256: str | None = None
+    parts: str | None = None
+
+    @property
+    def grid(self) -> Grid | None:
+        """The checksums of its parts, where they are known: what is there by halves need not be fetched again."""
+        try:
+            return None if self.parts is None else grid.from_text(self.parts, size=self.size)
+        except ValueError:  # of another version: a hint only
+            return None
 
     def as_entry(self, crc64nvme: int) -> FileEntry:
         """Return the file as a record names it, now that its checksum is known."""
