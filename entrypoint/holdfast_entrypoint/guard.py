@@ -123,6 +123,11 @@ class Guard:
         ledger = self.ledger()
         if ledger is not None and (ledger.missed or (ledger.stored and seconds_left() < math.inf)):
             self._tell(ledger.summary)
+        left = self._syncer.left_over() if not durable and self.superseded is None else []
+        if left:
+            self._tell(
+                f"finished and not stored: {', '.join(left)}; the next attempt on this directory goes on with it"
+            )
         return durable
 
     def _say_progress(self, left: float) -> None:

@@ -275,7 +275,11 @@ class Life:
             if len(waiting) == len(dirty) or others_coming:
                 self._send_ahead(scan, dirty)
                 return
-            self._syncer.sync(scan, waiting)
+            pending = self._syncer.settled(scan, waiting)
+            self._note_left()
+            self._syncer.note_unsent(scan, pending)
+            synced = self._syncer.sync(scan, waiting)
+            self._syncer.note_unsent(scan, [unit for unit in pending if unit.paths & synced.unfinished.keys()])
             self._dirty_since = self._now if waiting else None
             if all(is_log(path) for path in waiting):
                 self._tidy(patience=self._dice.choice((3, 30, 1000)))
@@ -312,15 +316,17 @@ class Life:
             dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
             held = self._settling.cut_off(dirty, killed) if killed else []
             asked = iter(range(patience))
-            with self._disk.used_by(None):
-                whole = _under(self._seen, set(map(checkpoint_of, self._seen)) - self._busy)
-                left = Left(self._plan.machine, self._number, self._base_name, whole)
-                self._world.journal.note(left)
+            self._note_left()
             flush = Flush(self._syncer, seconds_left=lambda: 0.0 if next(asked, None) is None else math.inf)
             synced = flush.once(scan, held)
             self._tidy(patience=1000)
         if killed is None:
             self._check_all_is_stored(synced)
+
+    def _note_left(self) -> None:
+        with self._disk.used_by(None):
+            whole = _under(self._seen, set(map(checkpoint_of, self._seen)) - self._busy)
+            self._world.journal.note(Left(self._plan.machine, self._number, self._base_name, whole))
 
     def _tidy(self, *, patience: int) -> None:
         """Tidy, until the watch has been asked so many times whether there is something better to do."""

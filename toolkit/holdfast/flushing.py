@@ -145,7 +145,7 @@ class Flush:
         self.dirty = self.dirty or sum(map(syncer.unsent, dirty))
         pending = units(dirty, syncer.unsent)
         finished = self._split(pending)
-        syncer.note_unsent(scan, finished)
+        syncer.note_unsent(scan, finished, at_rest=True)
         done = Synced(None, 0, {})
         unfinished: dict[str, HoldfastError] = {}
         while True:
@@ -179,10 +179,7 @@ class Flush:
         """Note what the next life on this directory is to send."""
         never = {path for path, error in unfinished.items() if isinstance(error, CutFileError | FileChangedError)}
         left = [unit for unit in finished if unit.paths & unfinished.keys() and not unit.paths & never]
-        self._syncer.note_unsent(scan, left)
-        if left and self.must_commit():
-            names = ", ".join(repr(unit.name) for unit in left)
-            self._tell(f"finished and not stored: {names}; the next attempt on this same directory goes on with that")
+        self._syncer.note_unsent(scan, left, at_rest=True)
 
     def _next(self, pending: Sequence[Unit]) -> list[Unit]:
         """Return what goes next: the newest that fits; once that is stored, small ones together."""

@@ -1,8 +1,8 @@
 """Leftovers: checkpoints that a life had finished and could not send in time, noted for the next one on its directory.
 
-The note is `.holdfast/unsent.json` of the checkpoint directory. It is written when the last flush begins, so that it is
-there whatever ends the process, and goes when nothing is left. It counts only while nobody has committed since, and
-only for files that nobody has touched since.
+The note is `.holdfast/unsent.json` of the checkpoint directory. It is written before what is finished is sent, so
+that it is there whatever ends the process, and goes when nothing is left. It counts only while nobody has committed
+since, and only for files that nobody has touched since.
 """
 
 from __future__ import annotations
@@ -89,24 +89,30 @@ class Leftovers:
         self._lock = threading.Lock()
         self._noted: tuple[Leftover, ...] = ()
 
-    def note(self, life: Life, scan: Scan, units: Iterable[Unit], workers: Executor) -> None:
+    @property
+    def noted(self) -> tuple[Leftover, ...]:
+        """What is noted by this life."""
+        return self._noted
+
+    def note(self, life: Life, scan: Scan, units: Iterable[Unit], workers: Executor | None) -> None:
         """Note what is yet to be sent; nothing: there are no leftovers.
 
         Where it cannot be written, the next life takes these files for what they are without it: in the way.
 
         Args:
-            life: this one. Its script has ended, and nobody writes any more.
+            life: this one.
             scan: the directory.
             units: finished, and not in a snapshot yet.
-            workers: bring the files to the disk meanwhile, by which they count even if the machine dies.
+            workers: bring the files to the disk meanwhile, by which they count even if the machine dies. None: that is
+                left to the kernel, as the script may be at work.
         """
         durable = {leftover.states for leftover in self._noted if leftover.durable}
         noted = tuple(_leftover(unit, scan, durable) for unit in units if not _has_unreadable(unit, scan))
         with self._lock, contextlib.suppress(OSError):
             self._noted = noted
-            self._write(life)
+            self._write(life, durable=workers is not None)
         for leftover in noted:
-            if not leftover.durable:
+            if workers is not None and not leftover.durable:
                 workers.submit(self._bring_to_disk, life, leftover)
 
     def find(
@@ -145,6 +151,7 @@ class Leftovers:
         while unfit := self._linked(kept) or self._cut(kept, beside):  # what is left out may be needed by another
             refused |= unfit
             kept = [it for it in kept if it.label not in unfit]
+        self._noted = tuple(kept)
         return life.attempt, kept, refused
 
     def _linked(self, kept: Collection[Leftover]) -> dict[str, str]:
@@ -191,9 +198,9 @@ class Leftovers:
                 if leftover in self._noted:
                     done = replace(leftover, durable=True)
                     self._noted = tuple(done if it == leftover else it for it in self._noted)
-                    self._write(life)
+                    self._write(life, durable=True)
 
-    def _write(self, life: Life) -> None:
+    def _write(self, life: Life, *, durable: bool) -> None:
         if not self._noted:
             self._file.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
@@ -215,9 +222,11 @@ class Leftovers:
         self._own.mkdir(exist_ok=True)
         beside = self._file.with_suffix(".tmp")
         beside.write_text(json.dumps(value))
-        _fsync(beside)
+        if durable:
+            _fsync(beside)
         beside.replace(self._file)
-        _fsync(self._own)
+        if durable:
+            _fsync(self._own)
 
 
 def boot_id() -> str:

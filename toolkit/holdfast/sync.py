@@ -31,7 +31,7 @@ from holdfast.store import Store
 from holdfast.storing import Storer
 from holdfast.tidying import Tidier
 from holdfast.unfinished import Unfinished
-from holdfast.units import Unit
+from holdfast.units import Unit, split, units
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +203,30 @@ class Syncer:
         """Return how many bytes of a changed file have yet to travel."""
         return self._outbox.unsent(state)
 
-    def note_unsent(self, scan: Scan, pending: Iterable[Unit]) -> None:
-        """Note for the next life on this directory what is finished, as the script has ended, and yet to be sent."""
+    def settled(self, scan: Scan, waiting: Collection[str]) -> list[Unit]:
+        """Return what changed and may be taken, as `note_unsent` wants it: all but the checkpoints of `waiting`."""
+        held = set(map(checkpoint_of, waiting))
+        states = [state for state in self.changed(scan) if state.checkpoint not in held]
+        overwritten = self.stored_before({state.path for state in states})
+        return [part for unit in units(states, self.unsent) for part in split(unit, self.unsent, overwritten)]
+
+    def note_unsent(self, scan: Scan, pending: Iterable[Unit], *, at_rest: bool = False) -> None:
+        """Note for the next life on this directory what is finished and yet to be sent.
+
+        Args:
+            scan: the directory.
+            pending: what of it.
+            at_rest: the script has ended, and what it wrote may be brought to the disk in a hurry.
+        """
         if self._leftovers is not None:
             newest = self._commits.newest
             after = newest.name if newest else self._base_name
             life = Life(self._attempt.number, self._attempt.token, after)
-            self._leftovers.note(life, scan, pending, self._workers)
+            self._leftovers.note(life, scan, pending, self._workers if at_rest else None)
+
+    def left_over(self) -> list[str]:
+        """Return the checkpoints that are noted so, for the log."""
+        return [it.label for it in self._leftovers.noted] if self._leftovers is not None else []
 
     def send_ahead(self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question) -> None:
         """Send files that cannot be committed yet, so that at the commit only the others are left.
