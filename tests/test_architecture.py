@@ -51,9 +51,9 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "absent", "attempt", "base", "catalog", "commits", "committed", "complaints", "composing", "copying",
-                "fetching", "filing", "flushing", "joining", "joint", "keeping", "multipart", "outbox", "parts",
-                "placing", "plain", "restore", "staging", "storing", "suspects", "sync", "tidying", "transfer",
-                "unfinished", "verify",
+                "fetching", "filing", "flushing", "joining", "joint", "keeping", "leftovers", "multipart", "outbox",
+                "parts", "placing", "plain", "restore", "staging", "storing", "suspects", "sync", "tidying",
+                "transfer", "unfinished", "verify",
             )
         },
     ),

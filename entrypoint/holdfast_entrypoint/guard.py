@@ -12,7 +12,7 @@ from holdfast.errors import CutFileError, HoldfastError, SupersededError
 from holdfast.ledger import Ledger
 from holdfast.names import checkpoint_of
 from holdfast.parts import StoppedError
-from holdfast.settling import Killed
+from holdfast.settling import Killed, Settling
 from holdfast.watch import Watcher
 from holdfast_entrypoint.preparation import Prepared
 
@@ -47,17 +47,19 @@ class Guard:
         self._workers = workers
         self._tell = tell
         self._wake = wake
-        self._watcher = self._start(None)
+        settling = Settling()
+        settling.finished(state for it in prepared.restored.kept for state in it.states)
+        self._watcher = self._start(settling)
         self._arrival.start()  # behind the watch, so that it hears of what the script does with what comes
 
-    def _start(self, before: Watcher | None) -> Watcher:
+    def _start(self, settling: Settling) -> Watcher:
         watcher = Watcher(
             self._syncer,
             self._directory,
             workers=self._workers,
             tell=self._tell,
             on_end=lambda: self._ended(watcher),
-            settling=before.settling if before else None,
+            settling=settling,
         )
         watcher.start()
         watcher.watching.wait()
@@ -109,7 +111,7 @@ class Guard:
         if self.superseded is not None:
             return False
         if self._watcher.error is not None:
-            self._watcher = self._start(self._watcher)  # what ended the old thread may have been of the moment
+            self._watcher = self._start(self._watcher.settling)  # what ended the old thread may have been of the moment
         self._watcher.finish(seconds_left, killed=killed)
         said = time.monotonic()
         while self._watcher.is_alive() and seconds_left() > 0:
@@ -121,6 +123,11 @@ class Guard:
         ledger = self.ledger()
         if ledger is not None and (ledger.missed or (ledger.stored and seconds_left() < math.inf)):
             self._tell(ledger.summary)
+        left = self._syncer.left_over() if not durable and self.superseded is None else []
+        if left:
+            self._tell(
+                f"finished and not stored: {', '.join(left)}; the next attempt on this directory goes on with it"
+            )
         return durable
 
     def _say_progress(self, left: float) -> None:

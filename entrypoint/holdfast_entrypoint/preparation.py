@@ -18,6 +18,7 @@ from holdfast.commits import Commits
 from holdfast.errors import NoSnapshotError
 from holdfast.filing import Filing
 from holdfast.joining import Group
+from holdfast.leftovers import Leftovers
 from holdfast.location import Location
 from holdfast.outbox import FILES_AT_A_TIME
 from holdfast.restore import Restored
@@ -63,6 +64,7 @@ def prepare(
         HoldfastError: the store is unreachable or denied, nothing verifies, or the disk is too small.
         transfer.StoppedError: `should_stop` said yes.
     """
+    leftovers = Leftovers(config.checkpoints, str(place))
     bring = partial(
         restore.restore,
         store,
@@ -72,6 +74,7 @@ def prepare(
         progress=progress,
         should_stop=should_stop,
         mode=config.restore,
+        leftovers=leftovers,
     )
     claimed, restored = (
         _alone(config, store, bring, workers)
@@ -93,6 +96,7 @@ def prepare(
         clock=lambda: datetime.now(UTC),
         tell=tell,
         room_for_prefix=len(place.prefix.encode()) + 1,
+        leftovers=leftovers,
     )
     if restored.base.passed_over and not claimed.hosts:
         syncer.commit_base()
@@ -106,7 +110,7 @@ def prepare(
         tell=tell,
         should_stop=should_stop,
     )
-    resume = latest(directory=config.checkpoints) if restored.checkpoints else None
+    resume = latest(directory=config.checkpoints) if restored.checkpoints or restored.kept else None
     tell(_summary(place, claimed, restored, resume))
     return Prepared(claimed, restored, arrival, syncer, resume)
 
@@ -166,9 +170,10 @@ def _together(
 def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path | None) -> str:
     count, absent = len(restored.files), len(restored.base.absent)
     who = f"attempt {claimed.number}{f' of {claimed.host}' if claimed.hosts else ''} on {place}"
-    if not count and not absent:
+    if not count and not absent and not restored.kept:
         return f"{who}: nothing to restore, a fresh start"
     source = f"snapshot {restored.snapshot.name}" if restored.snapshot else "files that others wrote"
+    source += f", what was left here ({sum(len(it.states) for it in restored.kept)} files)" if restored.kept else ""
     also = f" and {len(restored.foreign)} files of others" if restored.snapshot and restored.foreign else ""
     behind = f"; {absent} older files arrive behind it" if restored.behind else f"; {absent} files stay in the store"
     return (

@@ -113,7 +113,28 @@ class Violation:
     text: str
 
 
-Note = Commit | Claimed | TookOver | Durable | Died | Owes | Paid | Violation
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What was finished on a machine when the last flush of a life began, whatever of it is committed then.
+
+    Attributes:
+        machine: its checkpoint directory.
+        attempt: of the life.
+        base: the name of the commit from which it went on; empty: there was none.
+        tree: the checkpoints that nobody was writing.
+    """
+
+    machine: Path
+    attempt: int
+    base: str
+    tree: Tree
+
+    def is_newest(self, name: str) -> bool:
+        """Say whether nobody has committed behind this life, where that is the newest commit."""
+        return name == self.base or name.startswith(f"{self.attempt:06d}-")
+
+
+Note = Commit | Claimed | TookOver | Durable | Died | Owes | Paid | Left | Violation
 
 
 @dataclass
@@ -135,6 +156,7 @@ class Journal:
     deaths: list[Died] = field(default_factory=list)
     kept: int = _ALL
     owed: dict[Path, frozenset[bytes]] = field(default_factory=dict)
+    left: dict[Path, Left] = field(default_factory=dict)
     _offset: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -171,6 +193,8 @@ class Journal:
                 self.owed[note.machine] = self.owed.get(note.machine, frozenset()) | note.contents
             case Paid():
                 self.owed.pop(note.machine, None)
+            case Left():
+                self.left[note.machine] = note
 
     def _apply_commit(self, note: Commit | Durable | TookOver) -> None:
         match note:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from tests.crash.fuse import Fuse
-from tests.crash.journal import Claimed, Commit, Durable, File, TookOver, Tree, Violation, read_tree
+from tests.crash.journal import Claimed, Commit, Durable, File, Left, TookOver, Tree, Violation, read_tree
 from tests.crash.operations import CountedStore, Disk
 from tests.crash.script import Move, Script
 from tests.crash.world import World, content_of
@@ -28,6 +28,7 @@ from holdfast.checksum import crc64nvme, from_hex
 from holdfast.disk import Scan
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError, TransientStoreError
 from holdfast.flushing import Flush
+from holdfast.leftovers import Leftovers
 from holdfast.lists import MOST_INLINE, unpack
 from holdfast.names import checkpoint_of, is_log
 from holdfast.parts import StoppedError
@@ -114,6 +115,7 @@ class Life:
         self._foreign: frozenset[str] = frozenset()
         self._adopted: frozenset[str] = frozenset()
         self._met: set[str] = set()
+        self._base_name = ""
         self._seen: Tree = {}
         self._busy: frozenset[str] = frozenset()
         self._dirty_since: float | None = None
@@ -173,6 +175,7 @@ class Life:
         self._fuse.stage = "fence"
         found = attempt.fence(self._store, found, claimed)
         self._fuse.stage = "restore"
+        leftovers = Leftovers(machine, "the world")
         with self._unless_superseded():
             done = restore.restore(
                 self._store,
@@ -182,18 +185,23 @@ class Life:
                 tell=lambda _: None,
                 mine=claimed,
                 mode=self._plan.mode,
+                leftovers=leftovers,
             )
         with self._disk.used_by(None):
             tree = read_tree(machine)
             name = done.snapshot.name if done.snapshot else None
-            world.check_restored(name, tree, before=before, not_before=not_before, mode=self._plan.mode)
+            kept = _under(tree, {checkpoint for it in done.kept for checkpoint in it.checkpoints})
+            world.check_kept(name or "", kept, machine)
+            world.check_restored(name, tree, before=before, not_before=not_before, mode=self._plan.mode, kept=kept)
             world.check_owed(machine)
-            if self._plan.mode is Mode.LATEST and not world.crowded:
+            if self._plan.mode is Mode.LATEST and not world.crowded and not kept:
                 world.check_newest(name, machine)
             world.journal.note(TookOver(claimed.number, name or "", self._plan.retention.last))
             commit = world.journal.commits[name] if name else None
             absent = commit.tree if commit else {}
-            self._base = {path: tree[path] if path in tree else absent[path] for path in done.base.files}
+            here = {path: file for path, file in tree.items() if path not in kept}
+            self._base = {path: here[path] if path in here else absent[path] for path in done.base.files}
+            self._base_name = name or ""
             self._foreign, self._adopted = foreign, commit.adopted if commit else frozenset()
             self._met = set(map(checkpoint_of, tree))
         self._syncer = Syncer(
@@ -206,7 +214,9 @@ class Life:
             clock=lambda: datetime.now(UTC),
             tell=lambda _: None,
             most_inline=self._plan.most_inline,
+            leftovers=leftovers,
         )
+        self._settling.finished(state for it in done.kept for state in it.states)
         self._arrival = Arrival(
             self._store,
             machine,
@@ -266,7 +276,11 @@ class Life:
             if len(waiting) == len(dirty) or others_coming:
                 self._send_ahead(scan, dirty)
                 return
-            self._syncer.sync(scan, waiting)
+            pending = self._syncer.settled(scan, waiting)
+            self._note_left()
+            self._syncer.note_unsent(scan, pending)
+            synced = self._syncer.sync(scan, waiting)
+            self._syncer.note_unsent(scan, [unit for unit in pending if unit.paths & synced.unfinished.keys()])
             self._dirty_since = self._now if waiting else None
             if all(is_log(path) for path in waiting):
                 self._tidy(patience=self._dice.choice((3, 30, 1000)))
@@ -303,11 +317,17 @@ class Life:
             dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
             held = self._settling.cut_off(dirty, killed) if killed else []
             asked = iter(range(patience))
+            self._note_left()
             flush = Flush(self._syncer, seconds_left=lambda: 0.0 if next(asked, None) is None else math.inf)
             synced = flush.once(scan, held)
             self._tidy(patience=1000)
         if killed is None:
             self._check_all_is_stored(synced)
+
+    def _note_left(self) -> None:
+        with self._disk.used_by(None):
+            whole = _under(self._seen, set(map(checkpoint_of, self._seen)) - self._busy)
+            self._world.journal.note(Left(self._plan.machine, self._number, self._base_name, whole))
 
     def _tidy(self, *, patience: int) -> None:
         """Tidy, until the watch has been asked so many times whether there is something better to do."""
@@ -392,6 +412,10 @@ class Life:
         with self._disk.used_by(None):
             self._world.journal.note(Durable(name))
             self._base = self._pending
+
+
+def _under(tree: Tree, checkpoints: set[str]) -> dict[str, File]:
+    return {path: file for path, file in tree.items() if checkpoint_of(path) in checkpoints}
 
 
 def _part(tree: Tree, checkpoint: str) -> Mapping[str, File]:

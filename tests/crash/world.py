@@ -111,6 +111,7 @@ class World:
         before: Mapping[str, File],
         not_before: str,
         mode: Mode = Mode.ALL,
+        kept: Tree | None = None,
     ) -> None:
         """Hold what a restore gave against what was committed.
 
@@ -120,6 +121,7 @@ class World:
             before: what there was: that stays where the prefix has nothing at all.
             not_before: the newest commit that was durable when it began.
             mode: how much of it was to be restored: of checkpoints that are there, all.
+            kept: what it says an earlier life on this machine had finished.
         """
         if name is not None and name not in self.journal.commits:
             raise Broken(f"TORN: restored {name}, which nobody committed")
@@ -131,13 +133,34 @@ class World:
         if expected and mode is not Mode.ALL:
             there = set(map(checkpoint_of, found))
             expected = {path: content for path, content in expected.items() if checkpoint_of(path) in there}
-        elif not expected:
+        elif not expected and not kept:
             expected = {path: file.content for path, file in before.items()}
+        mine = set(map(checkpoint_of, kept or {}))
+        expected = {path: content for path, content in expected.items() if checkpoint_of(path) not in mine}
+        expected |= {path: file.content for path, file in (kept or {}).items()}
         if found != expected:
             raise Broken(f"TORN: restored {name}: {_difference(expected, found)}")
         for path, file in (commit.tree if commit else {}).items():
-            if path in tree and path not in self.foreign and tree[path].mtime_ns != file.mtime_ns:
+            if checkpoint_of(path) in mine or path in self.foreign:
+                continue
+            if path in tree and tree[path].mtime_ns != file.mtime_ns:
                 raise Broken(f"TORN: restored {name}: {path} has another time")
+
+    def check_kept(self, name: str, kept: Tree, machine: Path) -> None:
+        """Hold what a restore left as it was against what was finished there, with nothing committed since.
+
+        Args:
+            name: the snapshot that it says it restored; empty: none.
+            kept: what it left, as it is now.
+            machine: where.
+        """
+        left = self.journal.left.get(machine)
+        if kept and (left is None or not left.is_newest(name)):
+            raise Broken(f"TORN: kept {sorted(kept)} on top of {name}, which comes behind it")
+        for checkpoint in set(map(checkpoint_of, kept)):
+            finished = {path: it for path, it in left.tree.items() if checkpoint_of(path) == checkpoint} if left else {}
+            if finished != {path: it for path, it in kept.items() if checkpoint_of(path) == checkpoint}:
+                raise Broken(f"TORN: kept {checkpoint}, which nobody had finished so")
 
     def check_newest(self, name: str | None, machine: Path) -> None:
         """Hold the newest checkpoint that a machine has against the one that it has when everything is restored."""

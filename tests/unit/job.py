@@ -13,6 +13,7 @@ from holdfast.arrival import Arrival
 from holdfast.attempt import Attempt
 from holdfast.bandwidth import Bandwidth
 from holdfast.directory import DirectoryStore
+from holdfast.leftovers import Leftovers
 from holdfast.restore import Restored, restore
 from holdfast.retention import Retention
 from holdfast.store import Part, Store
@@ -97,6 +98,16 @@ class Job:
         syncer = self.syncer_of(claimed, machine, restored=done)
         return done, syncer, self.arrival(machine, done, syncer)
 
+    def next_life(self, machine: str, mode: Mode = Mode.ALL, place: str = "file:///store") -> tuple[Restored, Syncer]:
+        """Begin an attempt that goes on with what an earlier one has left on the machine."""
+        found = catalog.read_catalog(self.store)
+        claimed = attempt.claim(
+            self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
+        )
+        left = Leftovers(self.root / machine, place)
+        done = self.restore(machine, mine=claimed, mode=mode, leftovers=left)
+        return done, self.syncer_of(claimed, machine, restored=done, leftovers=left)
+
     def arrival(self, machine: str, done: Restored, syncer: Syncer, store: Store | None = None) -> Arrival:
         return Arrival(
             store or self.store,
@@ -117,6 +128,7 @@ class Job:
         retention: Retention | None = None,
         bandwidth: Bandwidth | None = None,
         restored: Restored | None = None,
+        leftovers: Leftovers | None = None,
     ) -> Syncer:
         return Syncer(
             store or self.store,
@@ -129,6 +141,7 @@ class Job:
             clock=lambda: datetime.now(UTC),
             tell=self.said.append,
             bandwidth=bandwidth,
+            leftovers=leftovers,
         )
 
     def write(self, path: str, content: bytes, machine: str = "one") -> Path:

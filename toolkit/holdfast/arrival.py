@@ -67,6 +67,7 @@ class Arrival(threading.Thread):
         self._next = 0
         self._arrived = 0
         self._restored = [unit.name for unit in restored.checkpoints]
+        self._restored += [name for it in restored.kept for name in it.checkpoints]
 
     def stop(self) -> None:
         """Let nothing arrive any more. What has been fetched by halves stays in staging, for the next life."""

@@ -26,6 +26,8 @@ class Base:
         passed_over: names of newer snapshots that do not verify.
         absent: paths of files that are not on the disk by our own choice.
         untaken: foreign objects among them, which are in no snapshot yet: key → ETag.
+        unsent: paths of files that an earlier life on this directory had finished and could not send: news, whatever
+            their size and time.
     """
 
     found: Catalog
@@ -38,6 +40,7 @@ class Base:
     lists: tuple[FileList, ...] = ()
     absent: frozenset[str] = frozenset()
     untaken: Mapping[str, str] = field(default_factory=dict)
+    unsent: frozenset[str] = frozenset()
 
     def located(self, entry: FileEntry) -> FileEntry:
         """Return a file with the key at which its content lies: its plain key may have been overwritten since."""

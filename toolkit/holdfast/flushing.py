@@ -5,12 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from holdfast import parts
 from holdfast.bandwidth import Bandwidth
 from holdfast.disk import FileState, Scan
-from holdfast.errors import AccessDeniedError, HoldfastError, StoreError, TransientStoreError
+from holdfast.errors import (
+    AccessDeniedError,
+    CutFileError,
+    FileChangedError,
+    HoldfastError,
+    StoreError,
+    TransientStoreError,
+)
 from holdfast.ledger import Ledger
 from holdfast.names import checkpoint_of
 from holdfast.parts import StoppedError
@@ -137,6 +144,8 @@ class Flush:
         self._missing = {state.path: state for state in dirty}
         self.dirty = self.dirty or sum(map(syncer.unsent, dirty))
         pending = units(dirty, syncer.unsent)
+        finished = self._split(pending)
+        syncer.note_unsent(scan, finished, at_rest=True)
         done = Synced(None, 0, {})
         unfinished: dict[str, HoldfastError] = {}
         while True:
@@ -155,16 +164,22 @@ class Flush:
                 break
         late = StoppedError("no time was left to send it")
         unfinished |= {path: late for unit in pending for path in unit.paths}
+        self._leave(scan, finished, unfinished)
         return Synced(done.snapshot, done.bytes_uploaded, unfinished)
 
     def _refined(self, pending: list[Unit]) -> list[Unit]:
         """Split what does not fit into smaller units that may."""
+        return [part for unit in pending for part in ([unit] if self._fits(unit.size) else self._split([unit]))]
+
+    def _split(self, pending: Sequence[Unit]) -> list[Unit]:
         before = self._syncer.stored_before({state.path for unit in pending for state in unit.states})
-        return [
-            part
-            for unit in pending
-            for part in ([unit] if self._fits(unit.size) else split(unit, self._syncer.unsent, before))
-        ]
+        return [part for unit in pending for part in split(unit, self._syncer.unsent, before)]
+
+    def _leave(self, scan: Scan, finished: Sequence[Unit], unfinished: Mapping[str, HoldfastError]) -> None:
+        """Note what the next life on this directory is to send."""
+        never = {path for path, error in unfinished.items() if isinstance(error, CutFileError | FileChangedError)}
+        left = [unit for unit in finished if unit.paths & unfinished.keys() and not unit.paths & never]
+        self._syncer.note_unsent(scan, left, at_rest=True)
 
     def _next(self, pending: Sequence[Unit]) -> list[Unit]:
         """Return what goes next: the newest that fits; once that is stored, small ones together."""

@@ -26,16 +26,17 @@ class Placing:
         self._own = directory / names.OWN_DIRECTORY
         self._staged = staged
 
-    def place(self, units: Iterable[Unit], later: Mapping[str, Wanted]) -> tuple[str, ...]:
+    def place(self, units: Iterable[Unit], later: Mapping[str, Wanted], stay: Collection[str] = ()) -> tuple[str, ...]:
         """Put whole checkpoints in place before the script starts; return what was in the way and moved aside.
 
         Args:
             units: all that the directory is to hold now.
             later: files that may arrive afterwards: what looks like one of them goes to staging until then.
+            stay: paths of files that are not in the way.
         """
         units = list(units)
         aside = self._own / "displaced" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        displaced = self._clear(frozenset(path for unit in units for path in unit.files), later, aside)
+        displaced = self._clear({path for unit in units for path in unit.files}.union(stay), later, aside)
         for unit in units:
             staged = self._staged / unit.name
             if staged.exists() and not os.path.lexists(self._directory / unit.name):

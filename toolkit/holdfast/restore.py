@@ -16,6 +16,8 @@ from holdfast.base import Base
 from holdfast.catalog import Catalog
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
 from holdfast.joint import Joint, newest_first
+from holdfast.leftovers import Leftover, Leftovers
+from holdfast.names import checkpoint_of
 from holdfast.placing import Placing
 from holdfast.plain import Origin, survey
 from holdfast.record import FileEntry
@@ -41,6 +43,7 @@ class Restored:
         displaced: local files that were in the way, now below `.holdfast/displaced/`.
         checkpoints: that were put in place, newest first.
         behind: those that are to arrive behind the start of the script, newest first.
+        kept: what an earlier life on this directory had finished and could not send: it is as it was.
     """
 
     snapshot: Joint | None
@@ -50,6 +53,7 @@ class Restored:
     displaced: tuple[str, ...]
     checkpoints: tuple[Unit, ...]
     behind: tuple[Unit, ...]
+    kept: tuple[Leftover, ...] = ()
 
     @property
     def files(self) -> frozenset[str]:
@@ -57,7 +61,7 @@ class Restored:
         return frozenset(path for unit in self.checkpoints for path in unit.files)
 
 
-def restore(
+def restore(  # noqa: PLR0913  one part of it each
     store: Store,
     catalog: Catalog,
     directory: Path,
@@ -71,6 +75,7 @@ def restore(
     checkpoint: str | None = None,
     mine: Attempt | None = None,
     mode: Mode = Mode.ALL,
+    leftovers: Leftovers | None = None,
 ) -> Restored:
     """Bring the checkpoint directory to the newest snapshot that verifies.
 
@@ -87,6 +92,8 @@ def restore(
         checkpoint: the name of one checkpoint (top-level entry) to restore instead of all.
         mine: the attempt that goes on from there.
         mode: how much of it.
+        leftovers: knows what an earlier life on this directory had finished and could not send; it goes before what the
+            newest snapshot has under that name. None: whatever is in the way is moved aside.
 
     Raises:
         NoSnapshotError: there are snapshots, and none of them verifies. The directory is as it was.
@@ -96,7 +103,9 @@ def restore(
     directory.mkdir(parents=True, exist_ok=True)
     staging = Staging(store, directory, workers, progress, should_stop)
     placing = Placing(directory, staging.root)
-    restoring = _Restoring(store, catalog, staging, placing, checkpoint, workers, tell, mine, adopt, mode, should_stop)
+    restoring = _Restoring(
+        store, catalog, staging, placing, checkpoint, workers, tell, mine, adopt, mode, should_stop, leftovers
+    )
     passed_over: list[str] = []
     failures = 0
     for candidate in newest_first(store, catalog, workers) if candidates is None else candidates:
@@ -154,6 +163,13 @@ def _adoptable(
     return adopted
 
 
+class _ContestedError(Exception):
+    """Somebody else has written to the store where leftovers would go."""
+
+    def __init__(self, leftovers: Sequence[Leftover]) -> None:
+        self.leftovers = leftovers
+
+
 @dataclass(frozen=True, slots=True)
 class _Restoring:
     """What the candidates of one restore share."""
@@ -169,19 +185,50 @@ class _Restoring:
     adopt: bool
     mode: Mode
     should_stop: Callable[[], bool]
+    leftovers: Leftovers | None
 
     def finish(self, snapshot: Joint | None, passed_over: Sequence[str]) -> Restored:
         """Fetch a snapshot and what others put beside it, then put it all in place."""
-        own, theirs = snapshot.split(self.mine) if snapshot else ({}, {})
         if snapshot is not None:
             self._tell_conflicts(snapshot)
+        kept = self._left_here(snapshot) if not passed_over else []
+        while True:
+            try:
+                return self._finish(snapshot, passed_over, kept)
+            except _ContestedError as error:
+                for it in error.leftovers:
+                    self.tell(f"{it.label} is not gone on with: somebody else has written to the store under that name")
+                kept = [it for it in kept if it not in error.leftovers]
+
+    def _left_here(self, snapshot: Joint | None) -> list[Leftover]:
+        """Return what an earlier life on this directory had finished and could not send, if it still counts."""
+        mine, records = self.mine, snapshot.records if snapshot else ()
+        alone = mine is not None and not mine.hosts and len(records) <= 1 and not any(it.hosts for it in records)
+        if self.leftovers is None or self.checkpoint is not None or not alone:
+            return []
+        newest = records[0] if records else None
+        recorded = newest.files if newest else {}
+        attempt, kept, refused = self.leftovers.find(newest, self.catalog.attempts, recorded)
+        for label, reason in refused.items():
+            self.tell(f"{label}, which attempt {attempt} had finished and not stored, is not gone on with: {reason}")
+        for it in kept:
+            self.tell(f"{it.label}, which attempt {attempt} had finished and not stored, stays here and is stored now")
+        return kept
+
+    def _finish(self, snapshot: Joint | None, passed_over: Sequence[str], kept: Sequence[Leftover]) -> Restored:
+        own, theirs = snapshot.split(self.mine) if snapshot else ({}, {})
         recorded = theirs | own
         known = snapshot.adopted if snapshot else {}
-        wanted = self._chosen({path: _from_entry(entry) for path, entry in recorded.items()})
+        stays = {name for it in kept for name in it.checkpoints}
+        fetches = {path: entry for path, entry in recorded.items() if checkpoint_of(path) not in stays}
+        wanted = self._chosen({path: _from_entry(entry) for path, entry in fetches.items()})
         fetched, failure = self._fetch_and_list(wanted)
         plain = survey(self.store, self.catalog, own.values(), theirs.values(), known, self.mine, self.workers)
         foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN and self.adopt}
         adoptable = self._chosen(_adoptable(foreign, recorded, self.tell))
+        taken = set(map(checkpoint_of, adoptable))
+        if contested := [it for it in kept if it.checkpoints & taken]:
+            raise _ContestedError(contested)
         if adoptable:  # what was fetched is staged, and not fetched again; what failed may be what somebody replaced
             wanted |= adoptable
             fetched = self._fetch(wanted)
@@ -189,11 +236,14 @@ class _Restoring:
             raise failure
         now, behind, sums = fetched
         later = {path: file for unit in behind for path, file in unit.files.items()}
-        displaced = self.placing.place(now, later) if wanted else ()
+        stay = {state.path for it in kept for state in it.states}
+        displaced = self.placing.place(now, later, stay) if wanted or kept else ()
         for path in displaced:
             self.tell(f"local file {path!r} differs from the snapshot: moved to {names.OWN_DIRECTORY}/displaced/")
         taken_in = {path: wanted[path].as_entry(sums[path]) for path in sums if wanted[path].crc64nvme is None}
-        entries = {path: entry for path, entry in recorded.items() if path in wanted} | taken_in
+        entries = {
+            path: entry for path, entry in recorded.items() if path in wanted or checkpoint_of(path) in stays
+        } | taken_in
         adopted = {entry.key: entry.etag for entry in taken_in.values()}
         mine = {path for path in entries if path not in theirs or path in own}
         if self.mine is not None and not self.mine.leads:
@@ -209,10 +259,13 @@ class _Restoring:
             snapshot.lists if snapshot else (),
             frozenset(later),
             {file.key: file.etag for file in later.values() if file.crc64nvme is None},
+            frozenset(path for it in kept for path in it.changed),
         )
         behind = behind if self.mode is Mode.LATEST else []
         bytes_fetched = self.staging.bytes_fetched
-        return Restored(snapshot, base, frozenset(taken_in), bytes_fetched, displaced, tuple(now), tuple(behind))
+        return Restored(
+            snapshot, base, frozenset(taken_in), bytes_fetched, displaced, tuple(now), tuple(behind), tuple(kept)
+        )
 
     def _chosen(self, files: dict[str, Wanted]) -> dict[str, Wanted]:
         """Return the files of the checkpoint that was asked for; all where none was."""

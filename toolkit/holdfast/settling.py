@@ -64,6 +64,10 @@ class Settling:
         self._observed_at = -math.inf
         self._deleted_at = -math.inf  # at the top level
 
+    def finished(self, states: Iterable[FileState]) -> None:
+        """Take it that files are settled as they are: they were finished before this life began."""
+        self._seen.update({state.path: _Seen(state, -math.inf, closed=True) for state in states})
+
     def written(self, path: str, now: float) -> None:
         """Note that somebody wrote to the file: it is open for writing."""
         self._open.add(path)

@@ -20,6 +20,7 @@ from holdfast.disk import FileState, Scan
 from holdfast.errors import HoldfastError
 from holdfast.filing import Filing
 from holdfast.keeping import Keeper, Scope, Tidied
+from holdfast.leftovers import Leftovers, Life
 from holdfast.lists import MOST_INLINE
 from holdfast.names import checkpoint_of, is_log
 from holdfast.outbox import Outbox, Question, left_behind, refuse_cut_sets
@@ -30,6 +31,7 @@ from holdfast.store import Store
 from holdfast.storing import Storer
 from holdfast.tidying import Tidier
 from holdfast.unfinished import Unfinished
+from holdfast.units import Unit, split, units
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Syncer:
         sha256: note the SHA-256 of every file too.
         most_inline: files that a record lists itself.
         bandwidth: measures the way to the store; None: one of its own does.
+        leftovers: is told what the last flush has yet to send; None: nobody is.
     """
 
     def __init__(  # noqa: PLR0913  one setting of one part of it each
@@ -95,6 +98,7 @@ class Syncer:
         sha256: bool = False,
         most_inline: int = MOST_INLINE,
         bandwidth: Bandwidth | None = None,
+        leftovers: Leftovers | None = None,
     ) -> None:
         self.snapshots = 0
         """Snapshots committed in this attempt."""
@@ -143,7 +147,11 @@ class Syncer:
             plain, keeper, self._storer, filing, refuse_if_superseded=self._commits.refuse_if_superseded, tell=tell
         )
         self._left_out: dict[str, str] = {}
-        self._committed = Committed(entries, base.theirs, self._look().files, self.absent)
+        self._workers = workers
+        self._leftovers = None if attempt.hosts else leftovers
+        self._base_name = base.names[-1] if base.names else ""
+        files = {path: state for path, state in self._look().files.items() if path not in base.unsent}
+        self._committed = Committed(entries, base.theirs, files, self.absent)
 
     @property
     def uploaded(self) -> int:
@@ -194,6 +202,31 @@ class Syncer:
     def unsent(self, state: FileState) -> int:
         """Return how many bytes of a changed file have yet to travel."""
         return self._outbox.unsent(state)
+
+    def settled(self, scan: Scan, waiting: Collection[str]) -> list[Unit]:
+        """Return what changed and may be taken, as `note_unsent` wants it: all but the checkpoints of `waiting`."""
+        held = set(map(checkpoint_of, waiting))
+        states = [state for state in self.changed(scan) if state.checkpoint not in held]
+        overwritten = self.stored_before({state.path for state in states})
+        return [part for unit in units(states, self.unsent) for part in split(unit, self.unsent, overwritten)]
+
+    def note_unsent(self, scan: Scan, pending: Iterable[Unit], *, at_rest: bool = False) -> None:
+        """Note for the next life on this directory what is finished and yet to be sent.
+
+        Args:
+            scan: the directory.
+            pending: what of it.
+            at_rest: the script has ended, and what it wrote may be brought to the disk in a hurry.
+        """
+        if self._leftovers is not None:
+            newest = self._commits.newest
+            after = newest.name if newest else self._base_name
+            life = Life(self._attempt.number, self._attempt.token, after)
+            self._leftovers.note(life, scan, pending, self._workers if at_rest else None)
+
+    def left_over(self) -> list[str]:
+        """Return the checkpoints that are noted so, for the log."""
+        return [it.label for it in self._leftovers.noted] if self._leftovers is not None else []
 
     def send_ahead(self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question) -> None:
         """Send files that cannot be committed yet, so that at the commit only the others are left.

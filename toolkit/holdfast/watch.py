@@ -230,6 +230,8 @@ class Watcher(threading.Thread):
 
     def _pass(self, scan: Scan, waiting: dict[str, float]) -> bool:
         """Sync what is settled; return whether that worked."""
+        pending = self._syncer.settled(scan, waiting)
+        self._syncer.note_unsent(scan, pending)
         try:
             synced = self._syncer.sync(
                 scan,
@@ -240,6 +242,7 @@ class Watcher(threading.Thread):
         except (StoreError, DamagedError, OSError) as error:
             self._tell(f"checkpoints are NOT being stored: {error}; trying again in {self._back_off():g} s")
             return False
+        self._syncer.note_unsent(scan, [unit for unit in pending if unit.paths & synced.unfinished.keys()])
         if synced.snapshot is not None:
             self._tell(synced.sentence)
         if self._complaints.refused(synced):

@@ -1,0 +1,130 @@
+"""Two lives on one volume: what the first had finished and could not send in time, the second goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from examples.demo.object_server import ObjectServer
+from tests.faults.proxy import Fault, FaultyProxy
+from tests.lifecycle.conftest import Start
+from tests.lifecycle.supervised import Supervised, wait_until
+
+LIVES = """
+import hashlib, os, pathlib, signal, sys, time
+import holdfast
+signal.signal(signal.SIGTERM, lambda *_: None)
+directory = holdfast.checkpoint_dir()
+resume = os.environ.get("HOLDFAST_RESUME")
+if resume:
+    digest = hashlib.sha256((pathlib.Path(resume) / "weights").read_bytes()).hexdigest()
+    print("resumed from", os.path.basename(resume), digest, flush=True)
+else:
+    (directory / "first").mkdir()
+    (directory / "first/weights").write_bytes(os.urandom(100_000))
+print("ready", flush=True)
+while not holdfast.interrupted():
+    time.sleep(0.02)
+if not resume:
+    with holdfast.save(directory / "second") as temporary:
+        temporary.mkdir()
+        (temporary / "weights").write_bytes(os.urandom(int(sys.argv[1])))
+        (temporary / "config.json").write_text("{}")
+"""
+LARGE = 84 << 20  # six parts, the last of 4 MiB
+PARTS = "PUT .*partNumber="
+
+
+@pytest.fixture
+def proxy(s3_server: ObjectServer) -> Iterator[FaultyProxy]:
+    with FaultyProxy(s3_server.endpoint) as made:
+        yield made
+
+
+@pytest.fixture
+def environ(s3_server: ObjectServer, proxy: FaultyProxy, request: pytest.FixtureRequest) -> dict[str, str]:
+    return {
+        **s3_server.environment,
+        "AWS_ENDPOINT_URL_S3": proxy.endpoint,
+        "CHECKPOINT_S3_URI": f"s3://{s3_server.bucket}/left/{request.node.name}/{os.getpid()}",
+        "HOLDFAST_GRACE_SECONDS": "8",
+    }
+
+
+def begin_first(start: Start, proxy: FaultyProxy, environ: dict[str, str]) -> Supervised:
+    """Begin a life whose line lets two parts of a large file through and no more, and tell it to end."""
+    first = start(sys.executable, "-c", LIVES, f"{LARGE}", machine="one", environ=environ)
+    first.wait_for_log("snapshot 000001-000001")
+    proxy.on(PARTS, Fault(bytes_per_second=100_000), skip=2, times=math.inf)
+    first.signal()
+    return first
+
+
+def confirmed(run: Supervised) -> set[int]:
+    """Return the numbers of the parts that are noted to be in the store."""
+    notes = [note.read_text().splitlines(keepends=True) for note in (run.checkpoints / ".holdfast/uploads").glob("*")]
+    return {json.loads(line)[0] for lines in notes for line in lines[1:] if line.endswith("\n")}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check_second(start: Start, proxy: FaultyProxy, environ: dict[str, str], first: Supervised) -> None:
+    """The second life resumes from it, sends the missing parts, and commits it; a third machine gets it whole."""
+    there, content = confirmed(first), digest(first.checkpoints / "second/weights")
+    assert there
+    proxy.mend()
+    before = len(proxy.seen)
+    second = start(sys.executable, "-c", LIVES, "0", machine="one", environ=environ)
+    second.wait_for_log("snapshot 000002-000001")
+    second.signal()
+    assert second.exit_code() == 143, second.log
+    assert f"resumed from second {content}" in second.stdout.decode()
+    assert "'second', which attempt 1 had finished and not stored, stays here and is stored now" in second.log
+    sent = [it.target for it in proxy.seen[before:] if it.method == "PUT" and "partNumber=" in it.target]
+    numbers = sorted(int(target.split("partNumber=")[1].partition("&")[0]) for target in sent)
+    assert numbers == sorted({1, 2, 3, 4, 5, 6} - there)
+    assert not (second.checkpoints / ".holdfast").exists()
+    third = start(sys.executable, "-c", LIVES, "0", machine="two", environ=environ)
+    third.wait_for_output(f"resumed from second {content}")
+    third.vanish()
+
+
+def test_what_a_deadline_cut_off_is_resumed_from_and_only_its_missing_parts_are_sent(
+    start: Start, proxy: FaultyProxy, environ: dict[str, str]
+) -> None:
+    first = begin_first(start, proxy, environ)
+    assert first.exit_code() == 75, first.log
+    assert "finished and not stored: 'second'; the next attempt on this directory goes on with it" in first.log
+    check_second(start, proxy, environ, first)
+
+
+def test_a_flush_that_is_killed_is_gone_on_with_as_well(
+    start: Start, proxy: FaultyProxy, environ: dict[str, str]
+) -> None:
+    first = begin_first(start, proxy, environ)
+    wait_until(lambda: len(confirmed(first)) >= 2, "two parts are in the store")
+    os.kill(first.pid, signal.SIGKILL)
+    assert first.exit_code() == -signal.SIGKILL
+    check_second(start, proxy, environ, first)
+
+
+def test_what_was_touched_between_two_lives_is_moved_aside_and_the_snapshot_restored(
+    start: Start, proxy: FaultyProxy, environ: dict[str, str]
+) -> None:
+    first = begin_first(start, proxy, environ)
+    assert first.exit_code() == 75, first.log
+    proxy.mend()
+    (first.checkpoints / "second/config.json").write_text("{ }")
+    second = start(sys.executable, "-c", LIVES, "0", machine="one", environ=environ)
+    second.wait_for_output("resumed from first")
+    second.vanish()
+    assert len([*(second.checkpoints / ".holdfast/displaced").rglob("weights")]) == 1
