@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,16 @@ class CommandError(ConfigError):
     def __init__(self, problem: str, exit_code: int) -> None:
         super().__init__(problem)
         self.exit_code = exit_code
+
+
+def refuse_if_missing(program: str, *, environ: Mapping[str, str]) -> None:
+    """Look for a program that is named without a path, as starting it would: a typo is better known before anything.
+
+    Raises:
+        CommandError: no directory of PATH has it.
+    """
+    if "/" not in program and shutil.which(program, path=environ.get("PATH")) is None:
+        raise CommandError(f"{program!r} is not there: no directory of PATH has a program of that name", 127)
 
 
 class Child:

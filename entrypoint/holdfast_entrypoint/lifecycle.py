@@ -23,7 +23,7 @@ from holdfast.script import latest
 from holdfast.store import Store
 from holdfast.workers import Workers
 from holdfast_entrypoint import environment, outputs, progress, signals
-from holdfast_entrypoint.child import Child
+from holdfast_entrypoint.child import Child, refuse_if_missing
 from holdfast_entrypoint.commands import Command
 from holdfast_entrypoint.config import Config
 from holdfast_entrypoint.interruption import Interruption
@@ -113,6 +113,7 @@ class _Life:
 
     def stages(self) -> int:
         """Go through one life: restore → environment → watch → child → flush → outputs → exit code."""
+        refuse_if_missing(self._command.arguments[0], environ=self._environ)  # before a running job is ended for it
         self._make_tree()
         self._restore()
         self.supervisor.handle(0)

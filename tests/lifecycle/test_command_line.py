@@ -94,6 +94,14 @@ def test_a_store_directory_that_is_not_mounted_is_an_error_and_no_fresh_start(tm
     assert "does not exist" in done.stderr
 
 
+def test_a_mistyped_command_ends_no_job_that_runs_under_the_prefix(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    done = line("pyhton", "train.py", directory=tmp_path, CHECKPOINT_S3_URI=f"file://{tmp_path}/store")
+    assert done.returncode == 127
+    assert "'pyhton' is not there" in done.stderr
+    assert not list((tmp_path / "store").iterdir()), "no attempt was claimed"
+
+
 def test_a_users_modules_are_not_imported_by_the_supervisor(tmp_path: Path) -> None:
     for name in ("queue", "logging", "boto3", "botocore", "urllib3", "json", "holdfast", "watchdog"):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the supervisor imported a user\\'s {name}.py')")
