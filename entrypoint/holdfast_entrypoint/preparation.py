@@ -25,6 +25,7 @@ from holdfast.restore import Restored
 from holdfast.script import latest
 from holdfast.store import Store
 from holdfast.sync import Syncer
+from holdfast.workers import Workers
 from holdfast_entrypoint.config import Config
 
 
@@ -52,7 +53,7 @@ def prepare(
     place: Location,
     store: Store,
     *,
-    workers: Executor,
+    workers: Workers,
     bandwidth: Bandwidth,
     tell: Callable[[str], None],
     progress: Callable[[int, int], None],
@@ -106,7 +107,7 @@ def prepare(
         restored,
         absent=syncer.absent,
         located=syncer.located,
-        workers=workers,
+        workers=workers.behind,
         tell=tell,
         should_stop=should_stop,
     )

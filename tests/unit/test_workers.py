@@ -247,3 +247,24 @@ def test_what_runs_at_ease_does_not_count_in_a_hurry() -> None:
         workers.hurry()
         assert workers.submit(where).result(10)[0].startswith("holdfast-fast")
         held.let_go()
+
+
+def test_what_nobody_waits_for_begins_when_nothing_else_waits() -> None:
+    begun: list[str] = []
+    with Workers(1) as one:
+        held = Held(one, 1)
+        for _ in range(3):
+            one.behind.submit(begun.append, "behind")
+        for _ in range(2):
+            one.submit(begun.append, "other")
+        held.let_go()
+    assert begun == ["other"] * 2 + ["behind"] * 3
+
+
+def test_what_nobody_waits_for_is_dropped_with_the_rest() -> None:
+    one = Workers(1)
+    held = Held(one, 1)
+    waiting = one.behind.submit(where)
+    one.shutdown(wait=False, cancel_futures=True)
+    held.let_go()
+    assert waiting.cancelled()

@@ -19,6 +19,8 @@ from holdfast.pace import Pace
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_Job = tuple[Future[Any], Callable[[], Any]]
+
 MOST = 64
 """Threads of each kind at most: what bounds the memory."""
 EASY_NICE = 10
@@ -66,19 +68,33 @@ class Workers(Executor):
         self._threads: dict[_Kind, list[threading.Thread]] = {kind: [] for kind in _Kind}
         self._idle = dict.fromkeys(_Kind, 0)
         self._running = dict.fromkeys(_Kind, 0)
-        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._jobs: deque[_Job] = deque()
+        self._jobs_behind: deque[_Job] = deque()
+        self.behind: Executor = _Behind(self)
+        """The same threads, for what nobody waits for: its jobs are taken when there are no others."""
         self._serving = _Kind.FAST
         self._ended = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As `Executor.submit`."""
+        return self._queue(self._jobs, partial(fn, *args, **kwargs))
+
+    def _submit_behind(self, job: Callable[[], T]) -> Future[T]:
+        return self._queue(self._jobs_behind, job)
+
+    def _queue(self, jobs: deque[_Job], job: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
         with self._lock:
             if self._ended:
                 raise RuntimeError("these workers have been shut down")
-            self._jobs.append((future, partial(fn, *args, **kwargs)))
+            jobs.append((future, job))
             self._staff()
         return future
+
+    @property
+    def _waiting(self) -> int:
+        """Jobs that have not begun; asked with the lock held."""
+        return len(self._jobs) + len(self._jobs_behind)
 
     def at_ease(self) -> None:
         """Take the next jobs with low priority and within the upload limit: the script is running."""
@@ -105,9 +121,10 @@ class Workers(Executor):
         """As `Executor.shutdown`."""
         with self._lock:
             self._ended = True
-            dropped = [future for future, _ in self._jobs] if cancel_futures else []
+            dropped = [future for future, _ in (*self._jobs, *self._jobs_behind)] if cancel_futures else []
             if cancel_futures:
                 self._jobs.clear()
+                self._jobs_behind.clear()
             for call in self._calls.values():
                 call.notify_all()
             threads = [thread for kind in _Kind for thread in self._threads[kind]]
@@ -130,7 +147,7 @@ class Workers(Executor):
     def _staff(self) -> None:
         """See that there is a thread for each waiting job, as far as there may be; called with the lock held."""
         kind, threads = self._serving, self._threads[self._serving]
-        wanted = min(len(self._jobs), self._room(kind))
+        wanted = min(self._waiting, self._room(kind))
         for _ in range(min(wanted - self._idle[kind], self._most - len(threads))):
             self._idle[kind] += 1
             thread = threading.Thread(target=self._work, args=(kind,), name=f"{kind.value}-{len(threads)}", daemon=True)
@@ -150,18 +167,19 @@ class Workers(Executor):
             with self._lock:
                 self._idle[kind] += 1
                 self._running[kind] -= 1
-                self._staff()  # the limit may have grown, or a thread have waited for this one
+                if self._serving is kind:  # else new threads of normal priority would inherit the low one
+                    self._staff()  # the limit may have grown, or a thread have waited for this one
 
     def _next(self, kind: _Kind) -> bool:
         """Wait for a job and do it; return False when there will be none."""
         with self._lock:
-            while not (self._jobs and self._serving is kind and self._room(kind)):
-                if self._ended and not (self._jobs and self._serving is kind):
+            while not (self._waiting and self._serving is kind and self._room(kind)):
+                if self._ended and not (self._waiting and self._serving is kind):
                     return False
                 self._calls[kind].wait()
             self._idle[kind] -= 1
             self._running[kind] += 1
-            future, job = self._jobs.popleft()
+            future, job = (self._jobs or self._jobs_behind).popleft()
         if future.set_running_or_notify_cancel():
             try:
                 result = job()
@@ -170,6 +188,17 @@ class Workers(Executor):
             else:
                 future.set_result(result)
         return True
+
+
+class _Behind(Executor):
+    """What `Workers.behind` is."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As `Executor.submit`."""
+        return self._workers._submit_behind(partial(fn, *args, **kwargs))
 
 
 def _set_priority(thread: int, *, easy: bool) -> None:
