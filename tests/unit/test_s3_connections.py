@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from tests.s3_requests import BYTES, DONE, LARGE, open_at, read_all
 from tests.servers import KEYS, SECRET, Answer, ScriptedServer
 
+from holdfast import s3_connections
 from holdfast.checksum import crc64nvme
 from holdfast.errors import (
     ConfigError,
@@ -200,3 +201,15 @@ def test_a_file_of_certificates_that_is_none_is_a_configuration_error(tmp_path: 
         store = S3Store(Location("s3", "data", "p"), from_environ(environ))
         with pytest.raises(ConfigError, match="AWS_CA_BUNDLE"):
             store.check()
+
+
+@pytest.mark.parametrize(("fresh", "connections"), [(3600.0, 1), (0.0, 3)])
+def test_a_connection_that_was_idle_for_long_is_not_trusted(
+    fresh: float, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_connections, "_FRESH", fresh)
+    with ScriptedServer(DONE, DONE, DONE) as server:
+        store = open_at(server)
+        for _ in range(3):
+            store.put("k", BYTES)
+        assert server.connections == connections

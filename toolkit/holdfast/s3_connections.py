@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from holdfast.s3_tls import BulkContext
 
 _KEPT = 64
 """Idle connections kept to a host; more may be in use at a time."""
+_FRESH = 60.0
+"""Seconds for which an idle connection is trusted. There are firewalls that forget one and tell nobody: the first
+requests of a last flush would each wait for the longest silence."""
 
 
 @dataclass(slots=True)
@@ -36,12 +40,14 @@ class Line:
         connection: as urllib3 made it: over TCP, TLS, or through a proxy's tunnel.
         incoming: what comes over it.
         silence: longest one that the kernel bears on it, in seconds; None before it was told.
+        used: when it last served a request, by the monotonic clock.
     """
 
     origin: str
     connection: HTTPConnection
     incoming: Incoming
     silence: float | None = None
+    used: float = 0.0
 
     @property
     def stream(self) -> Stream:
@@ -90,7 +96,7 @@ class Connections:
             HTTPError, BrokenError: the server, or the proxy, cannot be reached.
         """
         while (line := self._take_idle(origin)) is not None:
-            if line.connection.is_connected:
+            if time.monotonic() - line.used < _FRESH and line.connection.is_connected:
                 break
             line.close()  # the server ended it, or sent what nobody asked for
         else:
@@ -100,6 +106,7 @@ class Connections:
 
     def give_back(self, line: Line) -> None:
         """Keep a connection for another request."""
+        line.used = time.monotonic()
         with self._lock:
             idle = self._idle.setdefault(line.origin, [])
             if len(idle) < _KEPT:
