@@ -130,6 +130,7 @@ def test_a_large_file_travels_before_the_rest_of_its_directory_is_there_and_only
 ) -> None:
     monkeypatch.setattr(watch, "AHEAD", 1000)
     puts: list[str] = []
+    (job.root / "one/step-1").mkdir(parents=True)  # seen before what is opened in it
     with watching(job, job.syncer("one", Breaks(job.root / "store", puts.append))):
         job.write("step-1/large", bytes(2000))
         job.write("step-1/small", b"1")
