@@ -22,6 +22,7 @@ from holdfast.errors import (
     PermanentStoreError,
 )
 from holdfast.location import Location
+from holdfast.parts import whole_file
 from holdfast.s3 import S3Store
 from holdfast.s3_settings import from_environ
 from holdfast.store import Part, Upload
@@ -132,6 +133,23 @@ def test_a_limit_is_asked_for_every_byte_of_a_file_and_for_none_of_a_record(tmp_
         store.put("k", Part(file, 0, len(content), crc64nvme(content)))
     assert sum(granted) == len(content)
     assert server.seen[1].body == content
+
+
+def test_a_limit_is_asked_for_every_byte_of_a_small_file_that_was_read_before(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    content = os.urandom(100_000)
+    file.write_bytes(content)
+    granted: list[int] = []
+
+    def allow(wanted: int) -> int:
+        granted.append(min(wanted, 70_000))
+        return granted[-1]
+
+    with ScriptedServer(DONE) as server:
+        store = S3Store(Location("s3", "data", "p"), from_environ(server.environ()), allow=allow)
+        store.put("k", whole_file(file, size=len(content)))
+    assert granted == [70_000, 30_000]
+    assert server.seen[0].body == content
 
 
 def test_one_connection_serves_many_requests() -> None:

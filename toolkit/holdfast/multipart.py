@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from itertools import islice
@@ -13,7 +13,10 @@ from holdfast.parts import StopQuestion, refuse_if_stopped
 from holdfast.store import Store, Upload
 
 T = TypeVar("T")
+S = TypeVar("S")
 
+_BATCH = 8
+_LEAST_BATCHES = 64
 IN_FLIGHT = 64
 """Parts of one file that are handed to the executor at a time. Those that have not begun are dropped when one fails."""
 
@@ -42,6 +45,13 @@ def side_by_side(
         for future in running:
             future.cancel()
         wait(running)
+
+
+def batches(things: Sequence[S]) -> Iterator[Sequence[S]]:
+    """Yield few at a time of what is small: enough that handing it to a worker costs little, and so few that none of
+    the workers is left waiting."""
+    step = max(1, min(_BATCH, len(things) // _LEAST_BATCHES))
+    return (things[start : start + step] for start in range(0, len(things), step))
 
 
 @contextmanager

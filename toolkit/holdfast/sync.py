@@ -143,7 +143,8 @@ class Syncer:
             plain, keeper, self._storer, filing, refuse_if_superseded=self._commits.refuse_if_superseded, tell=tell
         )
         self._left_out: dict[str, str] = {}
-        self._committed = Committed(entries, base.theirs, self._look().files, self.absent)
+        there = self._look().files if entries or base.theirs else {}  # else nothing is compared with it
+        self._committed = Committed(entries, base.theirs, there, self.absent)
 
     @property
     def uploaded(self) -> int:

@@ -120,6 +120,11 @@ def probe(path: Path, *, content_budget: int = CONTENT_BUDGET) -> Finding:
     return finding
 
 
+def probe_content(name: str, content: bytes, *, content_budget: int = CONTENT_BUDGET) -> Finding:
+    """Judge a file of which everything has been read. As `probe`; `name` is its last name."""
+    return judge(View(-1, name, len(content), content_budget, content))
+
+
 def judge(view: View) -> Finding:
     """Judge an open file."""
     try:
