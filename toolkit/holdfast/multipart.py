@@ -48,8 +48,7 @@ def side_by_side(
 
 
 def batches(things: Sequence[S]) -> Iterator[Sequence[S]]:
-    """Yield few at a time of what is small: enough that handing it to a worker costs little, and so few that none of
-    the workers is left waiting."""
+    """Yield few at a time: enough that handing them to a worker costs little, and so few that none is left waiting."""
     step = max(1, min(_BATCH, len(things) // _LEAST_BATCHES))
     return (things[start : start + step] for start in range(0, len(things), step))
 

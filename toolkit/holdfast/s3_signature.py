@@ -67,7 +67,7 @@ class Scribe:
         return signed
 
     def _key(self, secret_key: str, day: str, region: str) -> hmac.HMAC:
-        """Return the beginning of a signature. Unlike `hmac.digest`, it need not hand the interpreter over to others."""
+        """Return the beginning of a signature; unlike `hmac.digest`, it hands the interpreter over to nobody."""
         with self._lock:
             if (secret_key, day, region) not in self._keys:
                 known = f"AWS4{secret_key}".encode()
