@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor, Future
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from holdfast.errors import (
     TransientStoreError,
 )
 from holdfast.multipart import batches
-from holdfast.parts import MIB
 from holdfast.record import FileEntry
 from holdfast.storing import Storer
 from holdfast.units import unit_of
@@ -86,13 +85,10 @@ class Outbox:
             else:
                 stored[state.path] = sent
         store_file = partial(self._storer.store_file, should_stop=should_stop, should_leave=should_leave)
-        few: Sequence[FileState]
-        for few in batches([state for state in todo if state.size <= MIB]):  # the small ones begin first
+        small = [state for state in todo if state.size < transfer.SINGLE_PUT]  # they begin first, in their order
+        for few in batches(small):
             job = self._workers.submit(_all_of, store_file, few)
             steps += [(state, partial(_outcome, job, number)) for number, state in enumerate(few)]
-        for state in todo:
-            if MIB < state.size < transfer.SINGLE_PUT:
-                steps.append((state, self._workers.submit(store_file, state, None).result))
         for state in todo:
             if state.size >= transfer.SINGLE_PUT:
                 steps.append((state, self._begin_large(partial(store_file, state))))
