@@ -38,10 +38,8 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "body", "directory", "directory_copying", "directory_layout", "directory_lock", "directory_uploads",
-                "opening", "retry", "s3", "s3_connections", "s3_errors", "s3_forms", "s3_http", "s3_listing",
-                "s3_settings", "s3_signature",
-                "s3_signing", "s3_tls", "s3_wire",
-                "tries",
+                "opening", "retry", "s3", "s3_chain", "s3_connections", "s3_errors", "s3_forms", "s3_http",
+                "s3_listing", "s3_settings", "s3_signature", "s3_signing", "s3_tls", "s3_wire", "tries",
             )
         },
     ),
@@ -84,7 +82,7 @@ LAYERS = (
 )  # fmt: skip
 ONLY_IN = {
     "awscrt": {"holdfast.checksum"},
-    "botocore": {"holdfast.s3_settings", "holdfast.s3_signing"},
+    "botocore": {"holdfast.s3_chain", "holdfast.s3_settings"},
     "tqdm": {"holdfast_entrypoint.printing"},
     "watchdog": {"holdfast.hearing", "holdfast.inotify"},
     "urllib3": {"holdfast.s3_connections", "holdfast.s3_errors", "holdfast.s3_tls", "holdfast.s3_wire"},

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import holdfast
-from holdfast import attempt, disk, names, probes, restore, transfer
+from holdfast import attempt, disk, names, restore, transfer
 from holdfast.bandwidth import Bandwidth
 from holdfast.base import Base
 from holdfast.disk import Scan
@@ -128,6 +128,8 @@ def _refuse_cut(directory: Path, scan: Scan) -> None:
     Raises:
         DamagedError: with every such file.
     """
+    from holdfast import probes  # noqa: PLC0415  pull needs none
+
     findings = {path: probes.probe(directory / path) for path in scan.files}
     reasons = {path: found.reason for path, found in findings.items() if found.verdict is probes.Verdict.CUT}
     reasons |= probes.probe_checkpoint(directory, scan.files)

@@ -7,9 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-from tqdm import tqdm
+from typing import Any, Protocol
 
 
 def printable(text: str) -> str:
@@ -17,10 +15,50 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
+class Bar(Protocol):
+    """What is needed of tqdm's bars."""
+
+    n: float
+    total: float | None
+
+    def update(self, n: float | None = 1, /) -> object:
+        """Add to what is done."""
+        ...
+
+    def clear(self) -> None:
+        """Take it off the screen."""
+        ...
+
+    def refresh(self) -> object:
+        """Draw it anew."""
+        ...
+
+
+class _NoBar:
+    """What a pipe or a log gets: nothing."""
+
+    n: float = 0
+    total: float | None = None
+
+    def update(self, n: float | None = 1, /) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+    def refresh(self) -> None:
+        pass
+
+
 @contextmanager
-def bar(label: str) -> Iterator[tuple[tqdm[Any], Callable[[str], None]]]:
+def bar(label: str) -> Iterator[tuple[Bar, Callable[[str], None]]]:
     """Show progress on a terminal; a pipe or a log gets none."""
-    with tqdm(desc=label, unit="B", unit_scale=True, unit_divisor=1024, disable=None, leave=False) as shown:
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield _NoBar(), lambda text: print(f"holdfast: {text}", file=sys.stderr)
+        return
+    from tqdm import tqdm  # noqa: PLC0415  20 ms that only a bar needs
+
+    with tqdm(desc=label, unit="B", unit_scale=True, unit_divisor=1024, leave=False) as shown:
         yield shown, lambda text: tqdm.write(f"holdfast: {text}", file=sys.stderr)
 
 

@@ -12,9 +12,12 @@ MIB = 1 << 20
 class Server:
     """A server that takes a while for each request, and together gives so many bytes per second at most."""
 
-    def __init__(self, *, seconds: float, rate: float, size: int = MIB, refuses_from: int = 1000) -> None:
-        self.now = 0.0
-        self.concurrency = Concurrency(clock=lambda: self.now)
+    def __init__(
+        self, *, seconds: float, rate: float, size: int = MIB, refuses_from: int = 1000, cpu: float = 0.0
+    ) -> None:
+        self.now = self.cpu = 0.0
+        self.concurrency = Concurrency(clock=lambda: self.now, cpu=lambda: self.cpu)
+        self.cpu_of_each = cpu
         self.seconds, self.rate, self.size, self.refuses_from = seconds, rate, size, refuses_from
         self.limits: list[int] = []
 
@@ -24,9 +27,11 @@ class Server:
             together = self.concurrency.limit
             for _ in range(together):
                 self.concurrency.began()
-            self.now += max(self.seconds, together * self.size / self.rate)
+            waited = max(self.seconds, together * self.size / self.rate)
+            self.now += max(waited, together * self.cpu_of_each)
             for number in range(together):
-                self.concurrency.ended(self.size, refused=number >= self.refuses_from)
+                self.cpu += self.cpu_of_each
+                self.concurrency.ended(self.size, refused=number >= self.refuses_from, waited=waited)
             self.limits.append(self.concurrency.limit)
         return self.limits
 
@@ -60,6 +65,32 @@ def test_it_tries_again_after_a_while_since_the_line_may_have_become_another_one
     server.rate = 1e12
     server.serve(3000)
     assert server.concurrency.limit >= 60
+
+
+def test_small_requests_that_wait_for_nothing_but_the_processor_are_few_at_a_time() -> None:
+    server = Server(seconds=0.0001, rate=1e12, size=64 << 10, cpu=0.0004)
+    assert set(server.serve(1000)[8:]) == {2}
+
+
+def test_small_requests_that_wait_for_the_network_are_many_at_a_time() -> None:
+    server = Server(seconds=0.03, rate=1e12, size=64 << 10, cpu=0.0004)
+    assert server.serve(400)[-1] >= 60
+
+
+def test_large_requests_are_not_held_to_what_small_ones_are_worth() -> None:
+    server = Server(seconds=0.0001, rate=1e12, size=64 << 10, cpu=0.0004)
+    server.serve(100)
+    server.size, server.seconds = 16 * MIB, 0.02
+    assert server.serve(1)[-1] == 8
+
+
+def test_after_a_pause_small_requests_are_looked_at_anew() -> None:
+    server = Server(seconds=0.0001, rate=1e12, size=64 << 10, cpu=0.0004)
+    assert server.serve(100)[-1] == 2
+    server.now += 10
+    server.cpu += 10  # of something else
+    server.seconds = 0.03
+    assert server.serve(400)[-1] >= 60
 
 
 def test_a_server_that_asks_for_less_gets_less_at_once() -> None:

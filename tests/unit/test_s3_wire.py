@@ -22,6 +22,7 @@ from holdfast.errors import (
     PermanentStoreError,
 )
 from holdfast.location import Location
+from holdfast.parts import whole_file
 from holdfast.s3 import S3Store
 from holdfast.s3_settings import from_environ
 from holdfast.store import Part, Upload
@@ -134,6 +135,23 @@ def test_a_limit_is_asked_for_every_byte_of_a_file_and_for_none_of_a_record(tmp_
     assert server.seen[1].body == content
 
 
+def test_a_limit_is_asked_for_every_byte_of_a_small_file_that_was_read_before(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    content = os.urandom(100_000)
+    file.write_bytes(content)
+    granted: list[int] = []
+
+    def allow(wanted: int) -> int:
+        granted.append(min(wanted, 70_000))
+        return granted[-1]
+
+    with ScriptedServer(DONE) as server:
+        store = S3Store(Location("s3", "data", "p"), from_environ(server.environ()), allow=allow)
+        store.put("k", whole_file(file, size=len(content)))
+    assert granted == [70_000, 30_000]
+    assert server.seen[0].body == content
+
+
 def test_one_connection_serves_many_requests() -> None:
     with ScriptedServer(*[DONE] * 5) as server:
         store = open_at(server)
@@ -180,7 +198,9 @@ def test_an_error_of_the_sink_is_passed_on_and_the_store_goes_on() -> None:
         store.delete("k")
 
 
-def test_a_store_in_s3_loads_no_boto3_and_one_in_a_directory_no_botocore(tmp_path: Path) -> None:
+def test_a_store_in_s3_with_keys_at_hand_loads_no_botocore_and_one_in_a_directory_nothing(
+    tmp_path: Path,
+) -> None:
     code = (
         "import os, sys\n"
         "from holdfast.location import parse\n"
@@ -196,4 +216,4 @@ def test_a_store_in_s3_loads_no_boto3_and_one_in_a_directory_no_botocore(tmp_pat
 
     assert loaded(f"file://{tmp_path}/store", {}) == []
     with ScriptedServer(listing(), listing()) as server:
-        assert loaded("s3://data/p", server.environ()) == ["botocore", "urllib3"]
+        assert loaded("s3://data/p", server.environ()) == ["urllib3"]

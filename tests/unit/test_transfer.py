@@ -170,8 +170,9 @@ def test_a_download_replaces_a_longer_file(store: DirectoryStore, tmp_path: Path
 
 
 def test_a_place_that_cannot_be_written_is_named(store: DirectoryStore, tmp_path: Path) -> None:
+    etag = kept(store, "k", b"12345")
     with pytest.raises(PermanentStoreError, match=str(tmp_path / "no/target")):
-        transfer.download_file(store, "k", tmp_path / "no/target", size=5, etag=None)
+        transfer.download_file(store, "k", tmp_path / "no/target", size=5, etag=etag)
 
 
 def test_a_full_disk_shows_before_the_first_byte_travels(store: DirectoryStore, tmp_path: Path) -> None:

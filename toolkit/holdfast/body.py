@@ -53,20 +53,21 @@ def os_errors(path: Path, doing: str) -> Iterator[None]:
 def pieces(part: Part, allow: Callable[[int], int] = lambda wanted: wanted) -> Iterator[memoryview]:
     """Yield the bytes of a part, at most `PIECE` at a time; a piece is only valid until the next one.
 
-    What is in memory is small and goes at once; before bytes of a file go, `allow` says how many of them may.
+    Records are small and go at once; before bytes of a file go, `allow` says how many of them may.
 
-    The checksum is compared before the last piece is handed on, so a receiver that waits for all announced bytes never
-    gets a whole body whose content is not what the checksum says.
+    The checksum of a file is compared before the last piece is handed on, so a receiver that waits for all announced
+    bytes never gets a whole body whose content is not what the checksum says. Bytes in memory cannot change.
 
     Raises:
         FileChangedError: the file is gone, shorter, or holds other bytes than those that were summed up.
         StoreError: the file cannot be read.
     """
-    what = "the bytes in memory" if isinstance(part.source, bytes) else str(part.source)
+    if isinstance(part.source, bytes):
+        yield from _from_memory(part.source, part, allow if part.read else lambda wanted: wanted)
+        return
+    what = str(part.source)
     crc, left = 0, part.size
-    for piece in (
-        _from_memory(part.source, part) if isinstance(part.source, bytes) else _from_file(part.source, part, allow)
-    ):
+    for piece in _from_file(part.source, part, allow):
         crc = crc64nvme(piece, crc)
         left -= len(piece)
         if left == 0 and crc != part.crc64nvme:
@@ -92,10 +93,12 @@ def write_part(part: Part, descriptor: int, path: Path, offset: int) -> None:
                 rest = rest[written:]
 
 
-def _from_memory(source: bytes, part: Part) -> Iterator[memoryview]:
+def _from_memory(source: bytes, part: Part, allow: Callable[[int], int]) -> Iterator[memoryview]:
     view = memoryview(source)[part.offset : part.offset + part.size]
-    for start in range(0, len(view), PIECE):
-        yield view[start : start + PIECE]
+    while view:
+        size = allow(min(PIECE, len(view)))
+        yield view[:size]
+        view = view[size:]
 
 
 def _from_file(path: Path, part: Part, allow: Callable[[int], int]) -> Iterator[memoryview]:

@@ -15,7 +15,7 @@ from holdfast.checksum import combine, crc64nvme, to_hex
 from holdfast.errors import DamagedError, DiskFullError, HoldfastError, NotFoundError
 from holdfast.grid import Grid
 from holdfast.multipart import side_by_side
-from holdfast.parts import StopQuestion, ranges, sum_range
+from holdfast.parts import MIB, StopQuestion, ranges, refuse_if_stopped, sum_range
 from holdfast.store import Store
 
 Progress = Callable[[int], None]
@@ -99,11 +99,10 @@ def _fetch(
     kept: Progress,
 ) -> int:
     """Do what `download_file` does, once; on an error the file stays."""
-    try:
-        anew = os.O_TRUNC if grid is None else 0
-        descriptor = os.open(destination, os.O_RDWR | os.O_CREAT | anew | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise os_error(error, destination, "create") from error
+    if size <= MIB:
+        refuse_if_stopped(should_stop, f"fetching {key!r}")
+        return _fetch_small(store, key, destination, size, etag, expected_crc, count)
+    descriptor = _create(destination, anew=grid is None)
     try:
         begun = grid is not None and os.fstat(descriptor).st_size == size
         if grid is not None and not begun:
@@ -113,8 +112,8 @@ def _fetch(
         jobs: Iterator[Callable[[], tuple[int, int, int, bool]]]
         if grid is not None and begun:
             jobs = (partial(_keep_or, fetch, destination, *part) for part in grid.parts(size))
-        else:  # also an empty object is asked for: it may be gone, or another one
-            jobs = (partial(fetch, start, length) for start, length in (ranges(size) if size else [(0, 0)]))
+        else:
+            jobs = (partial(fetch, start, length) for start, length in ranges(size))
         found = {}
         for start, length, crc, travelled in side_by_side(jobs, workers, should_stop, f"fetching {key!r}"):
             found[start] = (crc, length)
@@ -126,9 +125,38 @@ def _fetch(
     whole = 0
     for _, (crc, length) in sorted(found.items()):
         whole = combine(whole, crc, length)
-    if expected_crc is not None and whole != expected_crc:
-        raise DamagedError(f"object {key!r} has CRC64NVME {to_hex(whole)} instead of {to_hex(expected_crc)}")
+    _refuse_if_other(key, whole, expected_crc)
     return whole
+
+
+def _fetch_small(
+    store: Store, key: str, destination: Path, size: int, etag: str | None, expected_crc: int | None, count: Progress
+) -> int:
+    """Fetch a small object into memory, check it, and write it with one call."""
+    content = bytearray()
+    # Also an empty object is asked for: it may be gone, or another one.
+    store.read(key, size=size, etag=etag, sink=content.extend)
+    crc = crc64nvme(content)
+    _refuse_if_other(key, crc, expected_crc)
+    descriptor = _create(destination, anew=True)
+    try:
+        _write(descriptor, memoryview(content), 0, destination)
+    finally:
+        os.close(descriptor)
+    count(size)
+    return crc
+
+
+def _refuse_if_other(key: str, crc: int, expected: int | None) -> None:
+    if expected is not None and crc != expected:
+        raise DamagedError(f"object {key!r} has CRC64NVME {to_hex(crc)} instead of {to_hex(expected)}")
+
+
+def _create(path: Path, *, anew: bool) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | (os.O_TRUNC if anew else 0) | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise os_error(error, path, "create") from error
 
 
 def _keep_or(
@@ -159,23 +187,27 @@ def _fetch_range(
     def keep(piece: memoryview) -> None:
         nonlocal crc, position
         crc = crc64nvme(piece, crc)
-        try:
-            with turn:
-                while piece:
-                    written = os.pwrite(descriptor, piece, position)
-                    position += written
-                    piece = piece[written:]
-        except OSError as error:
-            raise _write_error(error, path, length) from error
+        with turn:
+            _write(descriptor, piece, position, path)
+        position += len(piece)
 
     store.read(key, offset=start, size=length, etag=etag, sink=keep)
     return start, length, crc, True
 
 
+def _write(descriptor: int, data: memoryview, offset: int, path: Path) -> None:
+    needed = len(data)
+    try:
+        while data:
+            written = os.pwrite(descriptor, data, offset)
+            offset += written
+            data = data[written:]
+    except OSError as error:
+        raise _write_error(error, path, needed) from error
+
+
 def _reserve(descriptor: int, size: int, path: Path) -> None:
     """Give the file its size and its blocks now, so that a full disk shows before the first byte travels."""
-    if size == 0:
-        return
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:

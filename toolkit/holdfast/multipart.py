@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from holdfast.errors import AlreadyExistsError, NotFoundError, StoreError
-from holdfast.parts import StopQuestion, refuse_if_stopped
+from holdfast.parts import MIB, StopQuestion, refuse_if_stopped
 from holdfast.store import Store, Upload
 
 T = TypeVar("T")
+S = TypeVar("S", bound="_Sized")
+
+_BATCH = 8
+_LEAST_BATCHES = 64
+
+
+class _Sized(Protocol):
+    @property
+    def size(self) -> int: ...
+
 
 IN_FLIGHT = 64
 """Parts of one file that are handed to the executor at a time. Those that have not begun are dropped when one fails."""
@@ -42,6 +52,19 @@ def side_by_side(
         for future in running:
             future.cancel()
         wait(running)
+
+
+def batches(things: Sequence[S]) -> Iterator[Sequence[S]]:
+    """Yield few at a time: enough that handing them to a worker costs little, and so few that none is left waiting."""
+    most = max(1, min(_BATCH, len(things) // _LEAST_BATCHES))
+    few: list[S] = []
+    for thing in things:
+        few.append(thing)
+        if len(few) == most or sum(one.size for one in few) > MIB:
+            yield few
+            few = []
+    if few:
+        yield few
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from holdfast.concurrency import Concurrency
-from holdfast.directory import DirectoryStore
 from holdfast.location import Location
 from holdfast.retry import RetryingStore, RetryPolicy
 from holdfast.store import Store
@@ -50,6 +49,8 @@ def _bare(
     concurrency: Concurrency,
 ) -> Store:
     if place.scheme == "file":
+        from holdfast.directory import DirectoryStore  # noqa: PLC0415  as below
+
         return DirectoryStore(Path(place.prefix))
     # Only a location on S3 pays for botocore: 100 ms and 20 MiB.
     from holdfast import s3, s3_settings  # noqa: PLC0415

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
+from holdfast.multipart import batches
 from holdfast.names import is_log
 from holdfast.record import FileEntry
 from holdfast.storing import Storer
@@ -77,16 +78,21 @@ class Outbox:
         self._storer.number += 1
         stored: dict[str, FileEntry] = {}
         steps: list[tuple[FileState, Callable[[], FileEntry]]] = []
-        for state in sorted(states, key=lambda state: state.size >= transfer.SINGLE_PUT):  # the small ones begin first
+        todo: list[FileState] = []
+        for state in states:
             sent = self._find(state)
-            if sent is not None:
-                stored[state.path] = sent
-                continue
-            store_file = partial(self._storer.store_file, state, should_stop=should_stop, should_leave=should_leave)
-            if state.size < transfer.SINGLE_PUT:
-                steps.append((state, self._workers.submit(store_file, None).result))
+            if sent is None:
+                todo.append(state)
             else:
-                steps.append((state, self._begin_large(store_file)))
+                stored[state.path] = sent
+        store_file = partial(self._storer.store_file, should_stop=should_stop, should_leave=should_leave)
+        small = [state for state in todo if state.size < transfer.SINGLE_PUT]  # they begin first, in their order
+        for few in batches(small):
+            job = self._workers.submit(_all_of, store_file, few)
+            steps += [(state, partial(_outcome, job, number)) for number, state in enumerate(few)]
+        for state in todo:
+            if state.size >= transfer.SINGLE_PUT:
+                steps.append((state, self._begin_large(partial(store_file, state))))
         unfinished = self._take(steps, stored)
         return stored, unfinished
 
@@ -128,6 +134,24 @@ class Outbox:
         """Return where the content of a file lies, if it was sent as it is and has not been deleted since."""
         before, entry = self._sent.get(state.path, (None, None))
         return self._storer.located(entry) if entry is not None and before == state else None
+
+
+def _all_of(store_file: Callable[..., FileEntry], states: Iterable[FileState]) -> list[FileEntry | Exception]:
+    """Store files one after the other; return the entry of each, or why it has none."""
+    outcomes: list[FileEntry | Exception] = []
+    for state in states:
+        try:
+            outcomes.append(store_file(state, None))
+        except Exception as error:  # noqa: BLE001  whoever takes the outcome gets it
+            outcomes.append(error)
+    return outcomes
+
+
+def _outcome(job: Future[list[FileEntry | Exception]], number: int) -> FileEntry:
+    found = job.result()[number]
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def refuse_cut_sets(

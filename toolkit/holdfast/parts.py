@@ -123,15 +123,27 @@ def whole_file(path: Path, *, size: int) -> Part:
     """
     if size > MIB:
         return Part(path, 0, size, checksum_file(path, size=size).whole)
+    content = read_small(os.fspath(path), size=size)
+    return Part(content, 0, size, crc64nvme(content), read=True)
+
+
+def read_small(path: str, *, size: int) -> bytes:
+    """Return the content of a file of at most 1 MiB. Errors as `whole_file`."""
     try:
-        content = path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.read(descriptor, size + 1)
+            while content and len(content) < size and (more := os.read(descriptor, size + 1 - len(content))):
+                content += more
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileChangedError(f"{path} is gone") from error
     except OSError as error:
-        raise os_error(error, path, "read") from error
+        raise os_error(error, Path(path), "read") from error
     if len(content) != size:
-        raise FileChangedError(f"{path} has {len(content):,} bytes, and had {size:,} a moment ago")
-    return Part(content, 0, size, crc64nvme(content))
+        raise FileChangedError(f"{path} has {len(content):,} bytes or more, and had {size:,} a moment ago")
+    return content
 
 
 def sum_range(path: Path, offset: int, length: int) -> int:

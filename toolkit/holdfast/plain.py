@@ -71,21 +71,26 @@ def survey(
     of_others = {entry.key: entry.etag for entry in theirs}
     named = {entry.key: entry.etag for entry in own}
 
-    def look(info: ObjectInfo) -> PlainObject | None:
-        if adopted.get(info.key) == info.etag:
-            return PlainObject(info, Origin.ADOPTED)
-        if of_others.get(info.key) == info.etag:
-            return PlainObject(info, Origin.OTHER_HOST)
-        if named.get(info.key) == info.etag:
-            return PlainObject(info, Origin.OURS)
+    found: dict[str, PlainObject] = {}
+    others: list[str] = []
+    for key, info in catalog.survey().plain.items():
+        if adopted.get(key) == info.etag:
+            found[key] = PlainObject(info, Origin.ADOPTED)
+        elif of_others.get(key) == info.etag:
+            found[key] = PlainObject(info, Origin.OTHER_HOST)
+        elif named.get(key) == info.etag:
+            found[key] = PlainObject(info, Origin.OURS)
+        else:
+            others.append(key)
+
+    def ask(key: str) -> PlainObject | None:
         try:
-            return _described(store.head(info.key), mine)
+            return _described(store.head(key), mine)
         except NotFoundError:
             return None
 
-    plain = catalog.survey().plain
-    found = zip(plain, workers.map(look, plain.values()), strict=True)
-    return {key: there for key, there in found if there is not None}
+    asked = zip(others, workers.map(ask, others), strict=True)
+    return found | {key: there for key, there in asked if there is not None}
 
 
 def _described(info: ObjectInfo, mine: Attempt | None) -> PlainObject:

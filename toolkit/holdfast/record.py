@@ -92,7 +92,7 @@ class Fence:
         """Return the fence as it is stored."""
         fence = {"attempt": self.attempt, "host": self.host, "conditional": self.conditional}
         body = {"format": FORMAT, "fence": fence}
-        return json.dumps({**body, "checksum": _seal(body)}, indent=1).encode()
+        return json.dumps({**body, "checksum": _seal(body)}).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Snapshot:
             "lists": [_list_to_value(file_list) for file_list in self.lists],
             "adopted": dict(sorted(self.adopted.items())),
         }
-        return json.dumps({**body, "checksum": _seal(body)}, indent=1).encode()
+        return json.dumps({**body, "checksum": _seal(body)}).encode()
 
 
 def from_json(text: bytes, *, name: str) -> Snapshot | Fence:

@@ -145,6 +145,8 @@ def _adoptable(
     foreign: Mapping[str, ObjectInfo], recorded: Mapping[str, FileEntry], tell: Callable[[str], None]
 ) -> dict[str, Wanted]:
     """Sort out the foreign files whose names must not or cannot be written."""
+    if not foreign:
+        return {}
     adopted = {}
     every = foreign.keys() | recorded.keys()
     directories = {str(parent) for path in every for parent in PurePosixPath(path).parents}

@@ -6,6 +6,7 @@ still made by urllib3 (`s3_connections`). Defined in RFC 9112.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -40,11 +41,14 @@ class Response:
         headers: by name in lower case; what came several times is joined with commas.
         reusable: whether the connection may serve another request: only when the body has been read to its end, and
             nothing has come behind it that would be taken for the next answer.
+        waited: seconds until its head had come.
     """
 
     def __init__(self, incoming: Incoming, method: str) -> None:
         self._incoming = incoming
+        began = time.monotonic()
         version, self.status, self.headers = incoming.head()
+        self.waited = time.monotonic() - began
         tokens = self.headers.get("connection", "").lower()
         self._kept = "close" not in tokens and (version == "HTTP/1.1" or "keep-alive" in tokens)
         self._chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()

@@ -23,7 +23,7 @@ class Scribe:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._keys: dict[tuple[str, str, str], bytes] = {}
+        self._keys: dict[tuple[str, str, str], hmac.HMAC] = {}
 
     def sign(
         self,
@@ -58,18 +58,20 @@ class Scribe:
         lines = "".join(f"{name}:{value}\n" for name, value in fields)
         request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{_UNSIGNED}"
         text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        signature = hmac.digest(self._key(keys.secret_key, stamp[:8], region), text.encode(), "sha256").hex()
+        digest = self._key(keys.secret_key, stamp[:8], region)
+        digest.update(text.encode())
+        signature = digest.hexdigest()
         signed["Authorization"] = (
             f"{_ALGORITHM} Credential={keys.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
         )
         return signed
 
-    def _key(self, secret_key: str, day: str, region: str) -> bytes:
+    def _key(self, secret_key: str, day: str, region: str) -> hmac.HMAC:
+        """Return the beginning of a signature; unlike `hmac.digest`, it hands the interpreter over to nobody."""
         with self._lock:
-            known = self._keys.get((secret_key, day, region))
-            if known is None:
+            if (secret_key, day, region) not in self._keys:
                 known = f"AWS4{secret_key}".encode()
                 for part in (day, region, "s3", "aws4_request"):
                     known = hmac.digest(known, part.encode(), "sha256")
-                self._keys = {(secret_key, day, region): known}
-            return known
+                self._keys = {(secret_key, day, region): hmac.new(known, digestmod="sha256")}
+            return self._keys[secret_key, day, region].copy()

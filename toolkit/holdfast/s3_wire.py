@@ -77,6 +77,7 @@ class Wire:
         self._allow = allow
         self._concurrency = concurrency
         self._connections = Connections(settings, self._patience)
+        self._addresses: dict[str, tuple[Address, bool]] = {}
 
     @contextmanager
     def send(self, request: Request) -> Iterator[Response]:
@@ -91,14 +92,14 @@ class Wire:
         moved = renewed = clocked = False
         while True:
             region = self._region = self._region or self._signer.region()
-            address = s3_settings.address(self._settings, self.bucket, region)
+            address, forwarded = self._address(region)
             purpose = s3_errors.Purpose(request.doing, request.permission, self.bucket, address.origin)
             line = response = None
             refused = False
             self._concurrency.began()
             try:
                 line = self._connections.take(address.origin)
-                response = self._exchange(request, address, region, line)
+                response = self._exchange(request, address, region, line, forwarded=forwarded)
                 if response.status < 300:
                     yield response
                     response.drain()
@@ -109,7 +110,8 @@ class Wire:
                 refused = True
                 raise s3_errors.from_connection(error, purpose) from error
             finally:
-                self._concurrency.ended(_size(request, response), refused=refused)
+                waited = None if response is None else response.waited
+                self._concurrency.ended(_size(request, response), refused=refused, waited=waited)
                 if line is not None:
                     if response is not None and response.reusable:
                         self._connections.give_back(line)
@@ -152,10 +154,18 @@ class Wire:
         return min(self._settings.read_seconds, max(_LEAST_PATIENCE, self._seconds_left() / 2))
 
     def _purpose(self, request: Request) -> s3_errors.Purpose:
-        origin = s3_settings.address(self._settings, self.bucket, self._region or "").origin
-        return s3_errors.Purpose(request.doing, request.permission, self.bucket, origin)
+        address, _ = self._address(self._region or "")
+        return s3_errors.Purpose(request.doing, request.permission, self.bucket, address.origin)
 
-    def _exchange(self, request: Request, address: Address, region: str, line: Line) -> Response:
+    def _address(self, region: str) -> tuple[Address, bool]:
+        """Return where requests go, and whether a proxy reads them."""
+        known = self._addresses.get(region)
+        if known is None:
+            address = s3_settings.address(self._settings, self.bucket, region)
+            known = self._addresses[region] = address, self._connections.is_forwarded(address.origin)
+        return known
+
+    def _exchange(self, request: Request, address: Address, region: str, line: Line, *, forwarded: bool) -> Response:
         target = address.path
         if request.key is not None:
             target += "/" + _quoted(request.key)
@@ -171,7 +181,7 @@ class Wire:
             line.stream,
             line.incoming,
             request.method,
-            address.origin + target if self._connections.is_forwarded(address.origin) else target,
+            address.origin + target if forwarded else target,
             [*signed.items(), *_ALWAYS],
             pieces(request.body, self._allow) if request.body and request.body.size else (),
         )

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,13 @@ from holdfast import disk, names, transfer
 from holdfast.checksum import sha256_file
 from holdfast.disk import FileState
 from holdfast.errors import ConfigError, DamagedError, DiskFullError, NotFoundError
+from holdfast.multipart import batches
 from holdfast.store import Store
 from holdfast.wanted import Wanted
 
 _LARGE_FILES = 3
 """Large files that are fetched side by side: the ends of one leave no thread without work, and the kernel's lock of
 one file does not hold up all of them."""
-_BATCH = 16
-_LEAST_BATCHES = 64
 
 
 class Staging:
@@ -184,7 +183,7 @@ class Staging:
         self._progress(0, total)
         small = [file for file in missing if file.size < transfer.PART_SIZE]
         large = [file for file in missing if file.size >= transfer.PART_SIZE]
-        found = _all_of([self._workers.submit(fetch, few, None) for few in _batches(small)])
+        found = _all_of([self._workers.submit(fetch, few, None) for few in batches(small)])
         if len(large) < 2:
             return found | fetch(large, self._workers)
         # Whoever waits for the ranges of a file must not be a worker, which are to fetch them.
@@ -223,15 +222,10 @@ class Staging:
         if file.sha256 is not None and sha256_file(staged) != file.sha256:
             staged.unlink()
             raise DamagedError(f"object {file.key!r} has another SHA-256 than the record says")
-        staged.chmod(file.mode | 0o600)  # a script must be able to overwrite its own checkpoint
-        os.utime(staged, ns=(file.mtime_ns, file.mtime_ns))
+        where = os.fspath(staged)
+        os.chmod(where, file.mode | 0o600)  # noqa: PTH101  as below; a script must be able to overwrite its checkpoint
+        os.utime(where, ns=(file.mtime_ns, file.mtime_ns))
         return crc
-
-
-def _batches(files: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
-    """Yield few files at a time: enough that handing them over costs little, and so few that nobody is left waiting."""
-    step = max(1, min(_BATCH, len(files) // _LEAST_BATCHES))
-    return (files[start : start + step] for start in range(0, len(files), step))
 
 
 def _all_of(jobs: Collection[Future[dict[str, int]]]) -> dict[str, int]:

@@ -51,12 +51,14 @@ class Part:
         offset: first byte of the range in the file (0 for bytes).
         size: bytes in the range.
         crc64nvme: checksum of the range, sent along so that the server refuses what arrives damaged.
+        read: whether bytes in memory are those of a file, which a limit of the bandwidth may hold back.
     """
 
     source: Path | bytes
     offset: int
     size: int
     crc64nvme: int
+    read: bool = False
 
 
 @dataclass(frozen=True, slots=True)

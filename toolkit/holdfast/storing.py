@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
@@ -24,10 +25,10 @@ from holdfast.errors import (
 )
 from holdfast.grid import Grid
 from holdfast.known import Known, Place
-from holdfast.parts import MIB, part_size, refuse_if_stopped, sum_range, whole_file
+from holdfast.parts import MIB, part_size, read_small, refuse_if_stopped, sum_range, whole_file
 from holdfast.plain import Origin, PlainKeys
 from holdfast.record import FileEntry
-from holdfast.store import Store
+from holdfast.store import Part, Store
 from holdfast.unfinished import Unfinished
 
 _CONTENT_BUDGET = 16 << 20
@@ -72,6 +73,7 @@ class Storer:
         """Of the pass: what makes content keys differ."""
         self._store = store
         self._directory = directory
+        self._root = os.fspath(directory)
         self._attempt = attempt
         self._plain = plain
         self._known = Known(known)
@@ -110,19 +112,29 @@ class Storer:
         """
         if should_stop() or should_leave():
             raise transfer.StoppedError(f"{state.path}: no time was left to send it")
-        path = self._directory / state.path
-        self._refuse_if_cut(path)
-        sha256 = checksum.sha256_file(path) if self._sha256 else None
-        if state.size < transfer.SINGLE_PUT:
-            entry = self._store_small(state, should_stop)
+        if state.size <= MIB:
+            entry = self._store_small(state, self._read(state), should_stop)
+        elif state.size < transfer.SINGLE_PUT:
+            self._refuse_if_cut(state)
+            part = whole_file(self._directory / state.path, size=state.size)
+            self._refuse_if_changed(state)
+            entry = self._store_small(state, part, should_stop)
         else:
+            self._refuse_if_cut(state)
             entry = self._store_large(state, parts, should_stop, on_last)
+        if self._sha256:
+            entry = replace(entry, sha256=checksum.sha256_file(self._directory / state.path))
         self._refuse_if_changed(state)
-        return replace(entry, sha256=sha256)
+        return entry
 
-    def _store_small(self, state: FileState, should_stop: Callable[[], bool]) -> FileEntry:
-        part = whole_file(self._directory / state.path, size=state.size)
+    def _read(self, state: FileState) -> Part:
+        """Read a small file, once: what was probed and summed up is what will be sent."""
+        content = read_small(f"{self._root}/{state.path}", size=state.size)
         self._refuse_if_changed(state)
+        self._refuse_if_cut(state, content)
+        return Part(content, 0, state.size, checksum.crc64nvme(content), read=True)
+
+    def _store_small(self, state: FileState, part: Part, should_stop: Callable[[], bool]) -> FileEntry:
         content = (state.size, part.crc64nvme)
 
         def send(key: str) -> Place:
@@ -197,11 +209,15 @@ class Storer:
         self._known.gone(keys_gone)
         self.sent.difference_update(keys_gone)
 
-    def _refuse_if_cut(self, path: Path) -> None:
+    def _refuse_if_cut(self, state: FileState, content: bytes | None = None) -> None:
         from holdfast import probes  # noqa: PLC0415  loaded with the first file: no script waits for it at its start
 
+        path = self._directory / state.path
         try:
-            finding = probes.probe(path, content_budget=_CONTENT_BUDGET)
+            if content is None:
+                finding = probes.probe(path, content_budget=_CONTENT_BUDGET)
+            else:
+                finding = probes.probe_content(path.name, content, content_budget=_CONTENT_BUDGET)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise FileChangedError(f"{path} is gone") from error
         except OSError:

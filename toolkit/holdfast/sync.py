@@ -150,7 +150,8 @@ class Syncer:
         self._workers = workers
         self._leftovers = None if attempt.hosts else leftovers
         self._base_name = base.names[-1] if base.names else ""
-        files = {path: state for path, state in self._look().files.items() if path not in base.unsent}
+        there = self._look().files if entries or base.theirs else {}  # else nothing is compared with it
+        files = {path: state for path, state in there.items() if path not in base.unsent}
         self._committed = Committed(entries, base.theirs, files, self.absent)
 
     @property

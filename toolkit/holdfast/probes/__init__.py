@@ -5,7 +5,7 @@ They read what is on disk, execute nothing of it, and need no package beside the
 """
 
 from holdfast.probes.checkpoint import probe_checkpoint
-from holdfast.probes.one_file import CONTENT_BUDGET, probe
+from holdfast.probes.one_file import CONTENT_BUDGET, probe, probe_content
 from holdfast.probes.verdict import Finding, Verdict
 
-__all__ = ["CONTENT_BUDGET", "Finding", "Verdict", "probe", "probe_checkpoint"]
+__all__ = ["CONTENT_BUDGET", "Finding", "Verdict", "probe", "probe_checkpoint", "probe_content"]

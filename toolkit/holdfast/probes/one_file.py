@@ -49,6 +49,7 @@ _BY_HEAD: tuple[tuple[bytes, _Check], ...] = (
     (packed.ZSTD, packed.check_zstd),
     *((magic, partial(packed.check, magic=magic)) for magic in (packed.GZIP, packed.BZIP2, packed.XZ)),
 )
+_MAGICS = tuple(magic for magic, _ in _BY_HEAD)
 _BY_LOOKS: tuple[tuple[Callable[[str, bytes], bool], _Check], ...] = (
     (lambda name, head: name.endswith(safetensors.SUFFIX) or safetensors.looks_like_one(head), safetensors.check),
     (
@@ -109,15 +110,23 @@ def probe(path: Path, *, content_budget: int = CONTENT_BUDGET) -> Finding:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb", buffering=0) as file:
-        before = os.fstat(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             return unknown("no regular file")
-        finding = judge(View(file.fileno(), path.name, before.st_size, content_budget))
-        after = os.fstat(file.fileno())
+        finding = judge(View(descriptor, path.name, before.st_size, content_budget))
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         return unknown("changed while it was looked at")
     return finding
+
+
+def probe_content(name: str, content: bytes, *, content_budget: int = CONTENT_BUDGET) -> Finding:
+    """Judge a file of which everything has been read. As `probe`; `name` is its last name."""
+    return judge(View(-1, name, len(content), content_budget, content))
 
 
 def judge(view: View) -> Finding:
@@ -138,9 +147,8 @@ def _check(view: View) -> Finding:
     if _PARTS.fullmatch(view.name):
         return unknown("a part of a checkpoint that only its index can judge")
     head = view.at(0, _HEAD)
-    for magic, check in _BY_HEAD:
-        if head.startswith(magic):
-            return check(view)
+    if head.startswith(_MAGICS):
+        return next(check for magic, check in _BY_HEAD if head.startswith(magic))(view)
     if any(len(head) < len(first) and first.startswith(head) for first in _beginnings(view.name)):
         return cut(f"a file of {len(head)} bytes, which is not even the first mark of what it is named after")
     for looks, check in _BY_LOOKS:
