@@ -46,7 +46,7 @@ def stored(job: Job, snapshot: Snapshot | None) -> bytes:
         error(411, "MissingContentLength"),
         error(403, "AccessDenied"),
         Answer(headers={"ETag": '"d41d8cd98f00b204e9800998ecf8427e"'}),
-        Answer(body=b"<PutPartResult/>"),
+        Answer(body=b"<PutPartResult/>", headers={"ETag": '"d41d8cd98f00b204e9800998ecf8427e"'}),
     ],
     ids=["not implemented", "invalid", "no length", "denied", "an empty part", "another result"],
 )

@@ -104,7 +104,7 @@ def test_a_copy_that_fails_after_it_was_answered_with_success_is_transient(code:
         copy_part(open_at(server))
 
 
-@pytest.mark.parametrize("answer", [NO_RESULT, Answer(body=b"<html/>")])
+@pytest.mark.parametrize("answer", [NO_RESULT, replace(NO_RESULT, body=b"<Other/>")])
 def test_a_copy_that_is_answered_with_something_else_is_not_tried_again_and_again(answer: Answer) -> None:
     with ScriptedServer(answer) as server, pytest.raises(PermanentStoreError, match="takes no copies"):
         copy(open_at(server))
@@ -159,7 +159,7 @@ def test_a_copied_part_has_the_checksum_that_anybody_knows(told: str, known: int
         (error(404, "NoSuchKey"), NotFoundError),
         (error(404, "NoSuchUpload"), NotFoundError),
         (NO_RESULT, PermanentStoreError),
-        (Answer(body=b"<html/>"), PermanentStoreError),
+        (Answer(body=b"<html/>"), TransientStoreError),
     ],
 )
 def test_a_part_that_cannot_be_copied_says_why(answer: Answer, kind: type[Exception]) -> None:

@@ -55,7 +55,7 @@ class NoUploadError(NotFoundError):
 
 
 class StrangeAnswerError(TransientStoreError):
-    """A success whose body is not the XML that S3 sends."""
+    """A success whose body is not the XML that S3 sends, of a server that has stored something."""
 
 
 _ADVICE = {
@@ -205,12 +205,12 @@ def parse_xml(body: bytes) -> ET.Element:
     """Parse an answer; its elements lose their name spaces.
 
     Raises:
-        StrangeAnswerError: it is not XML: cut off, or from somebody in between.
+        TransientStoreError: it is not XML: cut off, or from somebody in between.
     """
     try:
         root = ET.fromstring(body.strip())  # noqa: S314 - see the import
     except ET.ParseError as error:
-        raise StrangeAnswerError(f"the server's answer is not the XML that S3 sends ({error})") from error
+        raise TransientStoreError(f"the server's answer is not the XML that S3 sends ({error})") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root

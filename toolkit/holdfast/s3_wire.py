@@ -132,18 +132,22 @@ class Wire:
         """Make a request that is answered with XML of this root. S3 may put an error into the body of a success.
 
         Raises:
-            StrangeAnswerError: it is something else: of somebody in between, or of a server that does something else.
+            TransientStoreError: it is something else, from somebody in between.
+            StrangeAnswerError: it is something else, and names an ETag: the server has stored something.
             StoreError: as `send`.
         """
         with self.send(request) as response:
-            root = s3_errors.parse_xml(response.read())
+            text, stored = response.read(), "etag" in response.headers
+        try:
+            root = s3_errors.parse_xml(text)
+        except TransientStoreError as error:
+            raise s3_errors.StrangeAnswerError(str(error)) if stored else error from error
         problem = s3_errors.problem_in_success(root)
         if problem is not None:
             raise problem.as_error(self._purpose(request))
         if root.tag != expected:
-            raise s3_errors.StrangeAnswerError(
-                f"{request.doing} failed: the answer is not what S3 sends (<{root.tag}>)"
-            )
+            said = f"{request.doing} failed: the answer is not what S3 sends (<{root.tag}>)"
+            raise s3_errors.StrangeAnswerError(said) if stored else TransientStoreError(said)
         return root
 
     def target(self, key: str) -> str:
