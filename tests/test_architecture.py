@@ -18,8 +18,8 @@ LAYERS = (
             f"holdfast.{name}"
             for name in (
                 "bandwidth", "checksum", "concurrency", "deadline", "disk", "grid", "keys", "known", "ledger",
-                "lists", "location", "names", "pace", "record", "retention", "script", "settling", "store", "units",
-                "wanted",
+                "lists", "location", "names", "pace", "record", "retention", "script", "settling", "store", "telling",
+                "units", "wanted",
             )
         }
         | {"holdfast.probes"}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
-from holdfast.errors import CutFileError, HoldfastError, SupersededError
+from holdfast.errors import CutFileError, SupersededError
 from holdfast.ledger import Ledger
 from holdfast.names import checkpoint_of
 from holdfast.parts import StoppedError
 from holdfast.settling import Killed, Settling
+from holdfast.telling import listed, tell_some
 from holdfast.watch import Watcher
 from holdfast_entrypoint.preparation import Prepared
 
@@ -125,9 +126,7 @@ class Guard:
             self._tell(ledger.summary)
         left = self._syncer.left_over() if not durable and self.superseded is None else []
         if left:
-            self._tell(
-                f"finished and not stored: {', '.join(left)}; the next attempt on this directory goes on with it"
-            )
+            self._tell(f"finished and not stored: {listed(left)}; the next attempt on this directory goes on with it")
         return durable
 
     def _say_progress(self, left: float) -> None:
@@ -149,12 +148,14 @@ class Guard:
             return False
         # What is provably not whole is no checkpoint yet: nobody finished it.
         late = {path: why for path, why in watcher.last.unfinished.items() if not isinstance(why, CutFileError)}
-        for path, reason in watcher.last.unfinished.items():
-            if path not in late:
-                self._tell(f"{path!r} is not in the snapshot: {reason}")
-        for name, reasons in _by_checkpoint(late).items():
-            advice = f"; {self._advice()}" if isinstance(reasons[0], StoppedError) else ""
-            self._tell(f"{name!r} did not make it: {reasons[0]}{advice}")
+        cut = {path: why for path, why in watcher.last.unfinished.items() if path not in late}
+        tell_some([f"{path!r} is not in the snapshot: {why}" for path, why in cut.items()], self._tell)
+        missed = {checkpoint_of(path): why for path, why in late.items()}
+        stopped = [name for name, why in missed.items() if isinstance(why, StoppedError)]
+        if stopped:
+            self._tell(f"{listed(stopped)} did not make it: no time was left; {self._advice()}")
+        failed = {name: why for name, why in missed.items() if not isinstance(why, StoppedError)}
+        tell_some([f"{name!r} did not make it: {why}" for name, why in failed.items()], self._tell)
         return not late
 
     def _advice(self) -> str:
@@ -173,10 +174,3 @@ class Guard:
         except SupersededError as error:
             self.superseded = error
             raise
-
-
-def _by_checkpoint(unfinished: Mapping[str, HoldfastError]) -> dict[str, list[HoldfastError]]:
-    found: dict[str, list[HoldfastError]] = {}
-    for path, reason in unfinished.items():
-        found.setdefault(checkpoint_of(path), []).append(reason)
-    return found

@@ -88,7 +88,7 @@ def check_second(start: Start, proxy: FaultyProxy, environ: dict[str, str], firs
     second.signal()
     assert second.exit_code() == 143, second.log
     assert f"resumed from second {content}" in second.stdout.decode()
-    assert "'second', which attempt 1 had finished and not stored, stays here and is stored now" in second.log
+    assert "attempt 1 had finished and not stored 'second': kept here, and stored now" in second.log
     sent = [it.target for it in proxy.seen[before:] if it.method == "PUT" and "partNumber=" in it.target]
     numbers = sorted(int(target.split("partNumber=")[1].partition("&")[0]) for target in sent)
     assert numbers == sorted({1, 2, 3, 4, 5, 6} - there)

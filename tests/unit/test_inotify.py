@@ -1,5 +1,6 @@
 """What the kernel tells of a directory, and what happens where it cannot."""
 
+import logging
 import queue
 import time
 from pathlib import Path
@@ -12,8 +13,8 @@ from holdfast.inotify import Events, observe
 def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path) -> None:
     events: Events = queue.SimpleQueue()
     said: list[str] = []
-    observer = observe(tmp_path, events, tell=said.append, on_overflow=lambda: None)
-    assert observer is not None
+    stop = observe(tmp_path, events, tell=said.append, on_overflow=lambda: None)
+    assert stop is not None
     try:
         before = time.monotonic()
         (tmp_path / "deep").mkdir()
@@ -27,8 +28,7 @@ def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path) -> No
             assert before <= entry[0] <= time.monotonic()
             seen.append(entry[1])
     finally:
-        observer.stop()
-        observer.join()
+        stop()
     kinds = [type(event) for event in seen if str(event.src_path).endswith("/a")]
     assert kinds.index(FileModifiedEvent) < kinds.index(FileClosedEvent) < kinds.index(FileMovedEvent)
     assert said == []
@@ -36,6 +36,17 @@ def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path) -> No
 
 def test_where_the_kernel_refuses_somebody_is_told_and_nothing_else_happens(tmp_path: Path) -> None:
     said: list[str] = []
-    observer = observe(tmp_path / "absent", queue.SimpleQueue(), tell=said.append, on_overflow=lambda: None)
-    assert observer is None
+    assert observe(tmp_path / "absent", queue.SimpleQueue(), tell=said.append, on_overflow=lambda: None) is None
     assert "cannot watch" in said[0]
+
+
+def test_stopping_in_the_middle_of_events_is_no_trouble_to_tell_of(tmp_path: Path) -> None:
+    said: list[str] = []
+    for turn in range(20):
+        stop = observe(tmp_path, queue.SimpleQueue(), tell=said.append, on_overflow=lambda: None)
+        assert stop is not None
+        for number in range(50):
+            (tmp_path / f"{turn}-{number}").write_bytes(b"1")
+        stop()
+    assert said == []
+    assert not logging.getLogger("watchdog").handlers

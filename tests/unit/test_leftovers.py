@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +13,11 @@ from typing import Any
 
 import pytest
 from tests.unit.job import Job, sync
+from watchdog.events import FileMovedEvent
 
 from holdfast.flushing import Flush
+from holdfast.hearing import EVENT_DELAY
+from holdfast.inotify import Events, observe
 from holdfast.script import latest
 from holdfast.sync import Syncer
 from holdfast.wanted import Mode
@@ -89,7 +94,7 @@ def test_what_was_finished_and_not_sent_is_the_newest_checkpoint_of_the_next_lif
     assert [sorted(it.checkpoints) for it in done.kept] == [["epoch-2"]]
     assert latest(directory=job.root / "one") == job.root / "one/epoch-2"
     assert files(job) == ONE | TWO
-    assert "'epoch-2', which attempt 1 had finished and not stored, stays here and is stored now" in job.said
+    assert "attempt 1 had finished and not stored 'epoch-2': kept here, and stored now" in job.said
     assert sync(syncer).bytes_uploaded > 0
     assert newest_record(job) == ONE | TWO
 
@@ -210,7 +215,7 @@ def test_when_another_machine_has_committed_meanwhile_its_snapshot_is_the_newest
     sync(elsewhere)
     job.next_life("one")
     assert files(job) == ONE | {"epoch-2/weights": b"elsewhere"}
-    assert any("'epoch-2', which attempt 1" in text and "somebody has committed since" in text for text in job.said)
+    assert any("not stored 'epoch-2'" in text and "somebody has committed since" in text for text in job.said)
 
 
 def test_an_attempt_of_which_the_prefix_knows_nothing_left_nothing_here(job: Job) -> None:
@@ -308,7 +313,7 @@ def test_what_somebody_else_has_put_into_the_store_under_its_name_goes_first(job
     (job.root / "store/epoch-2/weights").write_bytes(b"from SageMaker")
     job.next_life("one")
     assert files(job) == ONE | {"epoch-2/weights": b"from SageMaker"}
-    assert any("'epoch-2' is not gone on with: somebody else" in text for text in job.said)
+    assert any("'epoch-2': not gone on with, somebody else" in text for text in job.said)
 
 
 def test_a_link_to_what_the_restore_may_replace_is_moved_aside(job: Job) -> None:
@@ -330,3 +335,25 @@ def test_a_link_to_what_stays_stays_too(job: Job) -> None:
     job.write("step-2.pt", b"TWO")
     job.next_life("one")
     assert files(job) == ONE
+
+
+def test_many_checkpoints_are_noted_together_and_not_one_by_one(job: Job) -> None:
+    syncer = first_life(job)
+    for number in range(500):
+        job.write(f"{number:03d}.pt", b"%d" % number)
+    events: Events = queue.SimpleQueue()
+    stop = observe(job.root / "one", events, tell=job.said.append, on_overflow=lambda: pytest.fail("too many events"))
+    assert stop is not None
+    began = time.monotonic()
+    cut_flush(syncer)
+    job.workers.submit(int).result()
+    time.sleep(EVENT_DELAY)
+    took = time.monotonic() - began
+    stop()
+    seen = [entry[1] for entry in (events.get() for _ in range(events.qsize())) if entry is not None]
+    written = [it for it in seen if isinstance(it, FileMovedEvent) and str(it.dest_path).endswith("/unsent.json")]
+    assert 0 < len(written) <= 4 + took
+    assert all(it["durable"] for it in json.loads(note(job).read_text())["unsent"])
+    done, _ = job.next_life("one")
+    assert len(done.kept) == 500
+    assert sum("had finished and not stored" in text for text in job.said) == 1

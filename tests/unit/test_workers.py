@@ -135,6 +135,50 @@ def test_no_more_threads_than_allowed_and_no_more_than_jobs() -> None:
         queued.result(10)
 
 
+@pytest.fixture
+def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let no thread be started any more, as under a limit of processes that the training has used up."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    return lambda: monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_where_no_more_threads_may_be_started_those_there_are_do_everything(
+    workers: Workers, no_more_threads: Callable[[], None]
+) -> None:
+    workers.submit(where).result(10)
+    no_more_threads()
+    assert {future.result(10)[0] for future in [workers.submit(where) for _ in range(20)]} == {"holdfast-fast-0"}
+
+
+def test_in_a_hurry_threads_at_ease_go_on_where_no_others_may_be_started(
+    workers: Workers, no_more_threads: Callable[[], None]
+) -> None:
+    workers.at_ease()
+    held = Held(workers, 1)
+    queued = workers.submit(where)
+    workers.submit(where).result(10)
+    no_more_threads()
+    workers.hurry()
+    held.let_go()
+    assert queued.result(10)[0].startswith("holdfast-easy")
+    assert workers.submit(where).result(10)[0].startswith("holdfast-easy")
+
+
+def test_where_no_thread_may_be_started_at_all_whoever_asks_is_told_and_nothing_stays_behind(
+    workers: Workers, no_more_threads: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_more_threads()
+    done: list[int] = []
+    with pytest.raises(RuntimeError, match="new thread"):
+        workers.submit(done.append, 1)
+    monkeypatch.undo()
+    workers.submit(done.append, 2).result(10)
+    assert done == [2]
+
+
 def test_results_and_errors_come_through_the_future(workers: Workers) -> None:
     assert list(workers.map(int, ["1", "2", "3"])) == [1, 2, 3]
     with pytest.raises(ValueError, match="invalid literal"):

@@ -90,7 +90,7 @@ class Bandwidth:
         """Bytes per second that may be expected."""
         return self.measured or USUAL_RATE
 
-    def seconds_for(self, size: int) -> float:
+    def seconds_for(self, size: float) -> float:
         """Return the seconds that so many bytes are expected to take."""
         return size / self.rate
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from awscrt import checksums
@@ -24,6 +25,14 @@ def crc64nvme(data: Bytes, previous: int = 0) -> int:
 def combine(first: int, second: int, second_size: int) -> int:
     """Return the checksum of two adjoining ranges from the checksum of each; `second_size` is in bytes."""
     return int(checksums.combine_crc64nvme(first, second, second_size))
+
+
+def combine_all(ranges: Iterable[tuple[int, int]]) -> int:
+    """Return the checksum of adjoining ranges from (checksum, bytes) of each, in their order."""
+    whole = 0
+    for crc, size in ranges:
+        whole = combine(whole, crc, size)
+    return whole
 
 
 def to_hex(crc: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from holdfast.errors import CutFileError, StoreError
 from holdfast.names import checkpoint_of, is_log
 from holdfast.sync import Synced
+from holdfast.telling import tell_some
 
 STUCK = 60.0
 """Seconds after which a checkpoint that does not settle is told."""
@@ -31,19 +32,30 @@ class Complaints:
         first = {checkpoint_of(path): path for path in waiting if not is_log(path)}
         self._waiting_since = {name: self._waiting_since.get(name, now) for name in first}
         self._stuck &= first.keys()
-        for name, path in first.items():
-            if now - self._waiting_since[name] > STUCK and name not in self._stuck:
-                self._stuck.add(name)
-                self._tell(f"{name!r} has not been stored for {STUCK:g} s: {path!r} is still being written, or open")
+        news = {name for name, since in self._waiting_since.items() if now - since > STUCK} - self._stuck
+        self._stuck |= news
+        tell_some(
+            [
+                f"{name!r} has not been stored for {STUCK:g} s: {path!r} is still being written, or open"
+                for name, path in first.items()
+                if name in news
+            ],
+            self._tell,
+        )
 
     def refused(self, synced: Synced) -> bool:
         """Say once of single files why they are not taken; return whether the store is the reason for any."""
         refused = {
             path: error for path, error in synced.unfinished.items() if isinstance(error, StoreError | CutFileError)
         }
-        for path, error in refused.items():
-            if self._refused.get(path) != str(error):
-                self._tell(f"{path!r} is not in the snapshot: {error}")
+        tell_some(
+            [
+                f"{path!r} is not in the snapshot: {error}"
+                for path, error in refused.items()
+                if self._refused.get(path) != str(error)
+            ],
+            self._tell,
+        )
         self._refused = {path: str(error) for path, error in refused.items()}
         return any(isinstance(error, StoreError) for error in refused.values())
 

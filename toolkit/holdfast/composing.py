@@ -24,7 +24,7 @@ from holdfast.errors import (
     TransientStoreError,
 )
 from holdfast.known import Known, Place
-from holdfast.multipart import look, side_by_side
+from holdfast.multipart import drop, look, side_by_side
 from holdfast.parts import PartSums, StoppedError, StopQuestion
 from holdfast.store import Part, Store, StoredPart, Upload
 from holdfast.unfinished import Note
@@ -280,10 +280,5 @@ class _Upload:
         upload, note = self._upload
         if note is not None and isinstance(error, _KEPT):
             return
-        try:
-            self._store.abort_upload(upload)
-        except StoreError as another:
-            error.add_note(f"and the parts already sent could not be dropped: {another}")
-        else:
-            if note is not None:
-                note.remove()
+        if drop(self._store, upload, error) and note is not None:
+            note.remove()

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from holdfast.body import os_errors, write_part
-from holdfast.checksum import combine
+from holdfast.checksum import combine_all
 from holdfast.directory_copying import checksum_range, copy_range
 from holdfast.directory_layout import OWN, Layout
 from holdfast.errors import NotFoundError, PermanentStoreError
@@ -196,9 +196,8 @@ def _check(upload: Upload, parts: Sequence[StoredPart], crc64nvme: int) -> int:
     elif any(part.size != parts[0].size for part in parts[:-1]) or parts[-1].size > parts[0].size:
         problem = "its parts but the last are not of the same size"
     else:
-        whole = 0
-        for part in parts:
-            whole = combine(whole, part.crc64nvme or 0, part.size)  # a directory has summed up every part
+        # A directory has summed up every part.
+        whole = combine_all((part.crc64nvme or 0, part.size) for part in parts)
         if whole != crc64nvme:
             problem = "the checksums of its parts do not make up that of the whole"
     if problem is not None:

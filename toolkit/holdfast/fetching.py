@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from holdfast.body import os_error
-from holdfast.checksum import combine, crc64nvme, to_hex
+from holdfast.checksum import combine_all, crc64nvme, to_hex
 from holdfast.errors import DamagedError, DiskFullError, HoldfastError, NotFoundError
 from holdfast.grid import Grid
 from holdfast.multipart import side_by_side
@@ -122,9 +122,7 @@ def _fetch(
                 kept(length)
     finally:
         os.close(descriptor)
-    whole = 0
-    for _, (crc, length) in sorted(found.items()):
-        whole = combine(whole, crc, length)
+    whole = combine_all(part for _, part in sorted(found.items()))
     _refuse_if_other(key, whole, expected_crc)
     return whole
 

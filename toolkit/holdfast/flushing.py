@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -151,7 +152,8 @@ class Flush:
         while True:
             pending = self._refined(pending)
             step = self._next(pending)
-            others = [unit for unit in pending if unit not in step]
+            taken = set(map(id, step))
+            others = [unit for unit in pending if id(unit) not in taken]
             later = {path for unit in others for path in unit.paths}
             one = syncer.sync(scan, {*held, *later}, should_stop=self._question(step, others))
             self._note(step, one)
@@ -194,7 +196,7 @@ class Flush:
                 break
         return step or list(pending[:1])
 
-    def _fits(self, size: int, *, hope: float = 1.0, before: float = 0.0) -> bool:
+    def _fits(self, size: float, *, hope: float = 1.0, before: float = 0.0) -> bool:
         needed = self._bandwidth.seconds_for(size) / hope + before + self._bandwidth.commit_seconds
         return needed <= self._seconds_left()
 
@@ -204,6 +206,7 @@ class Flush:
         names = {unit.name for unit in step}
         piece = min(parts.PART_SIZE, max((state.size for unit in step for state in unit.states), default=0))
 
+        smallest = min((unit.size for unit in others), default=math.inf)
         had_its_turn = names <= self._given_way
         gives_way = threading.Event()
 
@@ -215,7 +218,7 @@ class Flush:
                 return False
             # What is under way must end before anything else begins.
             ending = self._bandwidth.seconds_for(min(left, _UNDER_WAY * piece))
-            if any(self._fits(unit.size, before=ending) for unit in others):
+            if self._fits(smallest, before=ending):
                 self._given_way |= names
                 gives_way.set()
             return gives_way.is_set()

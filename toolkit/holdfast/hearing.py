@@ -42,9 +42,9 @@ class Hearing:
 
     def start(self) -> None:
         """Begin to hear, if the kernel lets us."""
-        observer = observe(self._directory, self._events, tell=self._tell, on_overflow=self._overflowed)
-        if observer is not None:
-            self.blind, self._stop = False, observer.stop
+        stop = observe(self._directory, self._events, tell=self._tell, on_overflow=self._overflowed)
+        if stop is not None:
+            self.blind, self._stop = False, stop
 
     def stop(self) -> None:
         """Hear no more; what has been heard can still be drained."""

@@ -19,16 +19,17 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
 
 Events = queue.SimpleQueue[tuple[float, FileSystemEvent] | None]
 """(seconds of the monotonic clock, event); None only wakes whoever waits."""
 
+_LOG = logging.getLogger("watchdog")
+
 
 def observe(
     directory: Path, events: Events, *, tell: Callable[[str], None], on_overflow: Callable[[], None]
-) -> BaseObserver | None:
-    """Start to watch a directory and everything below it; return what is to be stopped at the end.
+) -> Callable[[], None] | None:
+    """Start to watch a directory and everything below it; return what ends that.
 
     Where the kernel refuses (no more instances or watches), it says so and returns None.
 
@@ -38,7 +39,8 @@ def observe(
         tell: gets a sentence about what the operator should know.
         on_overflow: called when the kernel dropped events.
     """
-    logging.getLogger("watchdog").addHandler(_Overflow(tell, on_overflow))
+    overflow = _Overflow(tell, on_overflow)
+    _LOG.addHandler(overflow)
     try:
         observer = Observer()
         observer.schedule(
@@ -50,8 +52,15 @@ def observe(
         observer.start()
     except OSError as error:
         tell(f"the kernel cannot watch {directory} ({error}): it is looked at every few seconds instead")
+        _LOG.removeHandler(overflow)
         return None
-    return observer
+
+    def stop() -> None:
+        overflow.setLevel(logging.CRITICAL)  # threads that find themselves stopped call that an error
+        observer.stop()
+        _LOG.removeHandler(overflow)
+
+    return stop
 
 
 class _Enqueue(FileSystemEventHandler):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-_NAMES = 5
-"""Checkpoints that a sentence names; the report has all."""
+from holdfast.telling import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Ledger:
         speed = f" at {self.rate / 1e6:,.1f} MB/s" if self.rate else ""
         text += f": {self.sent:,} bytes in {self.seconds:.1f} s{speed}"
         if self.missed:
-            text += f"; not {_listed(self.missed)}"
+            text += f"; not {listed(self.missed, lambda name: f'{name!r} ({self.missed[name]:,} bytes)')}"
         return text
 
     @property
@@ -44,9 +43,3 @@ class Ledger:
         """What to do so that the next one makes it, where time was what was missing."""
         seconds = math.ceil(self.short)
         return f"with {seconds} s more it would have: raise the stop time and HOLDFAST_GRACE_SECONDS by that"
-
-
-def _listed(checkpoints: dict[str, int]) -> str:
-    named = [f"{name!r} ({size:,} bytes)" for name, size in list(checkpoints.items())[:_NAMES]]
-    more = len(checkpoints) - len(named)
-    return ", ".join(named) + (f" and {more} more" if more else "")

@@ -11,7 +11,8 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Collection, Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from holdfast.units import Unit
 _FORMAT = 1
 _CONTENT_BUDGET = 16 << 20
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_WRITE_EVERY = 1.0  # seconds between two notes of what has come to the disk, at least …
+_WRITE_SHARE = 0.1  # … and as many more as it takes for writing them to need no more than this share of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,6 @@ class Leftover:
     def checkpoints(self) -> frozenset[str]:
         """The names of its checkpoints: all that lies under them is this."""
         return frozenset(state.checkpoint for state in self.states)
-
-    @property
-    def label(self) -> str:
-        """Its checkpoints, for the log."""
-        return ", ".join(map(repr, sorted(self.checkpoints)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +86,7 @@ class Leftovers:
         self._file = self._own / "unsent.json"
         self._lock = threading.Lock()
         self._noted: tuple[Leftover, ...] = ()
+        self._turn = 0  # counts what was noted
 
     @property
     def noted(self) -> tuple[Leftover, ...]:
@@ -106,14 +105,20 @@ class Leftovers:
             workers: bring the files to the disk meanwhile, by which they count even if the machine dies. None: that is
                 left to the kernel, as the script may be at work.
         """
-        durable = {leftover.states for leftover in self._noted if leftover.durable}
-        noted = tuple(_leftover(unit, scan, durable) for unit in units if not _has_unreadable(unit, scan))
+        groups = _by_checkpoint(scan)
+        hidden = set(map(names.checkpoint_of, scan.unreadable))
+        durable = {it.states for it in self._noted if it.durable}
+        noted = tuple(
+            _leftover(unit, groups, durable)
+            for unit in units
+            if hidden.isdisjoint(map(names.checkpoint_of, unit.paths))
+        )
         with self._lock, contextlib.suppress(OSError):
+            self._turn += 1
             self._noted = noted
             self._write(life, durable=workers is not None)
-        for leftover in noted:
-            if workers is not None and not leftover.durable:
-                workers.submit(self._bring_to_disk, life, leftover)
+        if workers is not None and not all(it.durable for it in noted):
+            workers.submit(self._bring_to_disk, life, self._turn)
 
     def find(
         self, newest: Snapshot | None, attempts: Iterable[int], recorded: Mapping[str, FileEntry]
@@ -126,8 +131,8 @@ class Leftovers:
             recorded: the files of that record, by path.
 
         Returns:
-            The attempt that left them, those that are as they were, and for the others that are still there why they
-            are not gone on with.
+            The attempt that left them, those that are as they were, and checkpoint → why it is not gone on with, though
+            it is still there.
         """
         try:
             life, place, boot, noted = _read(self._file)
@@ -135,22 +140,23 @@ class Leftovers:
             return 0, [], {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return 0, [], {self._file.name: f"the note cannot be read: {error!r}"}
-        scan = disk.scan(self._directory)
+        groups = _by_checkpoint(scan := disk.scan(self._directory))
         went_on = newest is not None and newest.name != life.after
-        there = [it for it in noted if _is_untouched(it, scan) and not (went_on and _is_stored(it, recorded))]
+        known = {(it.path, it.size, it.mtime_ns) for it in recorded.values()} if went_on else set()
+        there = [it for it in noted if _is_untouched(it, groups) and not _is_stored(it, known)]
         refused: dict[str, str] = {}
         if place != self._place:
-            refused = {it.label: f"it was to go to {place}" for it in there}
+            refused = _all_of(there, f"it was to go to {place}")
         elif life.attempt not in attempts or not life.is_last(newest):
-            refused = {it.label: "somebody has committed since" for it in there}
+            refused = _all_of(there, "somebody has committed since")
         elif boot != boot_id() or not boot:
             why = "the machine was started anew before it was known to be on the disk"
-            refused = {it.label: why for it in there if not it.durable}
-        kept = [it for it in there if it.label not in refused]
+            refused = _all_of([it for it in there if not it.durable], why)
+        kept = [it for it in there if it.checkpoints.isdisjoint(refused)]
         beside = [path for path in recorded if path in scan.files and "/" not in path]
         while unfit := self._linked(kept) or self._cut(kept, beside):  # what is left out may be needed by another
             refused |= unfit
-            kept = [it for it in kept if it.label not in unfit]
+            kept = [it for it in kept if it.checkpoints.isdisjoint(unfit)]
         self._noted = tuple(kept)
         return life.attempt, kept, refused
 
@@ -158,47 +164,70 @@ class Leftovers:
         """Return of what links lead out of all that is kept: a restore may replace what they lead to."""
         root = self._directory.resolve()
         inside = {root / state.path for it in kept for state in it.states}
-        return {
-            it.label: f"{state.path} is a link to what is not kept"
-            for it in kept
-            for state in it.states
-            if (self._directory / state.path).resolve() not in inside
-        }
+        found: dict[str, str] = {}
+        for leftover in kept:
+            for state in leftover.states:
+                if (self._directory / state.path).resolve() not in inside:
+                    found |= _all_of([leftover], f"{state.path} is a link to what is not kept")
+        return found
 
     def _cut(self, kept: Collection[Leftover], recorded: Iterable[str]) -> dict[str, str]:
         """Return what is provably not whole, and why: nobody had looked at it yet when it was noted."""
         from holdfast import probes  # noqa: PLC0415  as in storing.py
 
-        beside = {*recorded, *(path for it in kept for path in it.changed if "/" not in path)}
-        found: dict[str, str] = {}
+        top = {*recorded, *(state.path for it in kept for state in it.states if "/" not in state.path)}
+        reasons = self._probed(sorted(top))
         for leftover in kept:
-            paths = [state.path for state in leftover.states]
-            group = paths if "/" in paths[0] else sorted(beside | set(paths))
-            try:
-                reasons = probes.probe_checkpoint(self._directory, group)
-                for path in sorted(leftover.changed):
+            paths = {state.path for state in leftover.states}
+            if not paths <= top:
+                reasons |= self._probed(sorted(paths))
+            for path in leftover.changed - reasons.keys():
+                try:
                     finding = probes.probe(self._directory / path, content_budget=_CONTENT_BUDGET)
+                except OSError as error:
+                    reasons[path] = str(error)
+                else:
                     if finding.verdict is probes.Verdict.CUT:
                         reasons[path] = finding.reason
-            except OSError as error:
-                reasons = {paths[0]: str(error)}
-            why = [f"{path} is not whole: {reason}" for path, reason in reasons.items() if path in paths]
-            found |= {leftover.label: why[0]} if why else {}
+        found: dict[str, str] = {}
+        for leftover in kept:
+            for path in sorted({state.path for state in leftover.states} & reasons.keys()):
+                found |= _all_of([leftover], f"{path} is not whole: {reasons[path]}")
         return found
 
-    def _bring_to_disk(self, life: Life, leftover: Leftover) -> None:
-        with contextlib.suppress(OSError):
-            for state in leftover.states:
-                _fsync(self._directory / state.path)
-            folders = {parent for state in leftover.states for parent in (self._directory / state.path).parents}
-            for folder in folders:
-                if folder.is_relative_to(self._directory):
+    def _probed(self, paths: Sequence[str]) -> dict[str, str]:
+        """Return which files of a checkpoint, or of the top level, show that it is not whole, and why."""
+        from holdfast import probes  # noqa: PLC0415  as in storing.py
+
+        try:
+            return probes.probe_checkpoint(self._directory, paths)
+        except OSError as error:
+            return dict.fromkeys(paths, str(error))
+
+    def _bring_to_disk(self, life: Life, turn: int) -> None:
+        """Bring what is noted to the disk and note that, now and then on the way, until other things are noted."""
+        noted, folders, brought, write_at = self._noted, set[Path](), set[Leftover](), time.monotonic() + _WRITE_EVERY
+        for leftover in noted:
+            if self._turn != turn:
+                return
+            with contextlib.suppress(OSError):
+                for state in leftover.states:
+                    path = self._directory / state.path
+                    _fsync(path)
+                    folders.update(it for it in path.parents if it.is_relative_to(self._directory))
+                brought.add(leftover)
+            if time.monotonic() < write_at and leftover is not noted[-1]:
+                continue
+            began = time.monotonic()
+            with self._lock, contextlib.suppress(OSError):
+                if self._turn != turn:
+                    return
+                for folder in folders:
                     _fsync(folder)
-            with self._lock:
-                if leftover in self._noted:
-                    done = replace(leftover, durable=True)
-                    self._noted = tuple(done if it == leftover else it for it in self._noted)
-                    self._write(life, durable=True)
+                self._noted = tuple(replace(it, durable=True) if it in brought else it for it in noted)
+                self._write(life, durable=True)
+            folders.clear()
+            write_at = (now := time.monotonic()) + max(_WRITE_EVERY, (now - began) / _WRITE_SHARE)
 
     def _write(self, life: Life, *, durable: bool) -> None:
         if not self._noted:
@@ -237,27 +266,34 @@ def boot_id() -> str:
         return ""
 
 
-def _leftover(unit: Unit, scan: Scan, durable: set[tuple[FileState, ...]]) -> Leftover:
-    checkpoints = {state.checkpoint for state in unit.states}
-    states = tuple(state for state in scan.files.values() if state.checkpoint in checkpoints)
+def _all_of(leftovers: Iterable[Leftover], reason: str) -> dict[str, str]:
+    return {checkpoint: reason for it in leftovers for checkpoint in it.checkpoints}
+
+
+def _by_checkpoint(scan: Scan) -> dict[str, list[FileState]]:
+    groups: dict[str, list[FileState]] = {}
+    for state in scan.files.values():
+        groups.setdefault(state.checkpoint, []).append(state)
+    return groups
+
+
+def _leftover(
+    unit: Unit, groups: Mapping[str, Iterable[FileState]], durable: Collection[tuple[FileState, ...]]
+) -> Leftover:
+    checkpoints = dict.fromkeys(state.checkpoint for state in unit.states)
+    states = tuple(state for name in checkpoints for state in groups.get(name, ()))
     return Leftover(states, frozenset(unit.paths), states in durable)
 
 
-def _is_untouched(leftover: Leftover, scan: Scan) -> bool:
+def _is_untouched(leftover: Leftover, groups: Mapping[str, Iterable[FileState]]) -> bool:
     """Say whether all of it is as it was, and nothing was added."""
-    there = {path: state for path, state in scan.files.items() if state.checkpoint in leftover.checkpoints}
-    return there == {state.path: state for state in leftover.states}
+    there = {state for name in leftover.checkpoints for state in groups.get(name, ())}
+    return there == set(leftover.states)
 
 
-def _has_unreadable(unit: Unit, scan: Scan) -> bool:
-    hidden = set(map(names.checkpoint_of, scan.unreadable))
-    return any(state.checkpoint in hidden for state in unit.states)
-
-
-def _is_stored(leftover: Leftover, recorded: Mapping[str, FileEntry]) -> bool:
+def _is_stored(leftover: Leftover, known: Collection[tuple[str, int, int]]) -> bool:
     """Say whether a record of the same life has all of it: it is restored as everything else, by its content."""
-    known = {path: (entry.size, entry.mtime_ns) for path, entry in recorded.items()}
-    return all(known.get(state.path) == (state.size, state.mtime_ns) for state in leftover.states)
+    return all((state.path, state.size, state.mtime_ns) in known for state in leftover.states)
 
 
 def _read(file: Path) -> tuple[Life, str, str, list[Leftover]]:

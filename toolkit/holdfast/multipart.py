@@ -73,11 +73,18 @@ def dropped_on_failure(store: Store, upload: Upload) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        try:
-            store.abort_upload(upload)
-        except StoreError as another:
-            error.add_note(f"and the parts already sent could not be dropped: {another}")
+        drop(store, upload, error)
         raise
+
+
+def drop(store: Store, upload: Upload, error: BaseException) -> bool:
+    """Drop an upload because of an error; return whether that worked: where it did not, the error has a note of it."""
+    try:
+        store.abort_upload(upload)
+    except StoreError as another:
+        error.add_note(f"and the parts already sent could not be dropped: {another}")
+        return False
+    return True
 
 
 def look(store: Store, key: str, *, only_if_absent: bool, replaces: str | None = None) -> None:

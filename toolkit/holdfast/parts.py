@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.body import os_error
-from holdfast.checksum import combine, crc64nvme
+from holdfast.checksum import combine, combine_all, crc64nvme
 from holdfast.errors import FileChangedError, HoldfastError
 from holdfast.store import Part
 
@@ -108,10 +108,8 @@ class PartSums:
 
     def all(self) -> Checksums:
         """Return the checksums, when all parts have been read."""
-        whole, parts = 0, tuple(self._crcs[number] for number in range(1, len(self.ranges) + 1))
-        for crc, (_, length) in zip(parts, self.ranges, strict=True):
-            whole = combine(whole, crc, length)
-        return Checksums(self.size, whole, parts)
+        parts = tuple(self._crcs[number] for number in range(1, len(self.ranges) + 1))
+        return Checksums(self.size, combine_all(zip(parts, (length for _, length in self.ranges), strict=True)), parts)
 
 
 def whole_file(path: Path, *, size: int) -> Part:
@@ -123,11 +121,11 @@ def whole_file(path: Path, *, size: int) -> Part:
     """
     if size > MIB:
         return Part(path, 0, size, checksum_file(path, size=size).whole)
-    content = read_small(os.fspath(path), size=size)
+    content = _read_small(path, size=size)
     return Part(content, 0, size, crc64nvme(content), read=True)
 
 
-def read_small(path: str, *, size: int) -> bytes:
+def _read_small(path: Path, *, size: int) -> bytes:
     """Return the content of a file of at most 1 MiB. Errors as `whole_file`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -140,7 +138,7 @@ def read_small(path: str, *, size: int) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileChangedError(f"{path} is gone") from error
     except OSError as error:
-        raise os_error(error, Path(path), "read") from error
+        raise os_error(error, path, "read") from error
     if len(content) != size:
         raise FileChangedError(f"{path} has {len(content):,} bytes or more, and had {size:,} a moment ago")
     return content

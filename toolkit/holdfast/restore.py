@@ -23,6 +23,7 @@ from holdfast.plain import Origin, survey
 from holdfast.record import FileEntry
 from holdfast.staging import Staging
 from holdfast.store import ObjectInfo, Store
+from holdfast.telling import listed
 from holdfast.wanted import Mode, Unit, Wanted, split
 
 _Fetched = tuple[list[Unit], list[Unit], dict[str, int]]
@@ -198,8 +199,8 @@ class _Restoring:
             try:
                 return self._finish(snapshot, passed_over, kept)
             except _ContestedError as error:
-                for it in error.leftovers:
-                    self.tell(f"{it.label} is not gone on with: somebody else has written to the store under that name")
+                contested = sorted(name for it in error.leftovers for name in it.checkpoints)
+                self.tell(f"{listed(contested)}: not gone on with, somebody else has written to the store there")
                 kept = [it for it in kept if it not in error.leftovers]
 
     def _left_here(self, snapshot: Joint | None) -> list[Leftover]:
@@ -211,10 +212,13 @@ class _Restoring:
         newest = records[0] if records else None
         recorded = newest.files if newest else {}
         attempt, kept, refused = self.leftovers.find(newest, self.catalog.attempts, recorded)
-        for label, reason in refused.items():
-            self.tell(f"{label}, which attempt {attempt} had finished and not stored, is not gone on with: {reason}")
-        for it in kept:
-            self.tell(f"{it.label}, which attempt {attempt} had finished and not stored, stays here and is stored now")
+        before = f"attempt {attempt} had finished and not stored"
+        for reason in dict.fromkeys(refused.values()):
+            checkpoints = sorted(name for name, why in refused.items() if why == reason)
+            self.tell(f"{before} {listed(checkpoints)}: not gone on with, {reason}")
+        if kept:
+            checkpoints = sorted(name for it in kept for name in it.checkpoints)
+            self.tell(f"{before} {listed(checkpoints)}: kept here, and stored now")
         return kept
 
     def _finish(self, snapshot: Joint | None, passed_over: Sequence[str], kept: Sequence[Leftover]) -> Restored:

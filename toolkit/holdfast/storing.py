@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
@@ -25,7 +24,7 @@ from holdfast.errors import (
 )
 from holdfast.grid import Grid
 from holdfast.known import Known, Place
-from holdfast.parts import MIB, part_size, read_small, refuse_if_stopped, sum_range, whole_file
+from holdfast.parts import MIB, part_size, refuse_if_stopped, sum_range, whole_file
 from holdfast.plain import Origin, PlainKeys
 from holdfast.record import FileEntry
 from holdfast.store import Part, Store
@@ -73,7 +72,6 @@ class Storer:
         """Of the pass: what makes content keys differ."""
         self._store = store
         self._directory = directory
-        self._root = os.fspath(directory)
         self._attempt = attempt
         self._plain = plain
         self._known = Known(known)
@@ -129,10 +127,10 @@ class Storer:
 
     def _read(self, state: FileState) -> Part:
         """Read a small file, once: what was probed and summed up is what will be sent."""
-        content = read_small(f"{self._root}/{state.path}", size=state.size)
+        part = whole_file(self._directory / state.path, size=state.size)
         self._refuse_if_changed(state)
-        self._refuse_if_cut(state, content)
-        return Part(content, 0, state.size, checksum.crc64nvme(content), read=True)
+        self._refuse_if_cut(state, part.source if isinstance(part.source, bytes) else None)
+        return part
 
     def _store_small(self, state: FileState, part: Part, should_stop: Callable[[], bool]) -> FileEntry:
         content = (state.size, part.crc64nvme)

@@ -227,7 +227,7 @@ class Syncer:
 
     def left_over(self) -> list[str]:
         """Return the checkpoints that are noted so, for the log."""
-        return [it.label for it in self._leftovers.noted] if self._leftovers is not None else []
+        return sorted({name for it in self._leftovers.noted for name in it.checkpoints} if self._leftovers else ())
 
     def send_ahead(self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question) -> None:
         """Send files that cannot be committed yet, so that at the commit only the others are left.

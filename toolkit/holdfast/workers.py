@@ -88,7 +88,11 @@ class Workers(Executor):
             if self._ended:
                 raise RuntimeError("these workers have been shut down")
             jobs.append((future, job))
-            self._staff()
+            try:
+                self._staff()
+            except BaseException:
+                jobs.pop()
+                raise
         return future
 
     @property
@@ -149,11 +153,17 @@ class Workers(Executor):
         kind, threads = self._serving, self._threads[self._serving]
         wanted = min(self._waiting, self._room(kind))
         for _ in range(min(wanted - self._idle[kind], self._most - len(threads))):
-            self._idle[kind] += 1
             thread = threading.Thread(target=self._work, args=(kind,), name=f"{kind.value}-{len(threads)}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # this container may have no more: those there are do it, of whichever kind
+                if not threads and not self._threads[other := _Kind.EASY if kind is _Kind.FAST else _Kind.FAST]:
+                    raise
+                self._serving = kind if threads else other
+                break
             threads.append(thread)
-            thread.start()
-        self._calls[kind].notify(wanted)
+            self._idle[kind] += 1
+        self._calls[self._serving].notify(wanted)
 
     def _room(self, kind: _Kind) -> int:
         """Return how many more jobs may run; called with the lock held."""

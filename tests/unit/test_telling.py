@@ -1,0 +1,23 @@
+"""What befell many checkpoints takes a few words of the log."""
+
+from holdfast.telling import listed, tell_some
+
+
+def test_a_few_names_are_all_named() -> None:
+    assert listed(["a", "it's"]) == """'a', "it's\""""
+    assert listed([]) == ""
+
+
+def test_of_many_names_the_first_are_named_and_the_others_counted() -> None:
+    names = {f"step-{number}": number for number in range(3000)}
+    text = listed(names, lambda name: f"{name} ({names[name]:,})")
+    assert text == "step-0 (0), step-1 (1), step-2 (2), step-3 (3), step-4 (4) and 2,995 more"
+
+
+def test_of_many_sentences_the_first_are_told_and_the_others_counted() -> None:
+    said: list[str] = []
+    tell_some(["one", "two"], said.append)
+    assert said == ["one", "two"]
+    said.clear()
+    tell_some(["the same"] * 8, said.append)
+    assert said == ["the same"] * 5 + ["… and the same of 3 more"]
