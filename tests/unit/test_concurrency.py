@@ -67,6 +67,26 @@ def test_it_tries_again_after_a_while_since_the_line_may_have_become_another_one
     assert server.concurrency.limit >= 60
 
 
+def test_where_the_processor_is_short_fewer_requests_do_as_well() -> None:
+    server = Server(seconds=0.001, rate=1e12, size=16 * MIB, cpu=0.02)
+    limits = server.serve(500)
+    assert limits.index(2) < 10
+    assert sorted(limits)[len(limits) // 2] == 2
+
+
+def test_a_busy_processor_alone_is_no_reason_for_fewer() -> None:
+    server = Server(seconds=0.2, rate=1e12, size=16 * MIB, cpu=0.015)  # 13 at a time fill the processor
+    limits = server.serve(500)
+    assert 8 <= sorted(limits)[len(limits) // 2] <= 18
+    assert limits.count(4) <= len(limits) // 20
+
+
+def test_fewer_requests_are_not_kept_when_each_brought_more_before() -> None:
+    server = Server(seconds=0.1, rate=1e12, size=16 * MIB, cpu=0.02)  # 5 at a time fill the processor
+    limits = server.serve(500)
+    assert 4 <= sorted(limits)[len(limits) // 2] <= 8
+
+
 def test_small_requests_that_wait_for_nothing_but_the_processor_are_few_at_a_time() -> None:
     server = Server(seconds=0.0001, rate=1e12, size=64 << 10, cpu=0.0004)
     assert set(server.serve(1000)[8:]) == {2}

@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 _REQUEST = 1 << 16  # what a request counts beside its bytes: many small ones are work too
 _WINDOW = 0.3  # seconds in which throughput is measured, at least …
-_GAIN = 1.2  # … and by so much it must grow for more requests to be worth it
-_REST = 20  # windows in which nothing is tried after more have brought nothing
+_GAIN = 1.2  # … and by so much it must grow for more requests to be worth it …
+_LOSS = 0.9  # … and so much of it be left for fewer to do
+_BUSY = 0.5  # processors in use from which on fewer requests are tried before more
+_REST = 20  # windows in which nothing is tried after a search has ended
 _SMALL = 1 << 20  # bytes of a request of which the work is mostly Python's
 _SAMPLE = 32  # small requests after which is asked how many threads have anything to do …
 _PATIENT = 4  # … when the server takes so many times as long as at its fastest
@@ -20,7 +22,9 @@ class Concurrency:
     """Says how many requests may be under way, for one store. Safe to use from several threads.
 
     It begins modestly, adds half as many while throughput grows with it, goes back when it does not, and halves when
-    the server asks for less or breaks connections. It only counts: whoever starts requests looks at `limit`.
+    the server asks for less or breaks connections. Where the processor is what is short, it looks first whether half as
+    many do as well: threads that fight for it and for the interpreter cost up to half of the CPU time of a transfer.
+    It only counts: whoever starts requests looks at `limit`.
 
     Small requests are Python's work, one thread at a time, and more threads than find work there while others wait for
     the server take it from one another: two do on loopback, dozens on a network. Which it is, the shortest wait for an
@@ -46,16 +50,18 @@ class Concurrency:
         cpu: Callable[[], float] = time.process_time,
     ) -> None:
         self.limit = start
-        self._climbed, self._ceiling = start, most
+        self._sought, self._ceiling = start, most
         self._least, self._most, self._clock, self._cpu = least, most, clock, cpu
         self._lock = threading.Lock()
         self._under_way = self._peak = self._ended = self._work = 0
         self._began = self._last = clock()
-        self._best = 0.0
-        self._before = start  # what to go back to
+        self._cpu_began = cpu()
+        self._step = 0  # what is being tried: more (1), fewer (-1) or, where a search begins, what there is (0)
+        self._kept, self._from = start, start  # the best so far, and where the search began
+        self._best = 0.0  # bytes per second of it
         self._rest = 0
-        self._settling = 0  # requests that were under way when the server asked for less: they may ask it again
-        self._small, self._shortest, self._cpu_before = 0, math.inf, cpu()
+        self._old = 0  # requests that began before the limit fell: what they say is not of the new one
+        self._small, self._shortest, self._cpu_before = 0, math.inf, self._cpu_began
 
     def began(self) -> None:
         """Note that a request begins."""
@@ -78,15 +84,17 @@ class Concurrency:
             now = self._clock()
             self._look_at_waiting(size, waited, pause=now - self._last)
             self._last = now
-            settled = self._settling == 0
-            self._settling = max(0, self._settling - 1)
-            if refused and settled:
+            if self._old:
+                self._old -= 1
+                if not self._old:
+                    self._open_window(now)
+            elif refused:
                 self._back_off(now)
             elif now - self._began >= _WINDOW and self._ended >= self.limit:
-                if self._peak >= self._climbed:  # else nobody wanted more: that says nothing
-                    self._judge(self._work / (now - self._began))
+                if self._peak >= self._sought:  # else nobody wanted more: that says nothing
+                    self._judge(self._work, self._cpu() - self._cpu_began, now - self._began)
                 self._open_window(now)
-            self.limit = min(self._climbed, self._ceiling)
+            self.limit = min(self._sought, self._ceiling)
 
     def _look_at_waiting(self, size: int, waited: float | None, pause: float) -> None:
         """Ask now and then how many threads small requests keep busy. Large ones leave the processor to others."""
@@ -103,24 +111,43 @@ class Concurrency:
             busy = 1 + _PATIENT * self._shortest / max(each, 1e-6)
             self._ceiling, self._small = min(self._most, max(self._least, round(busy))), 0
 
-    def _judge(self, rate: float) -> None:
-        if rate >= _GAIN * self._best:
-            self._best, self._before = rate, self._climbed
-            if self._rest == 0:
-                self._climbed = min(self._most, self._climbed + max(2, self._climbed // 2))
-                return
-        elif self._climbed > self._before:
-            self._climbed, self._rest = self._before, _REST
+    def _judge(self, work: int, cpu: float, seconds: float) -> None:
+        """Compare a window with the best so far, and go on with the search."""
         if self._rest:
             self._rest -= 1
-            if self._rest == 0:
-                self._best = 0.0  # the line may have become another one: measure anew
+            return
+        rate = work / seconds
+        if rate >= (_LOSS if self._step < 0 else _GAIN) * self._best:
+            self._best, self._kept = max(self._best, rate), self._sought
+            if self._step == 0:
+                self._from = self._sought
+                self._step = -1 if cpu >= _BUSY * seconds and self._sought > self._least else 1
+        elif self._step < 0 and self._kept == self._from:
+            self._step = 1
+        else:
+            self._settle()
+            return
+        more = min(self._most, self._kept + max(2, self._kept // 2))
+        self._seek(more if self._step > 0 else max(self._least, self._kept // 2))
+        if self._sought == self._kept:
+            self._settle()
+
+    def _seek(self, wanted: int) -> None:
+        if wanted < self._sought:
+            self._old = self._under_way
+        self._sought = wanted
+
+    def _settle(self) -> None:
+        """Stay with the best, for a while: the line may become another one."""
+        self._seek(self._kept)
+        self._step, self._best, self._rest = 0, 0.0, _REST
 
     def _back_off(self, now: float) -> None:
-        self._climbed = max(self._least, self.limit // 2)
-        self._before, self._best, self._rest = self._climbed, 0.0, _REST
-        self._settling = self._under_way
+        self._kept = max(self._least, self.limit // 2)
+        self._settle()
+        self._old = self._under_way
         self._open_window(now)
 
     def _open_window(self, now: float) -> None:
         self._began, self._ended, self._work, self._peak = now, 0, 0, self._under_way
+        self._cpu_began = self._cpu()
