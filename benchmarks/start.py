@@ -1,4 +1,4 @@
-"""What the entrypoint costs: seconds to the script's first instruction, and memory and CPU while nothing happens.
+"""What the entrypoint costs: seconds to the script's first instruction.
 
     python -m benchmarks.start                       # on this machine
     python -m benchmarks.start --image holdfast/base-cpu   # in containers, against `docker run` of the bare interpreter
@@ -17,10 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from examples.demo.imds import MetadataServer
 from examples.demo.object_server import serve_objects
 
 FIRST_INSTRUCTION = "import time; print(time.time())"
@@ -56,38 +54,10 @@ class Side:
             self.seconds.append(float(done.stdout) - begin)
 
 
-def idle(environ: dict[str, str], seconds: float) -> dict[str, float]:
-    """Return the resident MiB and the share of one core that an idle supervisor takes, with a checkpoint stored."""
-    side = Side("idle", None, environ, bare=False)
-    with tempfile.TemporaryDirectory() as base:
-        script = "import holdfast, time; (holdfast.checkpoint_dir() / 'a').touch(); time.sleep(1000)"
-        line, variables = side.line(["-c", script], base)
-        # Metadata that answers "no notice" is what costs an idle supervisor its CPU; the demo's server gives it.
-        with MetadataServer() as metadata:
-            variables |= {"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.endpoint}
-            process = subprocess.Popen(line, env=variables, stderr=subprocess.DEVNULL)
-            time.sleep(8)
-            before, start = _cpu(process.pid), time.monotonic()
-            time.sleep(seconds)
-            share = (_cpu(process.pid) - before) / (time.monotonic() - start)
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            process.terminate()
-            process.wait()
-    resident = int(status.split("VmRSS:")[1].split()[0]) / 1024
-    return {"resident_mib": round(resident, 1), "percent_of_a_core": round(100 * share, 4)}
-
-
-def _cpu(pid: int) -> float:
-    """Seconds of CPU from /proc/PID/schedstat of every thread: nanoseconds, where stat only counts ticks."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", help="measure `docker run` of this image instead of processes")
     parser.add_argument("--runs", type=int, default=11)
-    parser.add_argument("--idle", type=float, default=60, help="seconds to watch an idle supervisor; 0: do not")
     options = parser.parse_args()
     results: dict[str, Any] = {}
     with serve_objects("bench") as server:
@@ -112,8 +82,6 @@ def main() -> None:
                 "more_than_bare_ms": round(1000 * (middle - bare)),
                 "ratio": round(middle / bare, 2),
             }
-        if options.idle and options.image is None:
-            results["idle"] = idle({**s3, "CHECKPOINT_S3_URI": "s3://bench/idle"}, options.idle)
     print(json.dumps(results, indent=1))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from holdfast.body import os_error, os_errors
 from holdfast.directory_lock import Lock
+from holdfast.disk import fsync
 from holdfast.errors import AlreadyExistsError, NoBucketError, PermanentStoreError
 
 OWN = ".holdfast/"
@@ -130,7 +131,7 @@ class Layout:
         for path in reversed(missing):
             with os_errors(path, "create"):
                 path.mkdir(exist_ok=True)
-                _sync_directory(path.parent)
+                fsync(path.parent)
 
     def publish(
         self,
@@ -169,7 +170,7 @@ class Layout:
         if before is not None:
             self.forget(key, before)
         with os_errors(target.parent, "sync"):
-            _sync_directory(target.parent)
+            fsync(target.parent)
         return etag
 
     def metadata(self, key: str, etag: str) -> dict[str, str]:
@@ -243,11 +244,3 @@ def _link(file: Path, target: Path, key: str) -> None:
                 f"cannot link {target}: {error.strerror}; the file system needs hard links, for conditional writes"
             ) from error
         raise os_error(error, target, "write") from error
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -153,3 +153,16 @@ def _unfit_reason(  # noqa: PLR0911  one reason, one line
     except FileNotFoundError:
         return ""
     return None
+
+
+def fsync(path: Path) -> None:
+    """Bring a file, or the names in a directory, to the disk.
+
+    Raises:
+        OSError: that failed, or there is none.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

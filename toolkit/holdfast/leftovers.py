@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import disk, names
-from holdfast.disk import FileState, Scan
+from holdfast.disk import FileState, Scan, fsync
 from holdfast.record import FileEntry, Snapshot
 from holdfast.units import Unit
 
@@ -213,7 +212,7 @@ class Leftovers:
             with contextlib.suppress(OSError):
                 for state in leftover.states:
                     path = self._directory / state.path
-                    _fsync(path)
+                    fsync(path)
                     folders.update(it for it in path.parents if it.is_relative_to(self._directory))
                 brought.add(leftover)
             if time.monotonic() < write_at and leftover is not noted[-1]:
@@ -223,7 +222,7 @@ class Leftovers:
                 if self._turn != turn:
                     return
                 for folder in folders:
-                    _fsync(folder)
+                    fsync(folder)
                 self._noted = tuple(replace(it, durable=True) if it in brought else it for it in noted)
                 self._write(life, durable=True)
             folders.clear()
@@ -252,10 +251,10 @@ class Leftovers:
         beside = self._file.with_suffix(".tmp")
         beside.write_text(json.dumps(value))
         if durable:
-            _fsync(beside)
+            fsync(beside)
         beside.replace(self._file)
         if durable:
-            _fsync(self._own)
+            fsync(self._own)
 
 
 def boot_id() -> str:
@@ -306,11 +305,3 @@ def _read(file: Path) -> tuple[Life, str, str, list[Leftover]]:
         for it in value["unsent"]
     ]
     return life, str(value["store"]), str(value["boot"]), [it for it in noted if it.states]
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

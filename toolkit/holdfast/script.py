@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from holdfast import names
+from holdfast.disk import fsync
 
 
 def checkpoint_dir() -> Path:
@@ -142,7 +143,7 @@ def save(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         _remove(temporary)
         raise
-    _fsync(target.parent)
+    fsync(target.parent)
 
 
 def _replace(temporary: Path, target: Path) -> None:
@@ -168,15 +169,7 @@ def _fsync_tree(path: Path) -> None:
     if path.is_dir():
         for folder, _, files in os.walk(path):
             for file in files:
-                _fsync(Path(folder) / file)
-            _fsync(Path(folder))
+                fsync(Path(folder) / file)
+            fsync(Path(folder))
     else:
-        _fsync(path)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fsync(path)
