@@ -10,6 +10,7 @@ import pytest
 from examples.demo.object_server import ObjectServer
 from tests.faults.proxy import Fault, FaultyProxy
 from tests.lifecycle.conftest import Start
+from tests.lifecycle.supervised import Supervised
 from tests.servers import error
 
 from holdfast.errors import StoreError
@@ -54,6 +55,21 @@ def environ(server: ObjectServer, proxy: FaultyProxy, prefix: str, **more: str) 
     }
 
 
+def ready(
+    start: Start, server: ObjectServer, proxy: FaultyProxy, prefix: str, *, newest: int, grace: int
+) -> Supervised:
+    """Start a job that has one snapshot behind it and saves two checkpoints when it is told to end.
+
+    Args:
+        newest: bytes of the second.
+        grace: HOLDFAST_GRACE_SECONDS.
+    """
+    variables = environ(server, proxy, prefix, HOLDFAST_GRACE_SECONDS=str(grace))
+    run = start(sys.executable, "-c", SAVES_TWO_AT_THE_END, str(newest), environ=variables)
+    run.wait_for_log("snapshot 000001-000001")
+    return run
+
+
 def has(store: Store, key: str) -> bool:
     try:
         store.head(key)
@@ -66,11 +82,7 @@ def test_a_checkpoint_that_still_fits_is_stored_before_a_newer_one_that_does_not
     start: Start, s3_server: ObjectServer, proxy: FaultyProxy, prefix: str
 ) -> None:
     proxy.always("PUT .*weights", Fault(bytes_per_second=1_000_000))
-    run = start(
-        sys.executable, "-c", SAVES_TWO_AT_THE_END, "40000000",
-        environ=environ(s3_server, proxy, prefix, HOLDFAST_GRACE_SECONDS="10"),
-    )  # fmt: skip
-    run.wait_for_log("snapshot 000001-000001")
+    run = ready(start, s3_server, proxy, prefix, newest=40_000_000, grace=10)
     run.signal()
     assert run.exit_code() == 75, run.log
     assert list(run.report["flush"]["stored"]) == ["older"]
@@ -87,11 +99,7 @@ def test_a_checkpoint_that_still_fits_is_stored_before_a_newer_one_that_does_not
 def test_with_time_for_both_the_newest_goes_first_and_all_is_stored(
     start: Start, s3_server: ObjectServer, proxy: FaultyProxy, prefix: str
 ) -> None:
-    run = start(
-        sys.executable, "-c", SAVES_TWO_AT_THE_END, "2000000",
-        environ=environ(s3_server, proxy, prefix, HOLDFAST_GRACE_SECONDS="60"),
-    )  # fmt: skip
-    run.wait_for_log("snapshot 000001-000001")
+    run = ready(start, s3_server, proxy, prefix, newest=2_000_000, grace=60)
     run.signal()
     assert run.exit_code() == 143, run.log
     assert list(run.report["flush"]["stored"]) == ["newest", "older"]
@@ -105,11 +113,7 @@ def test_how_far_a_long_flush_has_come_is_told(
     start: Start, s3_server: ObjectServer, proxy: FaultyProxy, prefix: str
 ) -> None:
     proxy.on("PUT .*newest", Fault(bytes_per_second=100_000))
-    run = start(
-        sys.executable, "-c", SAVES_TWO_AT_THE_END, "1500000",
-        environ=environ(s3_server, proxy, prefix, HOLDFAST_GRACE_SECONDS="60"),
-    )  # fmt: skip
-    run.wait_for_log("snapshot 000001-000001")
+    run = ready(start, s3_server, proxy, prefix, newest=1_500_000, grace=60)
     run.signal()
     run.wait_for_log("flushing: ")
     assert run.exit_code() == 143, run.log
@@ -119,11 +123,7 @@ def test_how_far_a_long_flush_has_come_is_told(
 def test_a_token_that_expired_in_the_flush_is_asked_for_again_while_there_is_time(
     start: Start, s3_server: ObjectServer, proxy: FaultyProxy, prefix: str
 ) -> None:
-    run = start(
-        sys.executable, "-c", SAVES_TWO_AT_THE_END, "1000",
-        environ=environ(s3_server, proxy, prefix, HOLDFAST_GRACE_SECONDS="60"),
-    )  # fmt: skip
-    run.wait_for_log("snapshot 000001-000001")
+    run = ready(start, s3_server, proxy, prefix, newest=1_000, grace=60)
     denied = proxy.on("PUT .*(newest|older)", Fault(instead=error(403, "AccessDenied", "Access Denied")), times=2)
     run.signal()
     assert run.exit_code() == 143, run.log
