@@ -2,6 +2,7 @@
 
     python -m benchmarks.flush --runs 5                 # 1 GiB in one file
     python -m benchmarks.flush --runs 5 --size 512 --files 2000
+    python -m benchmarks.flush --runs 5 --size 125 --files 2000 --apart   # each file is a checkpoint of its own
 
 The script writes its checkpoint when it hears SIGTERM and ends: all of it is dirty then. In turn, in the same run: the
 bare transfer of the same bytes by the same engine, called directly, which is the measured rate. The bar: at most 1.15 x
@@ -29,15 +30,15 @@ _SAVES_AT_THE_END = """
 import os, pathlib, signal, sys, time
 size, files = int(sys.argv[1]), int(sys.argv[2])
 directory = pathlib.Path(os.environ["CHECKPOINT_LOCAL_PATH"])
+within = directory / sys.argv[3]
 stopped = []
 signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
 print("ready", flush=True)
 while not stopped:
     time.sleep(0.01)
 for number in range(files if size else 0):
-    path = directory / "step-1" / f"shard-{number}.bin"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("wb", buffering=0) as file:
+    within.mkdir(exist_ok=True)
+    with (within / f"shard-{number}.bin").open("wb", buffering=0) as file:
         left = size // files
         while left:
             left -= file.write(os.urandom(min(left, 1 << 20)))
@@ -45,7 +46,7 @@ print(time.time(), flush=True)
 """
 
 
-def flush(server: Server, prefix: str, size: int, files: int) -> tuple[float, dict[str, object], Path]:
+def flush(server: Server, prefix: str, size: int, files: int, within: str) -> tuple[float, dict[str, object], Path]:
     """Return the seconds from the script's end to the container's, the report's flush, and the checkpoint directory."""
     base = Path(tempfile.mkdtemp(prefix="bench-flush-"))
     report = base / "report.json"
@@ -55,7 +56,7 @@ def flush(server: Server, prefix: str, size: int, files: int) -> tuple[float, di
     }  # fmt: skip
     run = [sys.executable, "-I", "-u", "-m", "holdfast_entrypoint", "run", "--", sys.executable, "-c"]
     with subprocess.Popen(
-        [*run, _SAVES_AT_THE_END, str(size), str(files)],
+        [*run, _SAVES_AT_THE_END, str(size), str(files), within],
         env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -75,18 +76,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--size", type=int, default=1024, help="MiB of the checkpoint")
     parser.add_argument("--files", type=int, default=1, help="its files")
+    parser.add_argument("--apart", action="store_true", help="at the top level: each is a checkpoint of its own")
     options = parser.parse_args()
+    within = "." if options.apart else "step-1"
     dirty, direct, clean = [], [], []
     with serve() as server:
         server.request("PUT", "/bench")
         for number in range(options.runs):
-            took, _, directory = flush(server, f"run-{number}", options.size << 20, options.files)
+            took, _, directory = flush(server, f"run-{number}", options.size << 20, options.files, within)
             dirty.append(took)
             server.forget("bench")
             server.request("PUT", "/bench")
             direct.append(bare(server, f"bare-{number}", directory))
             shutil.rmtree(directory.parent)
-            took, _, directory = flush(server, f"clean-{number}", 0, 0)
+            took, _, directory = flush(server, f"clean-{number}", 0, 0, within)
             clean.append(took)
             shutil.rmtree(directory.parent)
             server.forget("bench")
@@ -95,6 +98,7 @@ def main() -> None:
     result = {
         "mib": options.size,
         "files": options.files,
+        "apart": options.apart,
         "script_end_to_exit": _median(dirty),
         "bare_transfer": _median(direct),
         "bar": round(bar, 3),

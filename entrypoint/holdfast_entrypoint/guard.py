@@ -13,7 +13,7 @@ from holdfast.ledger import Ledger
 from holdfast.names import checkpoint_of
 from holdfast.parts import StoppedError
 from holdfast.settling import Killed, Settling
-from holdfast.telling import listed, tell_some
+from holdfast.telling import listed, tell_reasons
 from holdfast.watch import Watcher
 from holdfast_entrypoint.preparation import Prepared
 
@@ -149,13 +149,13 @@ class Guard:
         # What is provably not whole is no checkpoint yet: nobody finished it.
         late = {path: why for path, why in watcher.last.unfinished.items() if not isinstance(why, CutFileError)}
         cut = {path: why for path, why in watcher.last.unfinished.items() if path not in late}
-        tell_some([f"{path!r} is not in the snapshot: {why}" for path, why in cut.items()], self._tell)
+        tell_reasons(cut, "{!r} is not in the snapshot: {}".format, self._tell)
         missed = {checkpoint_of(path): why for path, why in late.items()}
         stopped = [name for name, why in missed.items() if isinstance(why, StoppedError)]
         if stopped:
             self._tell(f"{listed(stopped)} did not make it: no time was left; {self._advice()}")
         failed = {name: why for name, why in missed.items() if not isinstance(why, StoppedError)}
-        tell_some([f"{name!r} did not make it: {why}" for name, why in failed.items()], self._tell)
+        tell_reasons(failed, "{!r} did not make it: {}".format, self._tell)
         return not late
 
     def _advice(self) -> str:

@@ -6,7 +6,6 @@ import argparse
 import os
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from holdfast.joint import Joint
 from holdfast.outbox import FILES_AT_A_TIME
 from holdfast.retention import Retention
 from holdfast.sync import Syncer
+from holdfast.workers import Workers
 from holdfast_entrypoint import platforms, printing, progress
 from holdfast_entrypoint.prefix import Prefix
 
@@ -95,7 +95,7 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
             base,
             retention=Retention(last=None),
             workers=prefix.workers,
-            drivers=ThreadPoolExecutor(FILES_AT_A_TIME, thread_name_prefix="holdfast-file"),
+            drivers=Workers(FILES_AT_A_TIME),
             clock=lambda: datetime.now(UTC),
             tell=note,
             only=path.name,

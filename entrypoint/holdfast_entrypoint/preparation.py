@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -93,7 +93,7 @@ def prepare(
         sha256=config.sha256,
         workers=workers,
         bandwidth=bandwidth,
-        drivers=ThreadPoolExecutor(FILES_AT_A_TIME, thread_name_prefix="holdfast-file"),
+        drivers=Workers(FILES_AT_A_TIME),
         clock=lambda: datetime.now(UTC),
         tell=tell,
         room_for_prefix=len(place.prefix.encode()) + 1,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from holdfast.concurrency import Concurrency
@@ -20,6 +22,7 @@ class Server:
         self.cpu_of_each = cpu
         self.seconds, self.rate, self.size, self.refuses_from = seconds, rate, size, refuses_from
         self.limits: list[int] = []
+        self.seconds_more: Callable[[int], float] = lambda together: 0.0
 
     def serve(self, rounds: int) -> list[int]:
         """Let the client ask as many at a time as it may, again and again; return what it came to allow itself."""
@@ -28,8 +31,9 @@ class Server:
             for _ in range(together):
                 self.concurrency.began()
             waited = max(self.seconds, together * self.size / self.rate)
-            self.now += max(waited, together * self.cpu_of_each)
-            for number in range(together):
+            took = max(waited, together * self.cpu_of_each) + self.seconds_more(together)
+            for number in range(together):  # steadily, one after another
+                self.now += took / together
                 self.cpu += self.cpu_of_each
                 self.concurrency.ended(self.size, refused=number >= self.refuses_from, waited=waited)
             self.limits.append(self.concurrency.limit)
@@ -85,6 +89,60 @@ def test_fewer_requests_are_not_kept_when_each_brought_more_before() -> None:
     server = Server(seconds=0.1, rate=1e12, size=16 * MIB, cpu=0.02)  # 5 at a time fill the processor
     limits = server.serve(500)
     assert 4 <= sorted(limits)[len(limits) // 2] <= 8
+
+
+def test_what_each_search_loses_does_not_add_up() -> None:
+    server = Server(seconds=0.001, rate=1e12, size=16 * MIB, cpu=0.02)
+    server.seconds_more = lambda together: {8: 0.0, 4: 0.0072, 2: 0.0072}.get(together, 0.0)  # 8 % less at 4, 16 % at 2
+    limits = server.serve(3000)
+    assert min(limits[500:]) >= 4
+
+
+def test_small_requests_begin_with_as_many_as_ever_after_large_ones() -> None:
+    server = Server(seconds=0.001, rate=1e12, size=16 * MIB, cpu=0.02)
+    assert server.serve(100)[-1] == 2
+    server.size, server.seconds, server.cpu_of_each = 64 << 10, 0.03, 0.0004
+    assert max(server.serve(10)) >= 8
+    assert server.serve(400)[-1] >= 60
+
+
+def test_a_few_small_requests_between_the_parts_of_large_files_change_little() -> None:
+    server = Server(seconds=0.001, rate=1e12, size=16 * MIB, cpu=0.02)
+    server.serve(100)
+    for _ in range(20):
+        server.size = 1000
+        server.serve(2)
+        server.size = 16 * MIB
+        server.serve(20)
+    limits = server.limits[100:]
+    assert max(limits) <= 8
+    assert limits.count(2) > len(limits) / 2
+
+
+def test_after_a_long_pause_the_search_begins_anew() -> None:
+    server = Server(seconds=0.001, rate=1e12, size=16 * MIB, cpu=0.02)
+    server.serve(100)
+    server.now += 60
+    server.seconds, server.cpu_of_each = 0.2, 0.0
+    limits = server.serve(30)[100:]
+    assert limits[0] == 8
+    assert limits[-1] >= 20
+
+
+def test_time_in_which_nobody_asks_is_no_part_of_what_is_measured() -> None:
+    server = Server(seconds=0.1, rate=1e12, size=16 * MIB, cpu=0.012)  # 8 at a time fill the processor
+    server.now += 0.29
+    server.cpu += 0.29
+    limits = server.serve(30)
+    assert limits.count(4) <= 3, "half as many were not taken for as good as eight that had hardly begun"
+
+
+def test_a_refusal_while_fewer_are_tried_halves_what_was_good() -> None:
+    server = Server(seconds=0.001, rate=1e12, size=16 * MIB, cpu=0.02)
+    while server.serve(1)[-1] == 8:
+        pass
+    server.refuses_from = 3
+    assert server.serve(1)[-1] == 4
 
 
 def test_small_requests_that_wait_for_nothing_but_the_processor_are_few_at_a_time() -> None:

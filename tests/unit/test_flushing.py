@@ -276,3 +276,27 @@ def test_what_is_denied_is_not_tried_for_ever_when_nobody_presses(
     write(job, "new/a", 1, 100)
     with pytest.raises(AccessDeniedError):
         Flush(syncer, seconds_left=lambda: math.inf).run(syncer.scan, ())
+
+
+def test_a_flush_without_a_deadline_ends_though_the_store_refuses_one_of_several(
+    job: Job, line: Line, syncer: Syncer
+) -> None:
+    refusals: list[str] = []
+
+    def refuse(key: str) -> None:
+        if key.endswith("weights.json"):
+            refusals.append(key)
+            assert len(refusals) < 20, "it goes on for ever"
+            raise PermanentStoreError("not this name")
+
+    for path in ("weights", "weights.json"):
+        write(job, path, 1, 100)
+    sync(syncer)
+    line.before = refuse
+    for path in ("weights", "weights.json"):
+        write(job, path, 1, 200)
+    synced = Flush(syncer, seconds_left=lambda: math.inf).run(syncer.scan, ())
+    assert {path: str(error) for path, error in synced.unfinished.items()} == {
+        "weights": "it may belong to 'weights.json', which was not stored: not this name",
+        "weights.json": "not this name",
+    }

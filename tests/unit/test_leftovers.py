@@ -51,7 +51,15 @@ def left(job: Job, held: tuple[str, ...] = ()) -> None:
     job.write("epoch-2/weights", b"two")
     job.write("epoch-2/index", b"two")
     cut_flush(syncer, held)
-    job.workers.submit(int).result()  # by now all of it has been brought to the disk
+    wait_for_the_disk(job)
+
+
+def wait_for_the_disk(job: Job) -> None:
+    """Wait until all that is noted has been brought to the disk."""
+    over = time.monotonic() + 30
+    while note(job).exists() and not all(it["durable"] for it in json.loads(note(job).read_text())["unsent"]):
+        assert time.monotonic() < over
+        time.sleep(0.01)
 
 
 def note(job: Job) -> Path:
@@ -346,7 +354,7 @@ def test_many_checkpoints_are_noted_together_and_not_one_by_one(job: Job) -> Non
     assert stop is not None
     began = time.monotonic()
     cut_flush(syncer)
-    job.workers.submit(int).result()
+    wait_for_the_disk(job)
     time.sleep(EVENT_DELAY)
     took = time.monotonic() - began
     stop()

@@ -1,6 +1,6 @@
 """What befell many checkpoints takes a few words of the log."""
 
-from holdfast.telling import listed, tell_some
+from holdfast.telling import listed, tell_reasons, tell_some
 
 
 def test_a_few_names_are_all_named() -> None:
@@ -20,4 +20,12 @@ def test_of_many_sentences_the_first_are_told_and_the_others_counted() -> None:
     assert said == ["one", "two"]
     said.clear()
     tell_some(["the same"] * 8, said.append)
-    assert said == ["the same"] * 5 + ["… and the same of 3 more"]
+    assert said == ["the same"] * 5 + ["… and 3 more like these"]
+
+
+def test_another_kind_of_trouble_is_not_hidden_behind_many_of_the_first() -> None:
+    said: list[str] = []
+    reasons: dict[str, Exception] = {f"file-{number}": ValueError("cut") for number in range(9)}
+    reasons["last"] = OSError("refused")
+    tell_reasons(reasons, "{!r}: {}".format, said.append)
+    assert said[-2:] == ["… and 4 more like these", "'last': refused"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from holdfast.errors import CutFileError, StoreError
 from holdfast.names import checkpoint_of, is_log
 from holdfast.sync import Synced
-from holdfast.telling import tell_some
+from holdfast.telling import tell_reasons, tell_some
 
 STUCK = 60.0
 """Seconds after which a checkpoint that does not settle is told."""
@@ -48,14 +48,8 @@ class Complaints:
         refused = {
             path: error for path, error in synced.unfinished.items() if isinstance(error, StoreError | CutFileError)
         }
-        tell_some(
-            [
-                f"{path!r} is not in the snapshot: {error}"
-                for path, error in refused.items()
-                if self._refused.get(path) != str(error)
-            ],
-            self._tell,
-        )
+        news = {path: error for path, error in refused.items() if self._refused.get(path) != str(error)}
+        tell_reasons(news, "{!r} is not in the snapshot: {}".format, self._tell)
         self._refused = {path: str(error) for path, error in refused.items()}
         return any(isinstance(error, StoreError) for error in refused.values())
 

@@ -12,7 +12,6 @@ import json
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +84,7 @@ class Leftovers:
         self._file = self._own / "unsent.json"
         self._lock = threading.Lock()
         self._noted: tuple[Leftover, ...] = ()
+        self._life = Life(0, "", "")
         self._turn = 0  # counts what was noted
 
     @property
@@ -92,7 +92,7 @@ class Leftovers:
         """What is noted by this life."""
         return self._noted
 
-    def note(self, life: Life, scan: Scan, units: Iterable[Unit], workers: Executor | None) -> None:
+    def note(self, life: Life, scan: Scan, units: Iterable[Unit], *, at_rest: bool) -> None:
         """Note what is yet to be sent; nothing: there are no leftovers.
 
         Where it cannot be written, the next life takes these files for what they are without it: in the way.
@@ -101,23 +101,22 @@ class Leftovers:
             life: this one.
             scan: the directory.
             units: finished, and not in a snapshot yet.
-            workers: bring the files to the disk meanwhile, by which they count even if the machine dies. None: that is
+            at_rest: bring the files to the disk meanwhile, by which they count even if the machine dies. Else that is
                 left to the kernel, as the script may be at work.
         """
         groups = _by_checkpoint(scan)
         hidden = set(map(names.checkpoint_of, scan.unreadable))
-        durable = {it.states for it in self._noted if it.durable}
-        noted = tuple(
-            _leftover(unit, groups, durable)
-            for unit in units
-            if hidden.isdisjoint(map(names.checkpoint_of, unit.paths))
-        )
+        visible = [unit for unit in units if hidden.isdisjoint(map(names.checkpoint_of, unit.paths))]
         with self._lock, contextlib.suppress(OSError):
             self._turn += 1
-            self._noted = noted
-            self._write(life, durable=workers is not None)
-        if workers is not None and not all(it.durable for it in noted):
-            workers.submit(self._bring_to_disk, life, self._turn)
+            durable = {it.states for it in self._noted if it.durable}
+            self._noted = tuple(_leftover(unit, groups, durable) for unit in visible)
+            self._life = life
+            self._write(durable=at_rest)
+        if at_rest and not all(it.durable for it in self._noted):
+            # A thread of its own: it waits for the disk while all workers send. Without it the kernel does the same.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=self._bring_to_disk, args=(self._turn,), daemon=True).start()
 
     def find(
         self, newest: Snapshot | None, attempts: Iterable[int], recorded: Mapping[str, FileEntry]
@@ -203,32 +202,31 @@ class Leftovers:
         except OSError as error:
             return dict.fromkeys(paths, str(error))
 
-    def _bring_to_disk(self, life: Life, turn: int) -> None:
+    def _bring_to_disk(self, turn: int) -> None:
         """Bring what is noted to the disk and note that, now and then on the way, until other things are noted."""
-        noted, folders, brought, write_at = self._noted, set[Path](), set[Leftover](), time.monotonic() + _WRITE_EVERY
-        for leftover in noted:
-            if self._turn != turn:
-                return
+        folders, brought, write_at = set[Path](), set[tuple[FileState, ...]](), time.monotonic() + _WRITE_EVERY
+        todo = [it for it in self._noted if not it.durable]
+        for leftover in todo:
             with contextlib.suppress(OSError):
                 for state in leftover.states:
                     path = self._directory / state.path
                     fsync(path)
                     folders.update(it for it in path.parents if it.is_relative_to(self._directory))
-                brought.add(leftover)
-            if time.monotonic() < write_at and leftover is not noted[-1]:
+                brought.add(leftover.states)
+            if time.monotonic() < write_at and leftover is not todo[-1] and self._turn == turn:
                 continue
             began = time.monotonic()
             with self._lock, contextlib.suppress(OSError):
-                if self._turn != turn:
-                    return
                 for folder in folders:
                     fsync(folder)
-                self._noted = tuple(replace(it, durable=True) if it in brought else it for it in noted)
-                self._write(life, durable=True)
-            folders.clear()
+                folders.clear()
+                self._noted = tuple(replace(it, durable=it.durable or it.states in brought) for it in self._noted)
+                self._write(durable=True)
+            if self._turn != turn:
+                return  # there is another thread for what is left
             write_at = (now := time.monotonic()) + max(_WRITE_EVERY, (now - began) / _WRITE_SHARE)
 
-    def _write(self, life: Life, *, durable: bool) -> None:
+    def _write(self, *, durable: bool) -> None:
         if not self._noted:
             self._file.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
@@ -237,9 +235,9 @@ class Leftovers:
         value = {
             "format": _FORMAT,
             "store": self._place,
-            "attempt": life.attempt,
-            "token": life.token,
-            "after": life.after,
+            "attempt": self._life.attempt,
+            "token": self._life.token,
+            "after": self._life.after,
             "boot": boot_id(),
             "unsent": [
                 {"files": [astuple(it) for it in leftover.states], "changed": sorted(leftover.changed),

@@ -28,6 +28,11 @@ from holdfast.units import TOP_LEVEL, unit_of
 
 Question = Callable[[], bool]
 
+
+class LeftBehindError(HoldfastError):
+    """A file was stored, and is not committed, since another one that it may belong to was not."""
+
+
 FILES_AT_A_TIME = 3
 """Large files that are under way: one that is completed, one whose last parts travel, one whose first ones do."""
 
@@ -101,7 +106,10 @@ class Outbox:
         if self._drivers is None:
             return partial(store_file, self._workers)
         last = threading.Event()
-        future = self._drivers.submit(store_file, self._workers, on_last=last.set)
+        try:
+            future = self._drivers.submit(store_file, self._workers, on_last=last.set)
+        except RuntimeError:  # this container may have no more threads
+            return partial(store_file, self._workers)
         future.add_done_callback(lambda _: last.set())
         last.wait()
         return future.result
@@ -204,5 +212,5 @@ def left_behind(
     late = [path for path in group if isinstance(failed.get(path), transfer.StoppedError | StoreError)]
     if not late:
         return {}
-    reason = transfer.StoppedError(f"it may belong to {late[0]!r}, which was not stored: {failed[late[0]]}")
+    reason = LeftBehindError(f"it may belong to {late[0]!r}, which was not stored: {failed[late[0]]}")
     return {path: reason for path in group if path not in failed}

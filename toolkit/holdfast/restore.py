@@ -23,7 +23,7 @@ from holdfast.plain import Origin, survey
 from holdfast.record import FileEntry
 from holdfast.staging import Staging
 from holdfast.store import ObjectInfo, Store
-from holdfast.telling import listed
+from holdfast.telling import listed, tell_some
 from holdfast.wanted import Mode, Unit, Wanted, split
 
 _Fetched = tuple[list[Unit], list[Unit], dict[str, int]]
@@ -199,9 +199,9 @@ class _Restoring:
             try:
                 return self._finish(snapshot, passed_over, kept)
             except _ContestedError as error:
-                contested = sorted(name for it in error.leftovers for name in it.checkpoints)
+                contested = {name for it in error.leftovers for name in it.checkpoints}
                 self.tell(f"{listed(contested)}: not gone on with, somebody else has written to the store there")
-                kept = [it for it in kept if it not in error.leftovers]
+                kept = [it for it in kept if it.checkpoints.isdisjoint(contested)]
 
     def _left_here(self, snapshot: Joint | None) -> list[Leftover]:
         """Return what an earlier life on this directory had finished and could not send, if it still counts."""
@@ -212,10 +212,11 @@ class _Restoring:
         newest = records[0] if records else None
         recorded = newest.files if newest else {}
         attempt, kept, refused = self.leftovers.find(newest, self.catalog.attempts, recorded)
-        before = f"attempt {attempt} had finished and not stored"
-        for reason in dict.fromkeys(refused.values()):
-            checkpoints = sorted(name for name, why in refused.items() if why == reason)
-            self.tell(f"{before} {listed(checkpoints)}: not gone on with, {reason}")
+        before = f"attempt {attempt} had finished and not stored" if attempt else "left over and not to be read:"
+        groups: dict[str, list[str]] = {}
+        for name, why in refused.items():
+            groups.setdefault(why, []).append(name)
+        tell_some([f"{before} {listed(it)}: not gone on with, {why}" for why, it in groups.items()], self.tell)
         if kept:
             checkpoints = sorted(name for it in kept for name in it.checkpoints)
             self.tell(f"{before} {listed(checkpoints)}: kept here, and stored now")

@@ -147,7 +147,6 @@ class Syncer:
             plain, keeper, self._storer, filing, refuse_if_superseded=self._commits.refuse_if_superseded, tell=tell
         )
         self._left_out: dict[str, str] = {}
-        self._workers = workers
         self._leftovers = None if attempt.hosts else leftovers
         self._base_name = base.names[-1] if base.names else ""
         there = self._look().files if entries or base.theirs else {}  # else nothing is compared with it
@@ -223,11 +222,11 @@ class Syncer:
             newest = self._commits.newest
             after = newest.name if newest else self._base_name
             life = Life(self._attempt.number, self._attempt.token, after)
-            self._leftovers.note(life, scan, pending, self._workers if at_rest else None)
+            self._leftovers.note(life, scan, pending, at_rest=at_rest)
 
     def left_over(self) -> list[str]:
         """Return the checkpoints that are noted so, for the log."""
-        return sorted({name for it in self._leftovers.noted for name in it.checkpoints} if self._leftovers else ())
+        return [name for it in self._leftovers.noted for name in sorted(it.checkpoints)] if self._leftovers else []
 
     def send_ahead(self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question) -> None:
         """Send files that cannot be committed yet, so that at the commit only the others are left.

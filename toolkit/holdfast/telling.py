@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 
 _NAMED = 5
@@ -14,9 +14,20 @@ def listed(names: Collection[str], show: Callable[[str], str] = repr) -> str:
     return ", ".join(map(show, islice(names, _NAMED))) + more
 
 
+def tell_reasons(
+    reasons: Mapping[str, Exception], sentence: Callable[[str, Exception], str], tell: Callable[[str], None]
+) -> None:
+    """Tell of names what befell them: of each kind of error the first few, and how many more there are."""
+    kinds: dict[type[Exception], list[str]] = {}
+    for name, reason in reasons.items():
+        kinds.setdefault(type(reason), []).append(sentence(name, reason))
+    for sentences in kinds.values():
+        tell_some(sentences, tell)
+
+
 def tell_some(sentences: Sequence[str], tell: Callable[[str], None]) -> None:
-    """Tell the first few of sentences that differ in the name only, and how many more there are."""
+    """Tell the first few of sentences of one kind, and how many more there are."""
     for sentence in sentences[:_NAMED]:
         tell(sentence)
     if len(sentences) > _NAMED:
-        tell(f"… and the same of {len(sentences) - _NAMED:,} more")
+        tell(f"… and {len(sentences) - _NAMED:,} more like these")
