@@ -17,4 +17,4 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ConfigError: always.
         """
-        raise ConfigError(f"{self.prog}: {message}; see `{self.prog} --help`")
+        raise ConfigError(f"{self.prog.removeprefix('holdfast ')}: {message}; see `{self.prog} --help`")

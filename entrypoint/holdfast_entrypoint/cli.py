@@ -93,11 +93,21 @@ def _guarded(work: Callable[[], int], tell: Callable[[str], None]) -> int:
         tell(f"the system refused it: {error}; check permissions and space")
         return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001  the one place where what nobody foresaw becomes an exit code
-        import traceback  # noqa: PLC0415  only when there is something to trace
+        return _unforeseen(error, tell)
 
-        tell(traceback.format_exc())
-        tell(f"this is a bug in holdfast: {type(error).__name__}: {error}")
-        return HoldfastError.exit_code
+
+def _unforeseen(error: Exception, tell: Callable[[str], None]) -> int:
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        tell(
+            "no thread can be started, there are as many as there may be here: "
+            "raise --pids-limit of docker, podPidsLimit of Kubernetes, or ulimit -u"
+        )
+        return ConfigError.exit_code
+    import traceback  # noqa: PLC0415  only when there is something to trace
+
+    tell("".join(traceback.format_exception(error)))
+    tell(f"this is a bug in holdfast: {type(error).__name__}: {error}")
+    return HoldfastError.exit_code
 
 
 def _dispatch(arguments: list[str], tell: Callable[[str], None]) -> int:
@@ -123,7 +133,12 @@ def _dispatch(arguments: list[str], tell: Callable[[str], None]) -> int:
 def _run(verb: str, rest: list[str], environ: Mapping[str, str], tell: Callable[[str], None]) -> int:
     """Run `train`, `run [--] COMMAND...` or a bare command."""
     if verb == "run":
-        parser = Parser(prog="holdfast run", epilog=ENVIRONMENT, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser = Parser(
+            prog="holdfast run",
+            usage="%(prog)s [-h] [--] COMMAND...",
+            epilog=ENVIRONMENT,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         parser.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND...", help="what to run")
         command = parser.parse_args(rest).command
         command = command[1:] if command[:1] == ["--"] else command

@@ -20,6 +20,7 @@ from holdfast.joint import Joint
 from holdfast.outbox import FILES_AT_A_TIME
 from holdfast.retention import Retention
 from holdfast.sync import Syncer
+from holdfast.telling import counted
 from holdfast.workers import Workers
 from holdfast_entrypoint import platforms, printing, progress
 from holdfast_entrypoint.prefix import Prefix
@@ -46,7 +47,7 @@ def pull(options: argparse.Namespace, prefix: Prefix) -> int:
         "bytes": done.bytes_fetched,
         "directory": str(directory),
     }
-    printing.say(options, result, f"{result['files']} files, {result['bytes']:,} bytes → {directory}")
+    printing.say(options, result, f"{counted(len(done.files), 'file')}, {done.bytes_fetched:,} bytes → {directory}")
     return 0
 
 
@@ -113,7 +114,7 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
         raise ConfigError(f"push: not everything could be stored: {', '.join(sorted(scan.left_out))}")
     name = done.snapshot.name if done.snapshot else (before.name if before else None)
     result = {"snapshot": name, "files": len(scan.files), "bytes": done.bytes_uploaded, "checkpoint": path.name}
-    what = f"{path.name}: {len(scan.files)} files, {done.bytes_uploaded:,} bytes sent, snapshot {name}"
+    what = f"{path.name}: {counted(len(scan.files), 'file')}, {done.bytes_uploaded:,} bytes sent, snapshot {name}"
     printing.say(options, result, what)
     return 0
 

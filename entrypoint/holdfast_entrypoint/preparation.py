@@ -25,6 +25,7 @@ from holdfast.restore import Restored
 from holdfast.script import latest
 from holdfast.store import Store
 from holdfast.sync import Syncer
+from holdfast.telling import counted
 from holdfast.workers import Workers
 from holdfast_entrypoint.config import Config
 
@@ -174,10 +175,18 @@ def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path
     if not count and not absent and not restored.kept:
         return f"{who}: nothing to restore, a fresh start"
     source = f"snapshot {restored.snapshot.name}" if restored.snapshot else "files that others wrote"
-    source += f", what was left here ({sum(len(it.states) for it in restored.kept)} files)" if restored.kept else ""
-    also = f" and {len(restored.foreign)} files of others" if restored.snapshot and restored.foreign else ""
-    behind = f"; {absent} older files arrive behind it" if restored.behind else f"; {absent} files stay in the store"
+    source += (
+        f", what was left here ({counted(sum(len(it.states) for it in restored.kept), 'file')})"
+        if restored.kept
+        else ""
+    )
+    also = f" and {counted(len(restored.foreign), 'file')} of others" if restored.snapshot and restored.foreign else ""
+    rest = (
+        f"; {counted(absent, 'older file')} to follow"
+        if restored.behind
+        else f"; {counted(absent, 'file')} left in the store"
+    )
     return (
-        f"{who}: restored {source}{also}, {count} files, {restored.bytes_fetched:,} bytes fetched; "
-        f"newest checkpoint: {resume.name if resume else 'none'}{behind if absent else ''}"
+        f"{who}: restored {source}{also}, {counted(count, 'file')}, {restored.bytes_fetched:,} bytes fetched; "
+        f"newest checkpoint: {resume.name if resume else 'none'}{rest if absent else ''}"
     )

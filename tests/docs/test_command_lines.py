@@ -127,7 +127,7 @@ def test_the_commands_by_hand_do_what_they_say(item: Block, tmp_path: Path, s3_s
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "restored/epoch-9.pt").read_bytes() == b"trained"
-    assert "epoch-9.pt: 1 files" in done.stdout
+    assert "epoch-9.pt: 1 file," in done.stdout
     assert re.search(r"^\d{6}-\d{6}  ok$", done.stdout, re.MULTILINE)
 
 

@@ -137,3 +137,24 @@ def test_any_user_can_keep_checkpoints(containers: Containers, tmp_path: Path) -
     )
     assert end.code == 0, end.err
     assert (tmp_path / "one.bin").stat().st_uid == 1234
+
+
+@pytest.mark.parametrize("threads", [3, 12])
+def test_a_container_of_few_threads_stores_everything_or_says_what_it_lacks(
+    containers: Containers, tmp_path: Path, threads: int
+) -> None:
+    end = containers.run(
+        "python",
+        "-c",
+        "import holdfast\nfor n in range(500): (holdfast.checkpoint_dir() / f'{n}.bin').write_bytes(b'%d' % n)",
+        environment={"CHECKPOINT_S3_URI": "file:///store", "AWS_EC2_METADATA_DISABLED": "true"},
+        volumes={str(tmp_path): {"bind": "/store", "mode": "rw"}},
+        pids_limit=threads,
+    )
+    if threads == 12:
+        assert end.code == 0, end.err
+        assert sorted(path.name for path in tmp_path.glob("*.bin")) == sorted(f"{n}.bin" for n in range(500))
+    else:
+        assert end.code == 64
+        assert "raise --pids-limit" in end.err
+        assert "bug" not in end.err

@@ -1,6 +1,10 @@
 """What befell many checkpoints takes a few words of the log."""
 
-from holdfast.telling import listed, tell_reasons, tell_some
+from holdfast.telling import counted, listed, tell_reasons, tell_some
+
+
+def test_one_thing_is_not_many() -> None:
+    assert [counted(number, "file") for number in (0, 1, 2100)] == ["0 files", "1 file", "2,100 files"]
 
 
 def test_a_few_names_are_all_named() -> None:

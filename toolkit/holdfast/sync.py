@@ -29,6 +29,7 @@ from holdfast.record import FileEntry, Snapshot
 from holdfast.retention import Retention
 from holdfast.store import Store
 from holdfast.storing import Storer
+from holdfast.telling import counted
 from holdfast.tidying import Tidier
 from holdfast.unfinished import Unfinished
 from holdfast.units import Unit, split, units
@@ -53,10 +54,8 @@ class Synced:
         """What was committed, for the log; empty when nothing was."""
         if self.snapshot is None:
             return ""
-        return (
-            f"snapshot {self.snapshot.name}: {len(self.snapshot.files)} files, {self.snapshot.size:,} bytes, "
-            f"{self.bytes_uploaded:,} sent"
-        )
+        files = counted(len(self.snapshot.files), "file")
+        return f"snapshot {self.snapshot.name}: {files}, {self.snapshot.size:,} bytes, {self.bytes_uploaded:,} sent"
 
 
 class Syncer:

@@ -14,6 +14,11 @@ def listed(names: Collection[str], show: Callable[[str], str] = repr) -> str:
     return ", ".join(map(show, islice(names, _NAMED))) + more
 
 
+def counted(number: int, thing: str) -> str:
+    """Return how many there are of a thing: 1 file, 2,000 files."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def tell_reasons(
     reasons: Mapping[str, Exception], sentence: Callable[[str, Exception], str], tell: Callable[[str], None]
 ) -> None:
