@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -307,6 +308,15 @@ def test_a_deletion_whose_answer_was_lost_is_done(pauses: Pauses) -> None:
         open_at(server, pauses).delete("k", etag='"e"')
     with ScriptedServer(LOST, TAKEN) as server, pytest.raises(AlreadyExistsError):
         open_at(server, pauses).delete("k", etag='"e"')
+
+
+def test_what_is_done_with_a_page_is_no_waiting_for_the_next_one(pauses: Pauses) -> None:
+    first = listing("a", more="token")
+    with ScriptedServer(first, BUSY, first, listing("a", "b"), more_of_nothing()) as server:
+        found = open_at(server, pauses, RetryPolicy(seconds=1.0)).list("")
+        assert next(found).key == "a"
+        time.sleep(1.2)
+        assert [info.key for info in found] == ["b"]
 
 
 def test_a_list_of_unfinished_uploads_that_broke_yields_nothing_twice(pauses: Pauses) -> None:

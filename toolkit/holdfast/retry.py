@@ -87,8 +87,8 @@ class RetryingStore:
                     if last is not None and key <= last:
                         continue
                     last = key
-                    tries.start_again()
                     yield info
+                    tries.start_again()  # now: what was done with it is no waiting for the store
             except TransientStoreError as error:
                 tries.after(error)
             else:
@@ -209,8 +209,8 @@ class RetryingStore:
                     name = (found.upload.key, found.upload.id)
                     if name not in seen:
                         seen.add(name)
-                        tries.start_again()
                         yield found
+                        tries.start_again()
             except TransientStoreError as error:
                 tries.after(error)
             else:
