@@ -66,7 +66,7 @@ def prepare(
         HoldfastError: the store is unreachable or denied, nothing verifies, or the disk is too small.
         transfer.StoppedError: `should_stop` said yes.
     """
-    leftovers = Leftovers(config.checkpoints, str(place))
+    leftovers = Leftovers(config.checkpoints, str(place), workers=Workers(1), tell=tell)
     bring = partial(
         restore.restore,
         store,

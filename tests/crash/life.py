@@ -175,7 +175,7 @@ class Life:
         self._fuse.stage = "fence"
         found = attempt.fence(self._store, found, claimed)
         self._fuse.stage = "restore"
-        leftovers = Leftovers(machine, "the world")
+        leftovers = Leftovers(machine, "the world", workers=self._workers, tell=lambda text: None)
         with self._unless_superseded():
             done = restore.restore(
                 self._store,

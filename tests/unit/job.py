@@ -104,7 +104,7 @@ class Job:
         claimed = attempt.claim(
             self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
         )
-        left = Leftovers(self.root / machine, place)
+        left = Leftovers(self.root / machine, place, workers=self.workers, tell=self.said.append)
         done = self.restore(machine, mine=claimed, mode=mode, leftovers=left)
         return done, self.syncer_of(claimed, machine, restored=done, leftovers=left)
 

@@ -251,7 +251,7 @@ def test_a_note_that_cannot_be_read_counts_for_nothing_and_is_told(job: Job, tex
     note(job).write_text(text)
     job.next_life("one")
     assert is_moved_aside(job)
-    assert any("the note cannot be read" in said for said in job.said)
+    assert any("unsent.json cannot be read" in said for said in job.said)
 
 
 def test_a_checkpoint_that_is_provably_not_whole_is_moved_aside(job: Job) -> None:

@@ -11,7 +11,8 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,15 @@ class Leftovers:
     Args:
         directory: the checkpoint directory.
         place: the store's URI: what is to go to another one is no leftover here.
+        workers: bring files to the disk. Never those of the transfers: they would wait for the disk instead of sending.
+        tell: gets a sentence about what the operator should know.
     """
 
-    def __init__(self, directory: Path, place: str) -> None:
+    def __init__(self, directory: Path, place: str, *, workers: Executor, tell: Callable[[str], None]) -> None:
         self._directory = directory
         self._place = place
+        self._workers = workers
+        self._tell = tell
         self._own = directory / names.OWN_DIRECTORY
         self._file = self._own / "unsent.json"
         self._lock = threading.Lock()
@@ -114,9 +119,8 @@ class Leftovers:
             self._life = life
             self._write(durable=at_rest)
         if at_rest and not all(it.durable for it in self._noted):
-            # A thread of its own: it waits for the disk while all workers send. Without it the kernel does the same.
-            with contextlib.suppress(RuntimeError):
-                threading.Thread(target=self._bring_to_disk, args=(self._turn,), daemon=True).start()
+            with contextlib.suppress(RuntimeError):  # no thread may be started: the kernel does it in its own time
+                self._workers.submit(self._bring_to_disk, self._turn)
 
     def find(
         self, newest: Snapshot | None, attempts: Iterable[int], recorded: Mapping[str, FileEntry]
@@ -137,7 +141,8 @@ class Leftovers:
         except FileNotFoundError:
             return 0, [], {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            return 0, [], {self._file.name: f"the note cannot be read: {error!r}"}
+            self._tell(f"{self._file} cannot be read, what is noted there is not gone on with: {error!r}")
+            return 0, [], {}
         groups = _by_checkpoint(scan := disk.scan(self._directory))
         went_on = newest is not None and newest.name != life.after
         known = {(it.path, it.size, it.mtime_ns) for it in recorded.values()} if went_on else set()

@@ -212,14 +212,19 @@ class _Restoring:
         newest = records[0] if records else None
         recorded = newest.files if newest else {}
         attempt, kept, refused = self.leftovers.find(newest, self.catalog.attempts, recorded)
-        before = f"attempt {attempt} had finished and not stored" if attempt else "left over and not to be read:"
         groups: dict[str, list[str]] = {}
         for name, why in refused.items():
             groups.setdefault(why, []).append(name)
-        tell_some([f"{before} {listed(it)}: not gone on with, {why}" for why, it in groups.items()], self.tell)
+        tell_some(
+            [
+                f"attempt {attempt} had finished and not stored {listed(checkpoints)}: not gone on with, {why}"
+                for why, checkpoints in groups.items()
+            ],
+            self.tell,
+        )
         if kept:
             checkpoints = sorted(name for it in kept for name in it.checkpoints)
-            self.tell(f"{before} {listed(checkpoints)}: kept here, and stored now")
+            self.tell(f"attempt {attempt} had finished and not stored {listed(checkpoints)}: kept here, and stored now")
         return kept
 
     def _finish(self, snapshot: Joint | None, passed_over: Sequence[str], kept: Sequence[Leftover]) -> Restored:
