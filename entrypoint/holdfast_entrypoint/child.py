@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, Signals
 
-from holdfast.errors import ConfigError
+from holdfast.errors import MORE_PROCESSES, ConfigError
 from holdfast_entrypoint.writers import open_for_writing
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -55,7 +56,8 @@ class Child:
         except FileNotFoundError as error:
             raise CommandError(f"{command[0]!r} is not there: {error.strerror}: {error.filename}", 127) from error
         except OSError as error:
-            raise CommandError(f"{command[0]!r} cannot be executed: {error.strerror}", 126) from error
+            advice = f": {MORE_PROCESSES}" if error.errno == errno.EAGAIN else ""
+            raise CommandError(f"{command[0]!r} cannot be executed: {error.strerror}{advice}", 126) from error
         self.exit_code: int | None = None
         """The script's exit code, 128+n when signal n ended it; None while it runs."""
         self.died_of_signal = False

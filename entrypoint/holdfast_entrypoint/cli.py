@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import holdfast
-from holdfast.errors import ConfigError, HoldfastError
+from holdfast.errors import MORE_PROCESSES, ConfigError, HoldfastError
 from holdfast_entrypoint import log, signals
 from holdfast_entrypoint.arguments import Parser
 
@@ -98,10 +98,7 @@ def _guarded(work: Callable[[], int], tell: Callable[[str], None]) -> int:
 
 def _unforeseen(error: Exception, tell: Callable[[str], None]) -> int:
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        tell(
-            "no thread can be started, there are as many as there may be here: "
-            "raise --pids-limit of docker, podPidsLimit of Kubernetes, or ulimit -u"
-        )
+        tell(f"no thread can be started, there are as many as there may be here: {MORE_PROCESSES}")
         return ConfigError.exit_code
     import traceback  # noqa: PLC0415  only when there is something to trace
 

@@ -139,7 +139,7 @@ def test_any_user_can_keep_checkpoints(containers: Containers, tmp_path: Path) -
     assert (tmp_path / "one.bin").stat().st_uid == 1234
 
 
-@pytest.mark.parametrize("threads", [3, 12])
+@pytest.mark.parametrize("threads", [1, 12])
 def test_a_container_of_few_threads_stores_everything_or_says_what_it_lacks(
     containers: Containers, tmp_path: Path, threads: int
 ) -> None:
