@@ -22,7 +22,6 @@ with when the error reaches the top (sysexits.h).
 
 from __future__ import annotations
 
-
 MORE_PROCESSES = "raise --pids-limit of docker, podPidsLimit of Kubernetes, or ulimit -u"
 """What to do where no thread and no process can be started."""
 
