@@ -18,6 +18,7 @@ from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.flushing import Flush
 from holdfast.retention import Retention
 from holdfast.store import Part
+from holdfast.sync import Syncer
 
 
 @pytest.fixture
@@ -271,6 +272,14 @@ def answers(job: Job) -> Answers:
     return Answers(job.root / "store")
 
 
+def tidy_unanswered(syncer: Syncer, answers: Answers, lose: Callable[[str, str], bool]) -> None:
+    """Tidy while the answers to some requests, each by its method and key, are lost."""
+    answers.lose = lose
+    with pytest.raises(TransientStoreError):
+        syncer.tidy()
+    answers.lose = lambda method, key: False
+
+
 def at_plain_keys(job: Job) -> dict[str, bytes]:
     return {key: content for key, content in stored(job).items() if not key.startswith(".holdfast/")}
 
@@ -300,12 +309,15 @@ def test_content_whose_deletion_had_no_answer_is_sent_again_when_a_file_has_it(
         (job.root / "one" / path).unlink()
     sync(syncer)
     deletions = iter(range(1))
-    answers.lose = lambda method, key: (
-        method == "delete" and "commits" not in key and (lost == "all deletions" or next(deletions, None) is not None)
+    tidy_unanswered(
+        syncer,
+        answers,
+        lambda method, key: (
+            method == "delete"
+            and "commits" not in key
+            and (lost == "all deletions" or next(deletions, None) is not None)
+        ),
     )
-    with pytest.raises(TransientStoreError):
-        syncer.tidy()
-    answers.lose = lambda method, key: False
     for path in ("a", "b", "c", "d"):
         job.write(f"again {path}", f"old {path}".encode())
     job.write("second again", b"second")
@@ -323,10 +335,7 @@ def test_a_record_whose_deletion_had_no_answer_is_let_go_with_all_it_needed(job:
     (job.root / "one/model").unlink()
     job.write("other", b"second")
     sync(syncer)
-    answers.lose = lambda method, key: method == "delete"
-    with pytest.raises(TransientStoreError):
-        syncer.tidy()
-    answers.lose = lambda method, key: False
+    tidy_unanswered(syncer, answers, lambda method, key: method == "delete")
     syncer.tidy()
     assert stored(job) == {"other": b"second"}
 
@@ -342,10 +351,7 @@ def test_a_plain_key_whose_copy_had_no_answer_is_named_by_no_record_before_it_is
     syncer.tidy()
     job.write("model", b"third")
     sync(syncer)
-    answers.lose = lambda method, key: method == "copy" and key == "model"
-    with pytest.raises(TransientStoreError):
-        syncer.tidy()
-    answers.lose = lambda method, key: False
+    tidy_unanswered(syncer, answers, lambda method, key: method == "copy" and key == "model")
     job.write("model", b"second")
     sync(syncer)
     check(job)
@@ -364,10 +370,7 @@ def test_a_deletion_without_an_answer_leaves_the_plain_key_for_new_content(job: 
     sync(syncer)
     (job.root / "one/model").unlink()
     sync(syncer)
-    answers.lose = lambda method, key: method == "delete" and key == "model"
-    with pytest.raises(TransientStoreError):
-        syncer.tidy()
-    answers.lose = lambda method, key: False
+    tidy_unanswered(syncer, answers, lambda method, key: method == "delete" and key == "model")
     job.write("model", b"second")
     sync(syncer)
     check(job)

@@ -180,6 +180,7 @@ class Leftovers:
 
         top = {*recorded, *(state.path for it in kept for state in it.states if "/" not in state.path)}
         reasons = self._probed(sorted(top))
+        found: dict[str, str] = {}
         for leftover in kept:
             paths = {state.path for state in leftover.states}
             if not paths <= top:
@@ -192,9 +193,7 @@ class Leftovers:
                 else:
                     if finding.verdict is probes.Verdict.CUT:
                         reasons[path] = finding.reason
-        found: dict[str, str] = {}
-        for leftover in kept:
-            for path in sorted({state.path for state in leftover.states} & reasons.keys()):
+            for path in sorted(paths & reasons.keys()):
                 found |= _all_of([leftover], f"{path} is not whole: {reasons[path]}")
         return found
 
@@ -228,7 +227,7 @@ class Leftovers:
                 self._noted = tuple(replace(it, durable=it.durable or it.states in brought) for it in self._noted)
                 self._write(durable=True)
             if self._turn != turn:
-                return  # there is another thread for what is left
+                return  # another job does what is left
             write_at = (now := time.monotonic()) + max(_WRITE_EVERY, (now - began) / _WRITE_SHARE)
 
     def _write(self, *, durable: bool) -> None:
