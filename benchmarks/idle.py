@@ -23,7 +23,8 @@ from examples.demo.imds import MetadataServer
 
 from benchmarks.measure import cpu_seconds, memory
 from benchmarks.server import serve
-from holdfast import disk, watch
+from holdfast.local import scan as disk
+from holdfast.watch import watcher
 
 _FILLS = """
 import os, pathlib, sys, time
@@ -74,7 +75,7 @@ def main() -> None:
         "percent_of_a_core": round(100 * share, 4),
         "resident_mib": round(resident, 1),
         "cpu_seconds_of_a_scan": round(scan, 4),
-        "seconds_between_safety_scans": round(max(watch.SAFETY_SCAN, scan / watch.SAFETY_SHARE)),
+        "seconds_between_safety_scans": round(max(watcher.SAFETY_SCAN, scan / watcher.SAFETY_SHARE)),
         "reached": share <= 0.001 and counted.all_requests <= minutes and not counted.requests.get("ListObjectsV2"),
     }
     print(json.dumps(result, indent=1))

@@ -25,13 +25,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.server import Server, serve
-from holdfast import attempt, catalog
-from holdfast.base import Base
-from holdfast.location import Location
-from holdfast.opening import open_store
+from holdfast.attempts import claim, fence
+from holdfast.restore.base import Base
+from holdfast.snapshot import catalog
 from holdfast.store import Store
-from holdfast.sync import Syncer
-from holdfast.workers import Workers
+from holdfast.store.location import Location
+from holdfast.store.open import open_store
+from holdfast.sync.syncer import Syncer
+from holdfast.workers.pool import Workers
 
 SETTLE = {"file": 0.3, "directory": 5.0}
 _MIB = 1 << 20
@@ -80,8 +81,8 @@ def lag(server: Server, prefix: str, kind: str, size: int, pause: float) -> tupl
 def bare(server: Server, prefix: str, directory: Path) -> float:
     """Return the seconds in which the engine, called directly, stores the same files."""
     store = _store(server, prefix)
-    claimed = attempt.claim(store, (), host="h", version="0", platform="local", started=datetime.now(UTC))
-    found = attempt.fence(store, catalog.read_catalog(store), claimed)
+    claimed = claim.claim(store, (), host="h", version="0", platform="local", started=datetime.now(UTC))
+    found = fence.fence(store, catalog.read_catalog(store), claimed)
     with Workers() as workers:
         syncer = Syncer(
             store, directory, claimed, Base(found), workers=workers, clock=lambda: datetime.now(UTC), tell=print

@@ -24,17 +24,19 @@ from typing import TypeVar
 
 from tests.crash.hostile import Bucket
 
-from holdfast import attempt, catalog, joining, joint, parts, transfer
-from holdfast.attempt import Attempt
-from holdfast.catalog import Catalog
-from holdfast.commits import Commits
-from holdfast.filing import Filing
-from holdfast.joining import Group
-from holdfast.keeping import Keeper, Scope
-from holdfast.plain import PlainKeys
-from holdfast.record import FileEntry, Snapshot
-from holdfast.retention import Retention
+from holdfast.attempts import claim, fence, rendezvous
+from holdfast.attempts.rendezvous import Group
+from holdfast.maintenance.expire import Keeper, Scope
+from holdfast.maintenance.plain_keys import PlainKeys
+from holdfast.maintenance.retention import Retention
+from holdfast.snapshot import candidates, catalog
+from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.catalog import Catalog
+from holdfast.snapshot.commit import Commits
+from holdfast.snapshot.list_writer import Filing
+from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.store import ObjectInfo, Part, Sink
+from holdfast.transfer import parts, upload
 
 T = TypeVar("T")
 
@@ -220,14 +222,12 @@ def start_alone(bucket: Counting, workers: ThreadPoolExecutor) -> Machine:
     """Claim, fence, read the newest snapshot and survey the prefix: a start but for the files themselves."""
     found = catalog.read_catalog(bucket)
     now = datetime.now(UTC)
-    known = attempt.honours_conditions(bucket, found, workers)
-    mine = attempt.claim(
-        bucket, found.attempts, host="h", version="0", platform="local", started=now, conditional=known
-    )
-    found = attempt.fence(bucket, found, mine, workers)
-    chosen = next(iter(joint.newest_first(bucket, found, workers)), None)
+    known = claim.honours_conditions(bucket, found, workers)
+    mine = claim.claim(bucket, found.attempts, host="h", version="0", platform="local", started=now, conditional=known)
+    found = fence.fence(bucket, found, mine, workers)
+    chosen = next(iter(candidates.newest_first(bucket, found, workers)), None)
     found.survey()
-    base = chosen.records if isinstance(chosen, joint.Joint) else ()
+    base = chosen.records if isinstance(chosen, candidates.Joint) else ()
     return Machine(bucket, found, mine, workers, lambda: datetime.now(UTC), base)
 
 
@@ -271,14 +271,14 @@ def many_hosts(count: int) -> list[Cost]:
     with ThreadPoolExecutor(8) as workers:
 
         def start(name: str, run: str) -> Machine:
-            mine, found, base = joining.join(
+            mine, found, base = rendezvous.join(
                 bucket, Group(names, run), host=name, version="0", platform="local", clock=lambda: clock[0],
                 workers=workers, tell=lambda text: None,
             )  # fmt: skip
-            found = attempt.fence(bucket, found, mine, workers)
-            chosen = joint.of(bucket, found, base, workers) if base else None
+            found = fence.fence(bucket, found, mine, workers)
+            chosen = candidates.of(bucket, found, base, workers) if base else None
             found.survey()
-            records = chosen.records if isinstance(chosen, joint.Joint) else ()
+            records = chosen.records if isinstance(chosen, candidates.Joint) else ()
             own = [record for record in records if record.host == name]
             return Machine(bucket, found, mine, workers, lambda: clock[0], own)
 
@@ -305,7 +305,7 @@ def many_hosts(count: int) -> list[Cost]:
 def large_file(size: int) -> list[Cost]:
     """Return what a file of so many bytes takes: a part is a request up and a request down."""
     count = len(list(parts.ranges(size)))
-    up = {"put": count + 2} if size >= transfer.SINGLE_PUT else {"put": 1}  # begun and completed
+    up = {"put": count + 2} if size >= upload.SINGLE_PUT else {"put": 1}  # begun and completed
     return [Cost("store it once", up), Cost("restore it", {"get": count})]
 
 

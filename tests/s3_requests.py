@@ -5,10 +5,10 @@ from __future__ import annotations
 from tests.servers import Answer, ScriptedServer
 
 from holdfast.checksum import crc64nvme
-from holdfast.location import Location
-from holdfast.s3 import S3Store
-from holdfast.s3_settings import from_environ
 from holdfast.store import Part, StoredPart, Upload
+from holdfast.store.location import Location
+from holdfast.store.s3.settings import from_environ
+from holdfast.store.s3.store import S3Store
 
 DONE = Answer(headers={"ETag": '"e"', "Last-Modified": "Fri, 02 Jan 2026 03:04:05 GMT"})
 BYTES = Part(b"12345", 0, 5, crc64nvme(b"12345"))

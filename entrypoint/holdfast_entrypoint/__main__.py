@@ -7,6 +7,6 @@ import signal
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
 
-    from holdfast_entrypoint.cli import main
+    from holdfast_entrypoint.cli.main import main
 
     main()

@@ -9,12 +9,12 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from holdfast.errors import CutFileError, SupersededError
-from holdfast.ledger import Ledger
 from holdfast.names import checkpoint_of
-from holdfast.parts import StoppedError
-from holdfast.settling import Killed, Settling
-from holdfast.telling import listed, tell_reasons
-from holdfast.watch import Watcher
+from holdfast.stop import StoppedError
+from holdfast.sync.ledger import Ledger
+from holdfast.watch.settling import Killed, Settling
+from holdfast.watch.watcher import Watcher
+from holdfast.wording import listed, tell_reasons
 from holdfast_entrypoint.preparation import Prepared
 
 _PROGRESS_EVERY = 10.0

@@ -12,25 +12,27 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.bandwidth import Bandwidth
-from holdfast.concurrency import Concurrency
 from holdfast.errors import ConfigError, HoldfastError, SupersededError
-from holdfast.location import Location
-from holdfast.metadata import MetadataClient
-from holdfast.notices import NoticeWatcher
-from holdfast.opening import open_store
-from holdfast.script import latest
+from holdfast.notices.imds import MetadataClient
+from holdfast.notices.watcher import NoticeWatcher
+from holdfast.script.checkpoints import latest
 from holdfast.store import Store
-from holdfast.workers import Workers
-from holdfast_entrypoint import environment, outputs, progress, signals
-from holdfast_entrypoint.child import Child, refuse_if_missing
-from holdfast_entrypoint.commands import Command
-from holdfast_entrypoint.config import Config
-from holdfast_entrypoint.interruption import Interruption
-from holdfast_entrypoint.platforms import Platform
+from holdfast.store.location import Location
+from holdfast.store.open import open_store
+from holdfast.workers.bandwidth import Bandwidth
+from holdfast.workers.concurrency import Concurrency
+from holdfast.workers.pool import Workers
+from holdfast_entrypoint import outputs, progress
+from holdfast_entrypoint.config import environment
+from holdfast_entrypoint.config.command import Command
+from holdfast_entrypoint.config.platforms import Platform
+from holdfast_entrypoint.config.settings import Config
 from holdfast_entrypoint.preparation import Prepared, prepare
+from holdfast_entrypoint.process import signals
+from holdfast_entrypoint.process.child import Child, refuse_if_missing
+from holdfast_entrypoint.process.interruption import Interruption
+from holdfast_entrypoint.process.supervisor import Superseded, Supervisor
 from holdfast_entrypoint.report import Report
-from holdfast_entrypoint.supervision import Superseded, Supervisor
 
 if TYPE_CHECKING:
     from holdfast_entrypoint.guard import Guard

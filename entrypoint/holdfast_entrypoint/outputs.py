@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
-from holdfast import transfer
 from holdfast.store import Store
+from holdfast.transfer import upload
 
 ARCHIVES = (("model", "model.tar.gz"), ("output/data", "output.tar.gz"))
 _FAILURE_CHARACTERS = 1024  # what SageMaker shows of the file
@@ -49,7 +49,7 @@ def store_archives(
                 for entry in sorted(source.iterdir()):
                     tar.add(entry, arcname=entry.name)
             size = archive.stat().st_size
-            transfer.upload_file(
+            upload.upload_file(
                 store,
                 key,
                 path=archive,

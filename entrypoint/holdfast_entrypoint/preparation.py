@@ -10,24 +10,27 @@ from functools import partial
 from pathlib import Path
 
 import holdfast
-from holdfast import attempt, catalog, joining, joint, restore
-from holdfast.arrival import Arrival
-from holdfast.attempt import Attempt
-from holdfast.bandwidth import Bandwidth
-from holdfast.commits import Commits
+from holdfast.attempts import claim as attempt
+from holdfast.attempts import fence, rendezvous
+from holdfast.attempts.rendezvous import Group
 from holdfast.errors import NoSnapshotError
-from holdfast.filing import Filing
-from holdfast.joining import Group
-from holdfast.leftovers import Leftovers
-from holdfast.location import Location
-from holdfast.outbox import FILES_AT_A_TIME
-from holdfast.restore import Restored
-from holdfast.script import latest
+from holdfast.local.unsent import Leftovers
+from holdfast.restore import restorer
+from holdfast.restore.background import Arrival
+from holdfast.restore.restorer import Restored
+from holdfast.script.checkpoints import latest
+from holdfast.snapshot import candidates, catalog
+from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.commit import Commits
+from holdfast.snapshot.list_writer import Filing
 from holdfast.store import Store
-from holdfast.sync import Syncer
-from holdfast.telling import counted
-from holdfast.workers import Workers
-from holdfast_entrypoint.config import Config
+from holdfast.store.location import Location
+from holdfast.sync.outbox import FILES_AT_A_TIME
+from holdfast.sync.syncer import Syncer
+from holdfast.wording import counted
+from holdfast.workers.bandwidth import Bandwidth
+from holdfast.workers.pool import Workers
+from holdfast_entrypoint.config.settings import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def prepare(
     """
     leftovers = Leftovers(config.checkpoints, str(place), workers=Workers(1), tell=tell)
     bring = partial(
-        restore.restore,
+        restorer.restore,
         store,
         directory=config.checkpoints,
         workers=workers,
@@ -130,7 +133,7 @@ def _alone(config: Config, store: Store, bring: Callable[..., Restored], workers
         conditional=attempt.honours_conditions(store, found, workers),
     )
     try:
-        return claimed, bring(catalog=attempt.fence(store, found, claimed), mine=claimed)
+        return claimed, bring(catalog=fence.fence(store, found, claimed), mine=claimed)
     except NoSnapshotError:
         # Who slept since its claim finds that another has gone on, and let go of what was seen here.
         filing = Filing(store, claimed, workers)
@@ -149,7 +152,7 @@ def _together(
     """Join the attempt of all hosts, end this host's earlier ones, and restore what all of them restore."""
     passed_over: list[str] = []
     while True:
-        claimed, found, base = joining.join(
+        claimed, found, base = rendezvous.join(
             store,
             group,
             host=config.host,
@@ -160,9 +163,9 @@ def _together(
             passed_over=passed_over,
             tell=tell,
         )
-        found = attempt.fence(store, found, claimed, workers)
+        found = fence.fence(store, found, claimed, workers)
         try:
-            chosen = [joint.of(store, found, base, workers)] if base else []
+            chosen = [candidates.of(store, found, base, workers)] if base else []
             return claimed, bring(catalog=found, mine=claimed, candidates=chosen)
         except NoSnapshotError:
             passed_over += base

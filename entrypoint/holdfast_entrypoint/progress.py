@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 EVERY = 10.0
 """Seconds between two lines in a log."""
@@ -28,19 +29,17 @@ def shown(doing: str, tell: Tell) -> Iterator[tuple[Tell, Progress]]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield tell, Lines(doing, tell, time.monotonic)
         return
-    from holdfast_entrypoint import printing  # noqa: PLC0415  no job waits at its start for what draws bars
-
-    with printing.bar(doing) as (bar, _):
+    with bar(doing) as (drawn, _):
 
         def say(text: str) -> None:
-            bar.clear()
+            drawn.clear()
             tell(text)
 
         def count(done: int, total: int) -> None:
-            bar.update(done - bar.n)
-            if bar.total != total:
-                bar.total = total
-                bar.refresh()
+            drawn.update(done - drawn.n)
+            if drawn.total != total:
+                drawn.total = total
+                drawn.refresh()
 
         yield say, count
 
@@ -70,3 +69,50 @@ class Lines:
         left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
         share = 100 * done // max(1, total)
         self._tell(f"{self._doing}: {done:,} of {total:,} bytes ({share} %), {rate / 1e6:,.1f} MB/s{left}")
+
+
+class Bar(Protocol):
+    """What is needed of tqdm's bars."""
+
+    n: float
+    total: float | None
+
+    def update(self, n: float | None = 1, /) -> object:
+        """Add to what is done."""
+        ...
+
+    def clear(self) -> None:
+        """Take it off the screen."""
+        ...
+
+    def refresh(self) -> object:
+        """Draw it anew."""
+        ...
+
+
+class _NoBar:
+    """What a pipe or a log gets: nothing."""
+
+    n: float = 0
+    total: float | None = None
+
+    def update(self, n: float | None = 1, /) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+    def refresh(self) -> None:
+        pass
+
+
+@contextmanager
+def bar(label: str) -> Iterator[tuple[Bar, Callable[[str], None]]]:
+    """Show progress on a terminal; a pipe or a log gets none."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield _NoBar(), lambda text: print(f"holdfast: {text}", file=sys.stderr)
+        return
+    from tqdm import tqdm  # noqa: PLC0415  20 ms that only a bar needs
+
+    with tqdm(desc=label, unit="B", unit_scale=True, unit_divisor=1024, leave=False) as shown:
+        yield shown, lambda text: tqdm.write(f"holdfast: {text}", file=sys.stderr)

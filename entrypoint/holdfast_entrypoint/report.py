@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from holdfast.ledger import Ledger
+from holdfast.sync.ledger import Ledger
 
 
 @dataclass(slots=True)

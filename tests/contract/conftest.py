@@ -12,12 +12,12 @@ import pytest
 from examples.demo.object_server import ObjectServer
 
 from holdfast.checksum import crc64nvme
-from holdfast.directory import DirectoryStore
-from holdfast.location import Location
-from holdfast.retry import RetryingStore
-from holdfast.s3 import S3Store
-from holdfast.s3_settings import from_environ
 from holdfast.store import Part, Store
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.store.location import Location
+from holdfast.store.retry import RetryingStore
+from holdfast.store.s3.settings import from_environ
+from holdfast.store.s3.store import S3Store
 
 _PLACES = itertools.count()
 

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from tests.contract.conftest import Place, content_of, part_of
 
-from holdfast import transfer
+from holdfast import stop
 from holdfast.checksum import crc64nvme
 from holdfast.errors import AlreadyExistsError, DamagedError, HoldfastError, NotFoundError, PermanentStoreError
 from holdfast.store import Store
+from holdfast.transfer import parts as parts_module
+from holdfast.transfer import server_copy
+from holdfast.transfer import upload as transfer
 
 MIB = 1 << 20
 CONTENT = random.Random(8).randbytes(11 * MIB + 77)
@@ -112,7 +115,7 @@ def test_nothing_is_copied_onto_itself(store: Store) -> None:
     with pytest.raises(PermanentStoreError, match="itself"):
         copy(store, "k", "k", b"12345", metadata={"c": "d"})
     with pytest.raises(PermanentStoreError, match="itself"):
-        transfer.copy_object(store, "k", "k", etag=etag, size=1 << 30, crc64nvme=0)
+        server_copy.copy_object(store, "k", "k", etag=etag, size=1 << 30, crc64nvme=0)
     assert store.head("k").metadata == {"a": "b"}
 
 
@@ -361,12 +364,12 @@ def test_what_is_another_content_now_is_not_deleted(place: Place) -> None:
 @pytest.fixture(scope="module")
 def large() -> bytes:
     """More than one request copies."""
-    return random.Random(10).randbytes(transfer.SINGLE_COPY + 3 * MIB + 1)
+    return random.Random(10).randbytes(server_copy.SINGLE_COPY + 3 * MIB + 1)
 
 
 def stored_large(place: Place, content: bytes, tmp_path: Path) -> str:
     (tmp_path / "large").write_bytes(content)
-    sums = transfer.checksum_file(tmp_path / "large")
+    sums = parts_module.checksum_file(tmp_path / "large")
     return transfer.upload_file(place.store, "from", tmp_path / "large", size=sums.size)
 
 
@@ -374,7 +377,7 @@ def stored_large(place: Place, content: bytes, tmp_path: Path) -> str:
 def test_a_large_object_is_copied_in_parts(place: Place, large: bytes, tmp_path: Path, workers: int) -> None:
     etag = stored_large(place, large, tmp_path)
     with ThreadPoolExecutor(workers or 1) as threads:
-        copied = transfer.copy_object(
+        copied = server_copy.copy_object(
             place.store, "from", "to", etag=etag, size=len(large), crc64nvme=crc64nvme(large), metadata={"a": "b"},
             only_if_absent=True, workers=threads if workers else None,
         )  # fmt: skip
@@ -393,7 +396,7 @@ def test_a_large_copy_that_cannot_be_leaves_nothing(place: Place, large: bytes, 
         error: type[HoldfastError], key: str, *, only_if_absent: bool = False, replaces: str | None = None
     ) -> None:
         with pytest.raises(error):
-            transfer.copy_object(
+            server_copy.copy_object(
                 place.store, "from", key, etag=etag, size=size, crc64nvme=crc, only_if_absent=only_if_absent,
                 replaces=replaces,
             )  # fmt: skip
@@ -410,8 +413,8 @@ def test_a_large_copy_that_cannot_be_leaves_nothing(place: Place, large: bytes, 
 def test_a_large_copy_that_is_stopped_leaves_nothing(place: Place, large: bytes, tmp_path: Path) -> None:
     etag = stored_large(place, large, tmp_path)
     answers = iter([False, False])
-    with ThreadPoolExecutor(2) as threads, pytest.raises(transfer.StoppedError):
-        transfer.copy_object(
+    with ThreadPoolExecutor(2) as threads, pytest.raises(stop.StoppedError):
+        server_copy.copy_object(
             place.store, "from", "to", etag=etag, size=len(large), crc64nvme=crc64nvme(large), workers=threads,
             should_stop=lambda: next(answers, True),
         )  # fmt: skip
@@ -434,7 +437,7 @@ def test_what_changes_while_a_large_object_is_copied_there_is_left_alone(
         return False
 
     with pytest.raises(AlreadyExistsError):
-        transfer.copy_object(
+        server_copy.copy_object(
             place.store, "from", "to", etag=etag, size=len(large), crc64nvme=crc64nvme(large), replaces=before,
             should_stop=intrude,
         )  # fmt: skip
@@ -444,7 +447,7 @@ def test_what_changes_while_a_large_object_is_copied_there_is_left_alone(
 
 def test_a_small_object_is_copied_by_the_same_call(store: Store) -> None:
     etag = store.put("from", part_of(b"12345"))
-    copied = transfer.copy_object(store, "from", "to", etag=etag, size=5, crc64nvme=crc64nvme(b"12345"))
+    copied = server_copy.copy_object(store, "from", "to", etag=etag, size=5, crc64nvme=crc64nvme(b"12345"))
     assert store.head("to").etag == copied
 
 
@@ -454,10 +457,12 @@ def test_a_small_copy_looks_also_where_the_server_ignores_conditions(store: Stor
     store.put("to", part_of(b"second"))
     for absent, replaces in ((True, None), (False, before)):
         with pytest.raises(AlreadyExistsError):
-            transfer.copy_object(
+            server_copy.copy_object(
                 store, "from", "to", etag=etag, size=5, crc64nvme=crc64nvme(b"12345"), only_if_absent=absent,
                 replaces=replaces,
             )  # fmt: skip
     with pytest.raises(AlreadyExistsError):
-        transfer.copy_object(store, "from", "gone", etag=etag, size=5, crc64nvme=crc64nvme(b"12345"), replaces=before)
+        server_copy.copy_object(
+            store, "from", "gone", etag=etag, size=5, crc64nvme=crc64nvme(b"12345"), replaces=before
+        )
     assert content_of(store, "to") == b"second"

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from tests.contract.conftest import Place, content_of, part_of
 
-from holdfast import transfer
+from holdfast import stop
 from holdfast.checksum import crc64nvme
 from holdfast.errors import AlreadyExistsError, FileChangedError, NotFoundError, StoreError
 from holdfast.store import Part, Store, StoredPart
+from holdfast.transfer import download
+from holdfast.transfer import parts as parts_module
+from holdfast.transfer import upload as transfer
 
 MIB = 1 << 20
 CONTENT = random.Random(5).randbytes(11 * MIB + 77)
@@ -159,7 +162,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 3])
 def test_a_large_file_goes_up_and_comes_back(place: Place, large: Path, tmp_path: Path, workers: int) -> None:
-    sums = transfer.checksum_file(large)
+    sums = parts_module.checksum_file(large)
     sent: list[int] = []
     fetched: list[int] = []
     with ThreadPoolExecutor(workers or 1) as threads:
@@ -171,19 +174,19 @@ def test_a_large_file_goes_up_and_comes_back(place: Place, large: Path, tmp_path
         info = place.store.head("k")
         assert (info.size, info.etag, info.metadata) == (sums.size, etag, {"a": "b"})
         back = tmp_path / "back"
-        crc = transfer.download_file(
+        crc = download.download_file(
             place.store, "k", back, size=sums.size, etag=etag, expected_crc=sums.whole, workers=pool,
             progress=fetched.append,
         )  # fmt: skip
     assert crc == sums.whole
-    assert transfer.checksum_file(back) == sums
+    assert parts_module.checksum_file(back) == sums
     assert sum(sent) == sum(fetched) == sums.size
     assert place.unfinished() == 0
 
 
 def test_a_large_file_for_a_taken_key_is_not_even_begun(place: Place, large: Path) -> None:
     place.store.put("k", part_of(b"first"))
-    sums = transfer.checksum_file(large)
+    sums = parts_module.checksum_file(large)
     with pytest.raises(AlreadyExistsError):
         transfer.upload_file(place.store, "k", large, size=sums.size, only_if_absent=True)
     assert content_of(place.store, "k") == b"first"
@@ -191,7 +194,7 @@ def test_a_large_file_for_a_taken_key_is_not_even_begun(place: Place, large: Pat
 
 
 def test_a_key_that_is_taken_while_a_large_file_is_on_its_way_is_left_alone(place: Place, large: Path) -> None:
-    sums = transfer.checksum_file(large)
+    sums = parts_module.checksum_file(large)
     with pytest.raises(AlreadyExistsError):
         transfer.upload_file(
             place.store, "k", large, size=sums.size, only_if_absent=True,
@@ -204,7 +207,7 @@ def test_a_key_that_is_taken_while_a_large_file_is_on_its_way_is_left_alone(plac
 def test_a_large_file_that_changes_on_its_way_leaves_nothing(place: Place, large: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.write_bytes(large.read_bytes())
-    sums = transfer.checksum_file(copy)
+    sums = parts_module.checksum_file(copy)
 
     def change(_: int) -> None:
         with copy.open("r+b") as file:
@@ -218,9 +221,9 @@ def test_a_large_file_that_changes_on_its_way_leaves_nothing(place: Place, large
 
 
 def test_an_upload_that_is_stopped_leaves_nothing(place: Place, large: Path) -> None:
-    sums = transfer.checksum_file(large)
+    sums = parts_module.checksum_file(large)
     sent: list[int] = []
-    with ThreadPoolExecutor(2) as threads, pytest.raises(transfer.StoppedError):
+    with ThreadPoolExecutor(2) as threads, pytest.raises(stop.StoppedError):
         transfer.upload_file(
             place.store, "k", large, size=sums.size, workers=threads, progress=sent.append,
             should_stop=lambda: len(sent) >= 2,
@@ -231,10 +234,10 @@ def test_an_upload_that_is_stopped_leaves_nothing(place: Place, large: Path) -> 
 
 def test_an_empty_file_goes_up_and_comes_back(store: Store, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    sums = transfer.checksum_file(tmp_path / "empty")
+    sums = parts_module.checksum_file(tmp_path / "empty")
     etag = transfer.upload_file(store, "k", tmp_path / "empty", size=0)
-    assert transfer.download_file(store, "k", tmp_path / "back", size=0, etag=etag, expected_crc=sums.whole) == 0
+    assert download.download_file(store, "k", tmp_path / "back", size=0, etag=etag, expected_crc=sums.whole) == 0
     assert (tmp_path / "back").read_bytes() == b""
     with pytest.raises(NotFoundError):
-        transfer.download_file(store, "gone", tmp_path / "gone", size=0, etag=None, expected_crc=0)
+        download.download_file(store, "gone", tmp_path / "gone", size=0, etag=None, expected_crc=0)
     assert not (tmp_path / "gone").exists()

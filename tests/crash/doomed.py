@@ -12,7 +12,7 @@ import sys
 from tests.crash.fuse import Charge, Fuse, Moment, at
 from tests.crash.operations import Disk
 
-from holdfast_entrypoint import cli
+from holdfast_entrypoint.cli import main as cli
 
 
 def main() -> None:

@@ -21,13 +21,15 @@ from tests.crash.journal import Died, read_tree
 from tests.crash.operations import CountedStore, Disk
 from tests.crash.world import Broken, InOrder, World
 
-from holdfast import attempt, catalog, joining, joint, restore
-from holdfast.joining import Group
-from holdfast.lists import MOST_INLINE
-from holdfast.retention import Retention
-from holdfast.retry import RetryingStore
+from holdfast.attempts import fence, rendezvous
+from holdfast.attempts.rendezvous import Group
+from holdfast.maintenance.retention import Retention
+from holdfast.restore import restorer
+from holdfast.snapshot import candidates, catalog
+from holdfast.snapshot.file_lists import MOST_INLINE
 from holdfast.store import ObjectInfo, Part
-from holdfast.sync import Syncer
+from holdfast.store.retry import RetryingStore
+from holdfast.sync.syncer import Syncer
 
 if TYPE_CHECKING:
     from tests.crash.scenario import Tally
@@ -82,20 +84,20 @@ class Host:
         """Join the start of the job, and restore what all hosts restore."""
         self.fuse.stage = "join"
         group = Group(HOSTS, run)
-        claimed, found, base = joining.join(
+        claimed, found, base = rendezvous.join(
             self._store, group, host=self.name, version="0", platform="local", clock=self._job.clock,
             workers=InOrder(), tell=lambda _: None,
         )  # fmt: skip
         self.fuse.stage = "fence"
-        found = attempt.fence(self._store, found, claimed)
+        found = fence.fence(self._store, found, claimed)
         self.fuse.stage = "restore"
-        done = restore.restore(
+        done = restorer.restore(
             self._store,
             found,
             self.directory,
             workers=InOrder(),
             tell=lambda _: None,
-            candidates=[joint.of(self._store, found, base, InOrder())] if base else [],
+            candidates=[candidates.of(self._store, found, base, InOrder())] if base else [],
             mine=claimed,
         )
         self._syncer = Syncer(
@@ -240,6 +242,6 @@ class Job:
         store = self.world.backend.open()
         with self._disk.used_by(None):
             found = catalog.read_catalog(store)
-            restore.restore(store, found, empty, workers=InOrder(), tell=lambda _: None)
+            restorer.restore(store, found, empty, workers=InOrder(), tell=lambda _: None)
             tree = {path: file.content.decode() for path, file in read_tree(empty).items()}
         self._check_tree("a reader", tree)

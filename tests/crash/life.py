@@ -22,22 +22,24 @@ from tests.crash.operations import CountedStore, Disk
 from tests.crash.script import Move, Script
 from tests.crash.world import World, content_of
 
-from holdfast import attempt, catalog, restore
-from holdfast.arrival import Arrival
+from holdfast.attempts import claim, fence
 from holdfast.checksum import crc64nvme, from_hex
-from holdfast.disk import Scan
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError, TransientStoreError
-from holdfast.flushing import Flush
-from holdfast.leftovers import Leftovers
-from holdfast.lists import MOST_INLINE, unpack
+from holdfast.local.scan import Scan
+from holdfast.local.unsent import Leftovers
+from holdfast.maintenance.retention import Retention
 from holdfast.names import checkpoint_of, is_log
-from holdfast.parts import StoppedError
-from holdfast.record import to_value
-from holdfast.retention import Retention
-from holdfast.retry import RetryingStore
-from holdfast.settling import Killed, Settling
-from holdfast.sync import Synced, Syncer
-from holdfast.wanted import Mode
+from holdfast.restore import restorer
+from holdfast.restore.background import Arrival
+from holdfast.restore.plan import Mode
+from holdfast.snapshot import catalog
+from holdfast.snapshot.file_lists import MOST_INLINE, unpack
+from holdfast.snapshot.record import to_value
+from holdfast.stop import StoppedError
+from holdfast.store.retry import RetryingStore
+from holdfast.sync.flush import Flush
+from holdfast.sync.syncer import Synced, Syncer
+from holdfast.watch.settling import Killed, Settling
 
 PATIENCE = 5.0
 """As holdfast.watch.PATIENCE: seconds that what is settled waits for what is not."""
@@ -165,19 +167,19 @@ class Life:
             before = read_tree(machine)
         self._fuse.stage = "claim"
         found = catalog.read_catalog(self._store)
-        claimed = attempt.claim(
+        claimed = claim.claim(
             self._store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC),
-            conditional=attempt.honours_conditions(self._store, found, self._workers),
+            conditional=claim.honours_conditions(self._store, found, self._workers),
         )  # fmt: skip
         with self._disk.used_by(None):
             world.journal.note(Claimed(claimed.number))
         self._number = claimed.number
         self._fuse.stage = "fence"
-        found = attempt.fence(self._store, found, claimed)
+        found = fence.fence(self._store, found, claimed)
         self._fuse.stage = "restore"
         leftovers = Leftovers(machine, "the world", workers=self._workers, tell=lambda text: None)
         with self._unless_superseded():
-            done = restore.restore(
+            done = restorer.restore(
                 self._store,
                 found,
                 machine,

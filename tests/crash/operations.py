@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 
 from tests.crash.fuse import Crash, Fuse
 
-from holdfast import keys
+from holdfast.snapshot import keys
 from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, UnfinishedUpload, Upload
 
 T = TypeVar("T")

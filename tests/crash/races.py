@@ -12,7 +12,7 @@ from tests.crash.life import Ending, Life, Plan
 from tests.crash.operations import Disk
 from tests.crash.world import Broken, World
 
-from holdfast.retention import Retention
+from holdfast.maintenance.retention import Retention
 
 
 def race(world: World, name: str) -> None:

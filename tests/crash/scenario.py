@@ -21,15 +21,20 @@ from tests.crash.life import Ending, Life, Plan
 from tests.crash.operations import Disk
 from tests.crash.world import Backend, Broken, InOrder, World
 
-from holdfast import copying, directory_lock, lists, parts, transfer, wanted
 from holdfast.checksum import crc64nvme
-from holdfast.directory import DirectoryStore
-from holdfast.location import Location
-from holdfast.retention import Retention
-from holdfast.s3 import S3Store
-from holdfast.s3_settings import S3Settings, from_environ
+from holdfast.maintenance.retention import Retention
+from holdfast.restore import plan as wanted
+from holdfast.restore.plan import Mode
+from holdfast.snapshot import file_lists as lists
 from holdfast.store import Part, Store
-from holdfast.wanted import Mode
+from holdfast.store.directory import lock as directory_lock
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.store.location import Location
+from holdfast.store.s3.settings import S3Settings, from_environ
+from holdfast.store.s3.store import S3Store
+from holdfast.transfer import parts
+from holdfast.transfer import server_copy as copying
+from holdfast.transfer import upload as transfer
 
 MIB = 1 << 20
 MOST_LIVES = 6
@@ -83,7 +88,6 @@ def small_parts() -> Iterator[None]:
     settings = (
         (transfer, "SINGLE_PUT", 2 * MIB),
         (copying, "SINGLE_COPY", 2 * MIB),
-        (transfer, "PART_SIZE", MIB),
         (parts, "PART_SIZE", MIB),
         (lists, "MEAN", 2),
         (wanted, "SMALL", 0),

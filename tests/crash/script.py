@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from holdfast.settling import Settling
+from holdfast.watch.settling import Settling
 
 Move = Iterator[float]
 _EPOCH_NS = 1_790_000_000_000_000_000

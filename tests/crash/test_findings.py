@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from tests.unit.job import Job, sync
 
-from holdfast import attempt, catalog, restore
-from holdfast.retention import Retention
-from holdfast.settling import Killed, Settling
+from holdfast.attempts import claim, fence
+from holdfast.maintenance.retention import Retention
+from holdfast.restore import restorer
+from holdfast.snapshot import catalog
+from holdfast.watch.settling import Killed, Settling
 
 
 @pytest.fixture
@@ -98,11 +100,9 @@ def test_an_attempt_that_slept_between_its_listing_and_its_claim_goes_on_from_th
         job.write("a", content, "two")
         sync(meanwhile)
     meanwhile.tidy()
-    claimed = attempt.claim(
-        job.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
-    )
-    found = attempt.fence(job.store, found, claimed)
-    restore.restore(job.store, found, job.root / "three", workers=job.workers, tell=job.said.append)
+    claimed = claim.claim(job.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
+    found = fence.fence(job.store, found, claimed)
+    restorer.restore(job.store, found, job.root / "three", workers=job.workers, tell=job.said.append)
     assert contents(job.root / "three") == {"a": b"newest"}
 
 

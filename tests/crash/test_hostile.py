@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from tests.crash.hostile import Bucket
 from tests.crash.world import InOrder
 
-from holdfast import attempt, catalog, checksum, keys, record, restore
+from holdfast import checksum
+from holdfast.attempts import claim, fence
 from holdfast.errors import HoldfastError
-from holdfast.sync import Syncer
+from holdfast.restore import restorer
+from holdfast.snapshot import catalog, keys, record
+from holdfast.sync.syncer import Syncer
 
 NASTY = (
     *("../escape", "/etc/escape", "a/../../escape", "a//b", "./a", "a/.", "a/", "", ".", "..", "nul\0byte", "\ud800"),
@@ -205,9 +208,9 @@ def outside(directory: Path, seen: Mapping[str, object]) -> dict[str, object]:
 def live(bucket: Bucket, directory: Path, said: list[str]) -> None:
     """Claim, restore, store something, tidy."""
     found = catalog.read_catalog(bucket)
-    mine = attempt.claim(bucket, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
-    found = attempt.fence(bucket, found, mine)
-    done = restore.restore(bucket, found, directory, workers=InOrder(), tell=said.append, mine=mine)
+    mine = claim.claim(bucket, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
+    found = fence.fence(bucket, found, mine)
+    done = restorer.restore(bucket, found, directory, workers=InOrder(), tell=said.append, mine=mine)
     (directory / "one more").write_bytes(b"one more")
     syncer = Syncer(
         bucket, directory, mine, done.base, workers=InOrder(), clock=lambda: datetime.now(UTC), tell=said.append

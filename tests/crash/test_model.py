@@ -16,7 +16,7 @@ from tests.crash.scenario import new_world
 from tests.crash.world import InOrder, World
 
 from holdfast.errors import SupersededError
-from holdfast.retention import Retention
+from holdfast.maintenance.retention import Retention
 
 PATHS = st.sampled_from(("last", "best", "step-1/shard-0", "step-1/shard-1", "step-2/shard-0"))
 CONTENTS = st.sampled_from((b"", b"1", b"22", b"another"))

@@ -13,8 +13,9 @@ from pathlib import Path
 from tests.crash import writer
 from tests.crash.world import InOrder
 
-from holdfast import catalog, restore
-from holdfast.directory import DirectoryStore
+from holdfast.restore import restorer
+from holdfast.snapshot import catalog
+from holdfast.store.directory.store import DirectoryStore
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("HOLDFAST_SUPERVISED_KILLS", "5"))
@@ -56,7 +57,7 @@ def test_whatever_a_supervisor_was_at_when_it_was_killed_its_successor_resumes_f
         empty = tmp_path / f"empty-{life}"
         said: list[str] = []
         found = catalog.read_catalog(store)
-        done = restore.restore(store, found, empty, workers=InOrder(), tell=said.append)
+        done = restorer.restore(store, found, empty, workers=InOrder(), tell=said.append)
         assert writer.verdict(empty) is None
         assert said == []
         assert (done.snapshot.name if done.snapshot else "") >= durable

@@ -12,14 +12,15 @@ from typing import Any, Protocol
 
 from tests.crash.journal import Commit, File, Journal, Owes, Paid, Tree, Violation, read_tree
 
-from holdfast import catalog, keys, restore
-from holdfast.catalog import Catalog
 from holdfast.errors import HoldfastError
 from holdfast.names import checkpoint_of
-from holdfast.record import Snapshot
-from holdfast.script import latest
+from holdfast.restore import restorer
+from holdfast.restore.plan import Mode
+from holdfast.script.checkpoints import latest
+from holdfast.snapshot import catalog, keys
+from holdfast.snapshot.catalog import Catalog
+from holdfast.snapshot.record import Snapshot
 from holdfast.store import Store
-from holdfast.wanted import Mode
 
 
 class Broken(AssertionError):  # noqa: N818  it is a verdict
@@ -165,7 +166,7 @@ class World:
     def check_newest(self, name: str | None, machine: Path) -> None:
         """Hold the newest checkpoint that a machine has against the one that it has when everything is restored."""
         store, everything = self.backend.open(), self.root / "everything"
-        done = restore.restore(store, catalog.read_catalog(store), everything, workers=InOrder(), tell=lambda _: None)
+        done = restorer.restore(store, catalog.read_catalog(store), everything, workers=InOrder(), tell=lambda _: None)
         newest, there = latest(directory=everything), latest(directory=machine)
         is_same = (done.snapshot.name if done.snapshot else None) == name
         if done.checkpoints and is_same and (newest and newest.name) != (there and there.name):
@@ -183,7 +184,7 @@ class World:
         empty = self.root / "empty"
         said: list[str] = []
         try:
-            done = restore.restore(store, found, empty, workers=InOrder(), tell=said.append)
+            done = restorer.restore(store, found, empty, workers=InOrder(), tell=said.append)
         except HoldfastError as error:
             raise Broken(f"LOST: a restore fails: {error!r}") from error
         if said:

@@ -24,7 +24,7 @@ from examples.demo.imds import MetadataServer
 from images.build import read_matrix
 from tests.docs.pages import Block, blocks, each, the_block
 
-from holdfast.notices import read_host_notice
+from holdfast.notices.watcher import read_host_notice
 
 AGAIN = ("143", "75")
 NEVER_AGAIN = ("64", "65", "69", "70", "74")

@@ -11,8 +11,9 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, the_block
 
 from holdfast import errors
-from holdfast_entrypoint import lifecycle, platforms
-from holdfast_entrypoint.platforms import Platform
+from holdfast_entrypoint import lifecycle
+from holdfast_entrypoint.config import platforms
+from holdfast_entrypoint.config.platforms import Platform
 
 CODE = sorted([*ROOT.glob("toolkit/**/*.py"), *ROOT.glob("entrypoint/**/*.py")])
 AROUND = sorted([*ROOT.glob("images/*"), *ROOT.glob("tests/**/*.py"), ROOT / "Makefile"])

@@ -13,16 +13,17 @@ from examples.demo.object_server import ObjectServer
 from tests.faults.proxy import FaultyProxy
 from tests.lifecycle.conftest import start
 
-from holdfast import attempt, catalog
-from holdfast.base import Base
-from holdfast.location import Location
-from holdfast.opening import open_store
-from holdfast.record import Snapshot
-from holdfast.restore import Restored, restore
-from holdfast.retry import RetryPolicy
+from holdfast.attempts import claim, fence
+from holdfast.restore.base import Base
+from holdfast.restore.restorer import Restored, restore
+from holdfast.snapshot import catalog
+from holdfast.snapshot.record import Snapshot
+from holdfast.snapshot.verify import verify
 from holdfast.store import Store
-from holdfast.sync import Synced, Syncer
-from holdfast.verify import verify
+from holdfast.store.backoff import RetryPolicy
+from holdfast.store.location import Location
+from holdfast.store.open import open_store
+from holdfast.sync.syncer import Synced, Syncer
 
 __all__ = ["start"]
 
@@ -77,14 +78,12 @@ class Job:
         """Begin an attempt on the directory that `write` fills."""
         store = store or self.store()
         found = catalog.read_catalog(store)
-        claimed = attempt.claim(
-            store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
-        )
+        claimed = claim.claim(store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
         return Syncer(
             store,
             self._root / "engine",
             claimed,
-            Base(attempt.fence(store, found, claimed)),
+            Base(fence.fence(store, found, claimed)),
             workers=self._workers,
             clock=lambda: datetime.now(UTC),
             tell=self.said.append,

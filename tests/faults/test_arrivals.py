@@ -17,7 +17,7 @@ from tests.lifecycle.conftest import Start
 from tests.lifecycle.supervised import wait_until
 from tests.servers import Answer
 
-from holdfast.wanted import SMALL
+from holdfast.restore.plan import SMALL
 
 FILES = ("model.bin", "optimizer.bin")
 

@@ -14,13 +14,13 @@ from tests.lifecycle.conftest import Start
 from tests.lifecycle.supervised import wait_until
 from tests.servers import Answer, Seen, error
 
-from holdfast import transfer
 from holdfast.checksum import crc64nvme
-from holdfast.record import Snapshot
+from holdfast.snapshot.record import Snapshot
 from holdfast.store import Part
+from holdfast.transfer import parts, upload
 
-PART = transfer.PART_SIZE
-SIZE = transfer.SINGLE_PUT + PART + 12345
+PART = parts.PART_SIZE
+SIZE = upload.SINGLE_PUT + PART + 12345
 CONTENT = random.Random(3).randbytes(SIZE)
 CHANGED = b"x" + CONTENT[1:]
 SENT = "PUT .*partNumber="

@@ -12,11 +12,13 @@ from tests.faults.proxy import Fault
 from tests.faults.test_requests import BREAKS, HTML, PAGE, damaged, first_half, flipped
 from tests.servers import Answer, error
 
-from holdfast.copying import copy_object
 from holdfast.errors import DamagedError, NotFoundError, StoreError, TransientStoreError
-from holdfast.retry import RetryPolicy
 from holdfast.store import Store
-from holdfast.transfer import checksum_file, download_file, upload_file
+from holdfast.store.backoff import RetryPolicy
+from holdfast.transfer.download import download_file
+from holdfast.transfer.parts import checksum_file
+from holdfast.transfer.server_copy import copy_object
+from holdfast.transfer.upload import upload_file
 
 SIZE = 70 << 20
 SHORT = {"HOLDFAST_S3_TIMEOUT_SECONDS": "1"}

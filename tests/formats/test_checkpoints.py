@@ -126,7 +126,7 @@ def test_gguf_types_are_as_long_as_the_library_says() -> None:
     need(("gguf",))
     from gguf.constants import GGML_QUANT_SIZES
 
-    from holdfast.probes import gguf
+    from holdfast.probes.formats import gguf
 
     theirs = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
     assert {kind: theirs[kind] for kind in gguf.BLOCKS if kind in theirs} == {

@@ -14,9 +14,9 @@ from tests.lifecycle.supervised import Supervised
 from tests.servers import error
 
 from holdfast.errors import StoreError
-from holdfast.location import Location
-from holdfast.opening import open_store
 from holdfast.store import Store
+from holdfast.store.location import Location
+from holdfast.store.open import open_store
 
 SAVES_TWO_AT_THE_END = """
 import os, signal, sys, time

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.supervised import wait_until
 
-from holdfast.record import Snapshot, from_json
+from holdfast.snapshot.record import Snapshot, from_json
 
 COUNTS = """
 import os, pathlib, signal, sys, time

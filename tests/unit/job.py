@@ -8,17 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from holdfast import attempt, catalog, joint
-from holdfast.arrival import Arrival
-from holdfast.attempt import Attempt
-from holdfast.bandwidth import Bandwidth
-from holdfast.directory import DirectoryStore
-from holdfast.leftovers import Leftovers
-from holdfast.restore import Restored, restore
-from holdfast.retention import Retention
+from holdfast.attempts import claim, fence
+from holdfast.local.unsent import Leftovers
+from holdfast.maintenance.retention import Retention
+from holdfast.restore.background import Arrival
+from holdfast.restore.plan import Mode
+from holdfast.restore.restorer import Restored, restore
+from holdfast.snapshot import candidates, catalog
+from holdfast.snapshot.attempt import Attempt
 from holdfast.store import Part, Store
-from holdfast.sync import Synced, Syncer
-from holdfast.wanted import Mode
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.sync.syncer import Synced, Syncer
+from holdfast.workers.bandwidth import Bandwidth
 
 
 class Breaks(DirectoryStore):
@@ -69,7 +70,7 @@ class Job:
     def restore(self, machine: str, only: Sequence[str] | None = None, **options: Any) -> Restored:
         found = catalog.read_catalog(self.store)
         if only is not None:
-            options |= {"candidates": [joint.of(self.store, found, only, self.workers)], "adopt": False}
+            options |= {"candidates": [candidates.of(self.store, found, only, self.workers)], "adopt": False}
         directory = self.root / machine
         return restore(self.store, found, directory, workers=self.workers, tell=self.said.append, **options)
 
@@ -81,19 +82,19 @@ class Job:
         bandwidth: Bandwidth | None = None,
     ) -> Syncer:
         found = catalog.read_catalog(self.store)
-        claimed = attempt.claim(
+        claimed = claim.claim(
             self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
         )
-        attempt.fence(self.store, found, claimed)
+        fence.fence(self.store, found, claimed)
         return self.syncer_of(claimed, machine, store, retention, bandwidth)
 
     def resumed(self, machine: str, mode: Mode) -> tuple[Restored, Syncer, Arrival]:
         """Begin an attempt that restores no more than the mode says."""
         found = catalog.read_catalog(self.store)
-        claimed = attempt.claim(
+        claimed = claim.claim(
             self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
         )
-        attempt.fence(self.store, found, claimed)
+        fence.fence(self.store, found, claimed)
         done = self.restore(machine, mine=claimed, mode=mode)
         syncer = self.syncer_of(claimed, machine, restored=done)
         return done, syncer, self.arrival(machine, done, syncer)
@@ -101,7 +102,7 @@ class Job:
     def next_life(self, machine: str, mode: Mode = Mode.ALL, place: str = "file:///store") -> tuple[Restored, Syncer]:
         """Begin an attempt that goes on with what an earlier one has left on the machine."""
         found = catalog.read_catalog(self.store)
-        claimed = attempt.claim(
+        claimed = claim.claim(
             self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
         )
         left = Leftovers(self.root / machine, place, workers=self.workers, tell=self.said.append)

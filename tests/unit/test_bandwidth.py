@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.bandwidth import USUAL_COMMIT, USUAL_RATE, Bandwidth
+from holdfast.workers.bandwidth import USUAL_COMMIT, USUAL_RATE, Bandwidth
 
 MB = 1_000_000
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from holdfast.concurrency import Concurrency
+from holdfast.workers.concurrency import Concurrency
 
 MIB = 1 << 20
 

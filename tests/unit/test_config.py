@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.attempts.rendezvous import Group
 from holdfast.errors import ConfigError
-from holdfast.joining import Group
-from holdfast.location import Location
-from holdfast.retention import Retention
-from holdfast.wanted import Mode
-from holdfast_entrypoint import config, platforms
-from holdfast_entrypoint.platforms import Platform
+from holdfast.maintenance.retention import Retention
+from holdfast.restore.plan import Mode
+from holdfast.store.location import Location
+from holdfast_entrypoint.config import platforms, reader
+from holdfast_entrypoint.config.platforms import Platform
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def write(base: Path, name: str, content: object) -> None:
 
 def problems(variables: dict[str, str]) -> str:
     with pytest.raises(ConfigError) as caught:
-        config.load(variables)
+        reader.load(variables)
     return "\n".join(caught.value.problems)
 
 
 def test_an_empty_environment_supervises_only_with_sagemakers_paths() -> None:
-    settings = config.load({})
+    settings = reader.load({})
     assert settings.base == Path("/opt/ml")
     assert settings.checkpoints == Path("/opt/ml/checkpoints")
     assert settings.location is None
@@ -48,7 +48,7 @@ def test_an_empty_environment_supervises_only_with_sagemakers_paths() -> None:
 def test_everything_is_read(base: Path, tmp_path: Path) -> None:
     write(base, "hyperparameters.json", {"epochs": "3", "lr": "0.1", "name": "plain", "sagemaker_program": '"t.py"'})
     write(base, "resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1"]})
-    settings = config.load(
+    settings = reader.load(
         environ(
             base,
             CHECKPOINT_S3_URI="s3://bucket/job",
@@ -104,7 +104,7 @@ def test_checkpoints_may_not_overlap_what_is_sagemakers(path: str, base: Path) -
 
 @pytest.mark.parametrize("path", ["checkpoints", "models", "code-checkpoints"])
 def test_a_similar_name_is_no_overlap(path: str, base: Path) -> None:
-    assert config.load(environ(base, CHECKPOINT_LOCAL_PATH=str(base / path))).checkpoints == base / path
+    assert reader.load(environ(base, CHECKPOINT_LOCAL_PATH=str(base / path))).checkpoints == base / path
 
 
 def test_a_store_inside_the_checkpoint_directory_is_refused(base: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_variable_that_was_left_empty_is_no_way_to_do_without_a_store(variable
 def test_outputs_inside_the_checkpoints_would_be_taken_for_checkpoints(base: Path) -> None:
     said = problems(environ(base, CHECKPOINT_S3_URI="s3://b00/job", OUTPUT_S3_URI="s3://b00/job/output"))
     assert "name a prefix beside it" in said
-    config.load(environ(base, CHECKPOINT_S3_URI="s3://b00/job", OUTPUT_S3_URI="s3://b00/job-output"))
+    reader.load(environ(base, CHECKPOINT_S3_URI="s3://b00/job", OUTPUT_S3_URI="s3://b00/job-output"))
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "x"])
@@ -141,9 +141,9 @@ def test_a_grace_that_is_none_is_refused(value: str, base: Path) -> None:
 
 
 def test_an_upload_limit_is_bytes_per_second_and_none_is_no_limit(base: Path) -> None:
-    assert config.load(environ(base)).upload_limit is None
-    assert config.load(environ(base, HOLDFAST_UPLOAD_LIMIT="")).upload_limit is None
-    assert config.load(environ(base, HOLDFAST_UPLOAD_LIMIT="50MB/s")).upload_limit == 50e6
+    assert reader.load(environ(base)).upload_limit is None
+    assert reader.load(environ(base, HOLDFAST_UPLOAD_LIMIT="")).upload_limit is None
+    assert reader.load(environ(base, HOLDFAST_UPLOAD_LIMIT="50MB/s")).upload_limit == 50e6
     said = problems(environ(base, HOLDFAST_UPLOAD_LIMIT="fast", HOLDFAST_GRACE_SECONDS="x"))
     assert "HOLDFAST_UPLOAD_LIMIT must be bytes per second" in said
     assert "HOLDFAST_GRACE_SECONDS" in said
@@ -162,16 +162,16 @@ def test_several_hosts_are_known_on_sagemaker_on_batch_and_where_somebody_says_s
         "AWS_BATCH_JOB_NUM_NODES": "2",
         "AWS_BATCH_JOB_NODE_INDEX": "1",
     }
-    settings = config.load(environ(base, **batch))
+    settings = reader.load(environ(base, **batch))
     assert settings.host == "node-1"
     assert settings.group == Group(("node-0", "node-1"), "4c1d/2")
-    settings = config.load(environ(base, HOLDFAST_HOSTS="a, b", HOLDFAST_HOST="b", HOLDFAST_RUN="7"))
+    settings = reader.load(environ(base, HOLDFAST_HOSTS="a, b", HOLDFAST_HOST="b", HOLDFAST_RUN="7"))
     assert (settings.host, settings.group, settings.output_host) == ("b", Group(("a", "b"), "7"), "b")
     write(base, "resourceconfig.json", {"current_host": "algo-2", "hosts": ["algo-1", "algo-2"]})
-    settings = config.load(environ(base))
+    settings = reader.load(environ(base))
     assert (settings.host, settings.group) == ("algo-2", Group(("algo-1", "algo-2")))
     write(base, "resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1"]})
-    assert config.load(environ(base)).group is None
+    assert reader.load(environ(base)).group is None
 
 
 @pytest.mark.parametrize(
@@ -187,19 +187,19 @@ def test_hosts_that_cannot_be_told_apart_are_refused(base: Path, variables: dict
 
 
 def test_the_retention_policy_is_read_once_and_refused_when_it_is_none(base: Path) -> None:
-    assert config.load(environ(base)).retention == Retention(last=3)
-    assert config.load(environ(base, CHECKPOINT_RETENTION="5+2.5h")).retention == Retention(last=5, hours=2.5)
-    assert config.load(environ(base, CHECKPOINT_RETENTION="mirror")).retention == Retention(last=1, mirror=True)
-    assert config.load(environ(base, CHECKPOINT_RETENTION="all")).retention == Retention(last=None)
+    assert reader.load(environ(base)).retention == Retention(last=3)
+    assert reader.load(environ(base, CHECKPOINT_RETENTION="5+2.5h")).retention == Retention(last=5, hours=2.5)
+    assert reader.load(environ(base, CHECKPOINT_RETENTION="mirror")).retention == Retention(last=1, mirror=True)
+    assert reader.load(environ(base, CHECKPOINT_RETENTION="all")).retention == Retention(last=None)
     for wrong in ("0", "-1", "3h", "3+0h", "some"):
         assert "CHECKPOINT_RETENTION must be" in problems(environ(base, CHECKPOINT_RETENTION=wrong))
 
 
 def test_how_much_is_restored_is_read_once_and_refused_when_it_is_none_of_the_three(base: Path) -> None:
-    assert config.load(environ(base)).restore is Mode.ALL
-    assert config.load(environ(base, CHECKPOINT_RESTORE="")).restore is Mode.ALL
+    assert reader.load(environ(base)).restore is Mode.ALL
+    assert reader.load(environ(base, CHECKPOINT_RESTORE="")).restore is Mode.ALL
     for mode in Mode:
-        assert config.load(environ(base, CHECKPOINT_RESTORE=mode.value)).restore is mode
+        assert reader.load(environ(base, CHECKPOINT_RESTORE=mode.value)).restore is mode
     told = problems(environ(base, CHECKPOINT_RESTORE="newest"))
     assert "CHECKPOINT_RESTORE must be all, latest, none; it is 'newest'" in told
 
@@ -207,7 +207,7 @@ def test_how_much_is_restored_is_read_once_and_refused_when_it_is_none_of_the_th
 def test_a_managed_sagemaker_job_is_left_to_sagemaker(base: Path) -> None:
     write(base, "checkpointconfig.json", {"LocalPath": "/state"})
     write(base, "init-config.json", {"jobRunInfo": {"jobRunNumber": 3}})
-    settings = config.load(
+    settings = reader.load(
         environ(
             base,
             TRAINING_JOB_ARN="arn:aws:sagemaker:x",
@@ -225,7 +225,7 @@ def test_a_managed_sagemaker_job_is_left_to_sagemaker(base: Path) -> None:
 
 
 def test_sagemaker_without_checkpoint_config_is_ours_to_sync(base: Path) -> None:
-    settings = config.load(environ(base, TRAINING_JOB_ARN="arn", CHECKPOINT_S3_URI="s3://bucket/job"))
+    settings = reader.load(environ(base, TRAINING_JOB_ARN="arn", CHECKPOINT_S3_URI="s3://bucket/job"))
     assert not settings.managed
     assert settings.location == Location("s3", "bucket", "job")
 
@@ -239,7 +239,7 @@ def test_sagemaker_without_checkpoint_config_is_ours_to_sync(base: Path) -> None
     ],
 )
 def test_the_platform_says_how_long_the_grace_is(variables: dict[str, str], platform: Platform, grace: float) -> None:
-    settings = config.load(variables)
+    settings = reader.load(variables)
     assert (settings.platform, settings.grace) == (platform, grace)
 
 
@@ -257,12 +257,12 @@ def test_the_machines_maker_tells_ec2_from_a_laptop(tmp_path: Path) -> None:
     ],
 )
 def test_where_there_is_no_metadata_none_is_asked(variables: dict[str, str]) -> None:
-    assert config.load(variables).metadata_endpoint is None
+    assert reader.load(variables).metadata_endpoint is None
 
 
 def test_a_variable_that_is_almost_one_of_ours_is_told() -> None:
     wrong = {"CHECKPOINT_RETENTON": "3", "HOLDFAST_GRACE_SECOND": "3", "CHECKPOINT_DIR": "x", "HOLDFAST_MINE": "x"}
-    told = config.misspelt({**wrong, "CHECKPOINT_RETENTION": "3"})
+    told = reader.misspelt({**wrong, "CHECKPOINT_RETENTION": "3"})
     assert [text.split()[0] for text in told] == ["CHECKPOINT_RETENTON", "HOLDFAST_GRACE_SECOND"]
     assert "is CHECKPOINT_RETENTION meant?" in told[0]
 
@@ -270,4 +270,4 @@ def test_a_variable_that_is_almost_one_of_ours_is_told() -> None:
 def test_the_list_of_our_variables_is_that_of_the_readme() -> None:
     page = (Path(__file__).parents[2] / "README.md").read_text()
     named = set(re.findall(r"\b(?:HOLDFAST|CHECKPOINT)_[A-Z0-9_]+", page))
-    assert named == config.VARIABLES
+    assert named == reader.VARIABLES

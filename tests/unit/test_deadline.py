@@ -2,7 +2,7 @@
 
 import pytest
 
-from holdfast.deadline import Deadline
+from holdfast_entrypoint.process.deadline import Deadline
 
 
 def test_the_flush_gets_what_it_needs_and_a_margin() -> None:

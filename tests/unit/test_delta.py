@@ -14,17 +14,19 @@ from typing import Any
 import pytest
 from tests.unit.job import Job, sync
 
-from holdfast import catalog, transfer
-from holdfast.directory import DirectoryStore
 from holdfast.errors import AccessDeniedError, PermanentStoreError, StoreError
-from holdfast.grid import Grid, from_text
-from holdfast.known import Known, Place
-from holdfast.record import FileEntry, Snapshot
-from holdfast.retention import Retention
+from holdfast.maintenance.retention import Retention
+from holdfast.snapshot import catalog
+from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.store import StoredPart, Upload
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.transfer import parts
+from holdfast.transfer import upload as transfer
+from holdfast.transfer.content_index import Known, Place
+from holdfast.transfer.part_checksums import Grid, from_text
 
 MIB = 1 << 20
-PART = transfer.PART_SIZE
+PART = parts.PART_SIZE
 SIZE = transfer.SINGLE_PUT + PART + 12345
 """Five parts and a bit."""
 

@@ -17,11 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import directory_lock
-from holdfast.body import os_error, write_part
 from holdfast.checksum import crc64nvme
-from holdfast.directory import DirectoryStore
-from holdfast.directory_copying import copy_range
 from holdfast.errors import (
     AccessDeniedError,
     AlreadyExistsError,
@@ -32,9 +28,14 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.location import parse
-from holdfast.opening import open_store
 from holdfast.store import Part, Upload
+from holdfast.store.body import write_part
+from holdfast.store.directory import lock as directory_lock
+from holdfast.store.directory.ranges import copy_range
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.store.location import parse
+from holdfast.store.open import open_store
+from holdfast.store.os_errors import os_error
 
 BYTES = Part(b"12345", 0, 5, crc64nvme(b"12345"))
 
@@ -281,7 +282,7 @@ def test_a_file_that_a_killed_process_left_on_its_way_is_found_and_dropped(root:
     store = DirectoryStore(root)
     script = """
 import pathlib, resource, signal, sys
-from holdfast.directory import DirectoryStore
+from holdfast.store.directory.store import DirectoryStore
 from holdfast.store import Part
 store = DirectoryStore(pathlib.Path(sys.argv[1]))
 store.put_part(store.begin_upload("large"), 2, Part(b"12345", 0, 5, int(sys.argv[2])))
@@ -339,7 +340,7 @@ def test_a_waiting_part_that_was_tampered_with_is_not_completed(root: Path) -> N
 REPLACES = """
 import os, sys
 from pathlib import Path
-from holdfast.directory import DirectoryStore
+from holdfast.store.directory.store import DirectoryStore
 
 replace = os.replace
 

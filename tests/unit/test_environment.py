@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast_entrypoint import config, environment
+from holdfast_entrypoint.config import environment, reader
+from holdfast_entrypoint.config import settings as config
 
 
 def settings(base: Path, hyperparameters: dict[str, str] | None = None, **variables: str) -> config.Config:
@@ -13,7 +14,7 @@ def settings(base: Path, hyperparameters: dict[str, str] | None = None, **variab
     directory.mkdir(parents=True, exist_ok=True)
     if hyperparameters is not None:
         (directory / "hyperparameters.json").write_text(json.dumps(hyperparameters))
-    return config.load({"SAGEMAKER_BASE_DIR": str(base), **variables})
+    return reader.load({"SAGEMAKER_BASE_DIR": str(base), **variables})
 
 
 def test_a_fresh_start_has_no_resume_and_a_resumed_one_has(tmp_path: Path) -> None:

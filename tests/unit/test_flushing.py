@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from tests.unit.job import Job, sync
 
-from holdfast import flushing
-from holdfast.bandwidth import Bandwidth
-from holdfast.directory import DirectoryStore
 from holdfast.errors import AccessDeniedError, PermanentStoreError, TransientStoreError
-from holdfast.flushing import Flush
-from holdfast.parts import StoppedError
+from holdfast.stop import StoppedError
 from holdfast.store import Part
-from holdfast.sync import Syncer
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.sync import flush as flushing
+from holdfast.sync.flush import Flush
+from holdfast.sync.syncer import Syncer
+from holdfast.workers.bandwidth import Bandwidth
 
 MIB = 1 << 20
 

@@ -13,9 +13,9 @@ import pytest
 from tests.crash.scenario import MIB, small_parts
 from tests.unit.job import Job, Reads, sync
 
-from holdfast import catalog
 from holdfast.errors import NoSnapshotError, TransientStoreError
-from holdfast.restore import Restored, restore
+from holdfast.restore.restorer import Restored, restore
+from holdfast.snapshot import catalog
 from holdfast.store import Store
 
 PARTS = 6

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.lifecycle.supervised import wait_until
 
-from holdfast.hearing import Hearing
-from holdfast.settling import Settling
+from holdfast.watch.events import Hearing
+from holdfast.watch.settling import Settling
 
 
 def test_what_is_written_into_staging_is_no_news_and_what_is_put_in_place_is(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from holdfast_entrypoint import signals
-from holdfast_entrypoint.inbox import Inbox
+from holdfast_entrypoint.process import signals
+from holdfast_entrypoint.process.inbox import Inbox
 
 FOR_EVER = 1e6
 """Seconds. A test that really waits for it is ended by pytest's own time-out."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from watchdog.events import FileClosedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
-from holdfast.inotify import Events, observe
+from holdfast.watch.inotify import Events, observe
 
 
 def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.metadata import Notice
-from holdfast_entrypoint.interruption import Interruption
+from holdfast.notices.imds import Notice
+from holdfast_entrypoint.process.interruption import Interruption
 
 
 class Clock:

@@ -15,12 +15,12 @@ import pytest
 from tests.unit.job import Job, sync
 from watchdog.events import FileMovedEvent
 
-from holdfast.flushing import Flush
-from holdfast.hearing import EVENT_DELAY
-from holdfast.inotify import Events, observe
-from holdfast.script import latest
-from holdfast.sync import Syncer
-from holdfast.wanted import Mode
+from holdfast.restore.plan import Mode
+from holdfast.script.checkpoints import latest
+from holdfast.sync.flush import Flush
+from holdfast.sync.syncer import Syncer
+from holdfast.watch.events import EVENT_DELAY
+from holdfast.watch.inotify import Events, observe
 
 
 @pytest.fixture

@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.job import Breaks, Job, sync
 
-from holdfast import attempt, catalog, lists
+from holdfast.attempts import claim, fence
 from holdfast.errors import DamagedError, TransientStoreError
-from holdfast.record import FileEntry, Snapshot
-from holdfast.retention import Retention
+from holdfast.maintenance.retention import Retention
+from holdfast.snapshot import catalog
+from holdfast.snapshot import file_lists as lists
+from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.store import Store
-from holdfast.sync import Syncer
+from holdfast.sync.syncer import Syncer
 
 
 @pytest.fixture
@@ -32,10 +34,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Job]:
 def syncer(job: Job, machine: str, store: Store | None = None, last: int = 3) -> Syncer:
     """Begin an attempt in which every snapshot is listed."""
     found = catalog.read_catalog(job.store)
-    claimed = attempt.claim(
-        job.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
-    )
-    attempt.fence(job.store, found, claimed)
+    claimed = claim.claim(job.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
+    fence.fence(job.store, found, claimed)
     return Syncer(
         store or job.store, job.root / machine, claimed, job.restore(machine).base, retention=Retention(last=last),
         workers=job.workers, clock=lambda: datetime.now(UTC), tell=job.said.append, most_inline=0,

@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast.errors import ConfigError
-from holdfast.location import Location, parse
+from holdfast.store.location import Location, parse
 
 
 @pytest.mark.parametrize(

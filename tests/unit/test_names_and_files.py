@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from tests.unit.job import Job, sync
 
-from holdfast import disk
 from holdfast.errors import ConfigError
-from holdfast.staging import refuse_if_same_file
+from holdfast.local import scan as disk
+from holdfast.restore.staging import refuse_if_same_file
 
 
 @pytest.fixture

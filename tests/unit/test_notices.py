@@ -14,7 +14,7 @@ import pytest
 from examples.demo.imds import REBALANCE, SPOT_ACTION, TOKEN, MetadataServer
 
 from holdfast.errors import ConfigError
-from holdfast.metadata import (
+from holdfast.notices.imds import (
     MetadataClient,
     MetadataFaultError,
     MetadataRefusedError,
@@ -23,7 +23,7 @@ from holdfast.metadata import (
     TokenHangsError,
     parse_action,
 )
-from holdfast.notices import HostNoticeError, NoticeWatcher, read_host_notice
+from holdfast.notices.watcher import HostNoticeError, NoticeWatcher, read_host_notice
 
 NOW = 1_790_000_000.0
 PATIENCE = 30.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast import pace
 from holdfast.errors import ConfigError
-from holdfast.pace import Pace
+from holdfast.workers import rate_limit
+from holdfast.workers.rate_limit import Pace
 
 
 class Clock:
@@ -32,18 +32,18 @@ class Clock:
     ],
 )
 def test_a_limit_is_bytes_per_second_with_or_without_a_unit(text: str, rate: float) -> None:
-    assert pace.parse(text, name="LIMIT") == rate
+    assert rate_limit.parse(text, name="LIMIT") == rate
 
 
 @pytest.mark.parametrize("text", ["fast", "50Mb/s", "50 M", "-1", "", "1e9", "50MB/h", "nan"])
 def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match="LIMIT must be bytes per second, such as 50MB/s"):
-        pace.parse(text, name="LIMIT")
+        rate_limit.parse(text, name="LIMIT")
 
 
 def test_a_limit_under_which_requests_would_time_out_is_refused() -> None:
     with pytest.raises(ConfigError, match="LIMIT must be at least 64kB/s"):
-        pace.parse("10kB/s", name="LIMIT")
+        rate_limit.parse("10kB/s", name="LIMIT")
 
 
 def test_the_rate_is_kept_whatever_the_pieces() -> None:

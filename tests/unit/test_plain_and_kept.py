@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from tests.unit.job import Breaks, Job, sync
 
-from holdfast import catalog
-from holdfast.directory import DirectoryStore
 from holdfast.errors import PermanentStoreError, TransientStoreError
-from holdfast.flushing import Flush
-from holdfast.retention import Retention
+from holdfast.maintenance.retention import Retention
+from holdfast.snapshot import catalog
 from holdfast.store import Part
-from holdfast.sync import Syncer
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.sync.flush import Flush
+from holdfast.sync.syncer import Syncer
 
 
 @pytest.fixture

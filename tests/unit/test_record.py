@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import keys, record
 from holdfast.errors import DamagedError
-from holdfast.record import FileEntry, Snapshot, from_json
+from holdfast.snapshot import keys, record
+from holdfast.snapshot.record import FileEntry, Snapshot, from_json
 
 
 def snapshot(*paths: str) -> Snapshot:

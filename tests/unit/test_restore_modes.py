@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.unit.job import Job, Reads, sync
 
-from holdfast.script import latest
-from holdfast.wanted import SMALL, TOGETHER, Mode, Wanted, split
+from holdfast.restore.plan import SMALL, TOGETHER, Mode, Wanted, split
+from holdfast.script.checkpoints import latest
 
 LARGE = SMALL + 1
 SECOND = 1_000_000_000

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.retention import Retention
+from holdfast.maintenance.retention import Retention
 
 HOUR = 3600.0
 

@@ -11,11 +11,12 @@ from tests.servers import Answer, ScriptedServer, Seen, error, listing
 
 from holdfast.checksum import crc64nvme, to_base64
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, PermanentStoreError, TransientStoreError
-from holdfast.location import Location
-from holdfast.retry import RetryingStore, RetryPolicy
-from holdfast.s3 import S3Store
-from holdfast.s3_settings import from_environ
 from holdfast.store import Part, StoredPart, Upload
+from holdfast.store.backoff import RetryPolicy
+from holdfast.store.location import Location
+from holdfast.store.retry import RetryingStore
+from holdfast.store.s3.settings import from_environ
+from holdfast.store.s3.store import S3Store
 
 BUSY = error(503, "SlowDown")
 LOST = Answer(reset_after=5)  # the whole request has come, and no answer goes back

@@ -18,17 +18,13 @@ from cryptography.x509.oid import NameOID
 from tests.s3_requests import BYTES, DONE, LARGE, open_at, read_all
 from tests.servers import KEYS, SECRET, Answer, ScriptedServer
 
-from holdfast import s3_connections
 from holdfast.checksum import crc64nvme
-from holdfast.errors import (
-    ConfigError,
-    PermanentStoreError,
-    TransientStoreError,
-)
-from holdfast.location import Location
-from holdfast.s3 import S3Store
-from holdfast.s3_settings import from_environ
+from holdfast.errors import ConfigError, PermanentStoreError, TransientStoreError
 from holdfast.store import Part
+from holdfast.store.location import Location
+from holdfast.store.s3 import connections as s3_connections
+from holdfast.store.s3.settings import from_environ
+from holdfast.store.s3.store import S3Store
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.s3 import S3Store
 from holdfast.store import StoredPart, UnfinishedUpload, Upload
+from holdfast.store.s3.store import S3Store
 
 CRC = to_base64(BYTES.crc64nvme)
 NO_RESULT = Answer(headers={"ETag": '"d41d8cd98f00b204e9800998ecf8427e"'})

@@ -14,10 +14,7 @@ import pytest
 from tests.s3_requests import BYTES, DONE, open_at
 from tests.servers import SECRET, Answer, ScriptedServer, Seen, error, listing
 
-from holdfast.errors import (
-    AccessDeniedError,
-    PermanentStoreError,
-)
+from holdfast.errors import AccessDeniedError, PermanentStoreError
 
 
 def run_with(environ: dict[str, str], home: Path) -> subprocess.CompletedProcess[str]:
@@ -25,9 +22,9 @@ def run_with(environ: dict[str, str], home: Path) -> subprocess.CompletedProcess
     code = (
         "import os, sys\n"
         "from holdfast.errors import HoldfastError\n"
-        "from holdfast.location import Location\n"
-        "from holdfast.s3 import S3Store\n"
-        "from holdfast.s3_settings import from_environ\n"
+        "from holdfast.store.location import Location\n"
+        "from holdfast.store.s3.store import S3Store\n"
+        "from holdfast.store.s3.settings import from_environ\n"
         "try:\n"
         "    print(len(list(S3Store(Location('s3', 'data', 'p'), from_environ(os.environ)).list(''))))\n"
         "except HoldfastError as error:\n"

@@ -20,8 +20,8 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.s3 import S3Store
-from holdfast.s3_errors import BadDigestError, NoUploadError
+from holdfast.store.s3.errors import BadDigestError, NoUploadError
+from holdfast.store.s3.store import S3Store
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from holdfast.s3_http import PIECE, BrokenError, Incoming, Response, ask
+from holdfast.store.s3.http11 import PIECE, BrokenError, Incoming, Response, ask
 
 
 class Pair:

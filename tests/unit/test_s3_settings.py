@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast.errors import ConfigError
-from holdfast.s3_settings import S3Settings, address, from_environ
+from holdfast.store.s3.settings import S3Settings, address, from_environ
 
 
 @pytest.mark.parametrize(

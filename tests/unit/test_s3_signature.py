@@ -10,8 +10,8 @@ from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
-from holdfast.s3_settings import StaticKeys
-from holdfast.s3_signature import Scribe
+from holdfast.store.s3.settings import StaticKeys
+from holdfast.store.s3.signer import Scribe
 
 MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 HEADERS = {

@@ -16,16 +16,12 @@ from tests.s3_requests import BYTES, DONE, complete, open_at, read_all
 from tests.servers import SECRET, Answer, ScriptedServer, error, listing
 
 from holdfast.checksum import crc64nvme, to_base64
-from holdfast.errors import (
-    DamagedError,
-    FileChangedError,
-    PermanentStoreError,
-)
-from holdfast.location import Location
-from holdfast.parts import whole_file
-from holdfast.s3 import S3Store
-from holdfast.s3_settings import from_environ
+from holdfast.errors import DamagedError, FileChangedError, PermanentStoreError
 from holdfast.store import Part, Upload
+from holdfast.store.location import Location
+from holdfast.store.s3.settings import from_environ
+from holdfast.store.s3.store import S3Store
+from holdfast.transfer.parts import whole_file
 
 
 @pytest.mark.parametrize("key", [*ODD_KEYS, "line\nfeed", "\x01control\x7f", "a/../b", "./c", "a//b", "d/"])
@@ -203,8 +199,8 @@ def test_a_store_in_s3_with_keys_at_hand_loads_no_botocore_and_one_in_a_director
 ) -> None:
     code = (
         "import os, sys\n"
-        "from holdfast.location import parse\n"
-        "from holdfast.opening import open_store\n"
+        "from holdfast.store.location import parse\n"
+        "from holdfast.store.open import open_store\n"
         "list(open_store(parse(sys.argv[1], name='URI'), os.environ).list(''))\n"
         "print(*sorted({'boto3', 'botocore', 'botocore.client', 's3transfer', 'urllib3'} & set(sys.modules)))\n"
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tests.unit.job import Breaks, Job, sync
 
-from holdfast import catalog
-from holdfast.disk import FileState
-from holdfast.sync import Syncer
+from holdfast.local.scan import FileState
+from holdfast.snapshot import catalog
+from holdfast.sync.syncer import Syncer
 
 
 @pytest.fixture

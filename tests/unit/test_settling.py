@@ -2,8 +2,8 @@
 
 import math
 
-from holdfast.disk import FileState
-from holdfast.settling import Killed, Settling
+from holdfast.local.scan import FileState
+from holdfast.watch.settling import Killed, Settling
 
 
 def state(path: str, size: int = 1, mtime_ns: int = 0) -> FileState:

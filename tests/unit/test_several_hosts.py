@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import attempt, joining, joint
-from holdfast.arrival import Arrival
-from holdfast.attempt import Attempt
-from holdfast.base import Base
-from holdfast.catalog import Catalog
-from holdfast.directory import DirectoryStore
+from holdfast.attempts import fence, rendezvous
+from holdfast.attempts.rendezvous import Group
 from holdfast.errors import SupersededError
-from holdfast.joining import Group
-from holdfast.restore import Restored, restore
-from holdfast.retention import Retention
-from holdfast.sync import Syncer
-from holdfast.wanted import SMALL, Mode
+from holdfast.maintenance.retention import Retention
+from holdfast.restore.background import Arrival
+from holdfast.restore.base import Base
+from holdfast.restore.plan import SMALL, Mode
+from holdfast.restore.restorer import Restored, restore
+from holdfast.snapshot import candidates
+from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.catalog import Catalog
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.sync.syncer import Syncer
 
 START = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -71,15 +72,15 @@ class Job:
 
     def begin(self, run: str, *hosts: str, only: str | None = None, mode: Mode = Mode.ALL) -> Host:
         host = only or hosts[0]
-        claimed, found, base = joining.join(
+        claimed, found, base = rendezvous.join(
             self.store, Group(hosts, run), host=host, version="0", platform="local", clock=lambda: self.now,
             workers=self._workers, tell=self.said.append,
         )  # fmt: skip
-        found = attempt.fence(self.store, found, claimed)
+        found = fence.fence(self.store, found, claimed)
         directory = self._root / f"{run}-{host}"
         restored = restore(
             self.store, found, directory, workers=self._workers, tell=self.said.append, mine=claimed,
-            candidates=[joint.of(self.store, found, base, self._workers)] if base else [], mode=mode,
+            candidates=[candidates.of(self.store, found, base, self._workers)] if base else [], mode=mode,
         )  # fmt: skip
         syncer = Syncer(
             self.store, directory, claimed, restored.base, retention=Retention(last=2), workers=self._workers,
@@ -231,7 +232,7 @@ def test_without_a_run_hosts_find_together_by_the_time(job: Job) -> None:
     group = ("a", "b")
 
     def begin(host: str) -> int:
-        claimed, _, _ = joining.join(
+        claimed, _, _ = rendezvous.join(
             job.store, Group(group), host=host, version="0", platform="local", clock=lambda: job.now,
             workers=job._workers, tell=job.said.append,
         )  # fmt: skip
@@ -241,7 +242,7 @@ def test_without_a_run_hosts_find_together_by_the_time(job: Job) -> None:
     job.later(60)
     assert [begin("b"), begin("a")] == [2, 2]
     assert begin("a") == 3
-    job.later(joining.WINDOW + 1)
+    job.later(rendezvous.WINDOW + 1)
     assert begin("b") == 4
 
 
@@ -249,7 +250,7 @@ def test_sixteen_hosts_that_start_at_once_are_one_attempt_with_one_base(job: Job
     hosts = tuple(f"host-{number}" for number in range(16))
 
     def begin(host: str) -> tuple[int, tuple[str, ...]]:
-        claimed, _, base = joining.join(
+        claimed, _, base = rendezvous.join(
             job.store, Group(hosts, "run"), host=host, version="0", platform="local", clock=lambda: job.now,
             workers=ThreadPoolExecutor(1), tell=job.said.append,
         )  # fmt: skip
@@ -288,11 +289,11 @@ def test_who_begins_anew_ends_the_lives_of_all_hosts_and_who_joins_only_his_own(
 
 def test_a_host_that_joins_a_start_that_is_over_is_ended_and_joins_the_next(job: Job) -> None:
     def begin(host: str, run: str | None = None) -> tuple[Attempt, Catalog]:
-        claimed, found, _ = joining.join(
+        claimed, found, _ = rendezvous.join(
             job.store, Group(("a", "b"), run), host=host, version="0", platform="local", clock=lambda: job.now,
             workers=job._workers, tell=job.said.append,
         )  # fmt: skip
-        return claimed, attempt.fence(job.store, found, claimed)
+        return claimed, fence.fence(job.store, found, claimed)
 
     assert begin("a")[0].number == 1  # b does not come up, and all are restarted
     job.later(60)

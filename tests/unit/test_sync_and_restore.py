@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from tests.unit.job import Breaks, Job, sync
 
-from holdfast import attempt, catalog, parts
-from holdfast.directory import DirectoryStore
+from holdfast import stop
+from holdfast.attempts import claim as attempt
 from holdfast.errors import NoSnapshotError, PermanentStoreError, SupersededError, TransientStoreError
-from holdfast.flushing import Flush
+from holdfast.snapshot import catalog
 from holdfast.store import Part
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.sync.flush import Flush
 
 
 @pytest.fixture
@@ -203,7 +205,7 @@ def test_a_restore_that_was_cut_off_goes_on_where_it_was_and_shows_nothing_befor
     def progress(done: int, total: int) -> None:
         fetched.append(done)
 
-    with pytest.raises(parts.StoppedError):
+    with pytest.raises(stop.StoppedError):
         job.restore("two", progress=progress, should_stop=lambda: bool(fetched) and fetched[-1] >= 5000)
     assert [path.name for path in (job.root / "two").iterdir()] == [".holdfast"]
     rest = job.restore("two")

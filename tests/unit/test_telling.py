@@ -1,6 +1,6 @@
 """What befell many checkpoints takes a few words of the log."""
 
-from holdfast.telling import counted, listed, tell_reasons, tell_some
+from holdfast.wording import counted, listed, tell_reasons, tell_some
 
 
 def test_one_thing_is_not_many() -> None:

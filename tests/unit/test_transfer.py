@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from tests.servers import Answer, ScriptedServer, error
 
-from holdfast import parts, transfer
+from holdfast import stop
 from holdfast.checksum import crc64nvme
-from holdfast.directory import DirectoryStore
 from holdfast.errors import (
     DamagedError,
     DiskFullError,
@@ -25,10 +24,13 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.location import Location
-from holdfast.s3 import S3Store
-from holdfast.s3_settings import from_environ
 from holdfast.store import Part
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.store.location import Location
+from holdfast.store.s3.settings import from_environ
+from holdfast.store.s3.store import S3Store
+from holdfast.transfer import download, parts, upload
+from holdfast.transfer import parts as parts_module
 
 MIB = 1 << 20
 
@@ -57,7 +59,7 @@ def test_parts_are_large_enough_for_s3_and_few_enough(size: int) -> None:
 def test_one_reading_gives_the_checksum_of_the_whole_and_of_each_part(tmp_path: Path, size: int) -> None:
     content = (b"0123456789abcdef" * 65537 * 40)[:size]
     (tmp_path / "file").write_bytes(content)
-    sums = transfer.checksum_file(tmp_path / "file", size=size)
+    sums = parts_module.checksum_file(tmp_path / "file", size=size)
     assert (sums.size, sums.whole) == (size, crc64nvme(content))
     assert sums.parts == tuple(crc64nvme(content[start : start + 16 * MIB]) for start in range(0, size, 16 * MIB))
 
@@ -65,12 +67,12 @@ def test_one_reading_gives_the_checksum_of_the_whole_and_of_each_part(tmp_path: 
 def test_a_file_that_is_not_what_it_was_is_not_summed_up(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     with pytest.raises(FileChangedError, match="5 bytes, and had 4"):
-        transfer.checksum_file(tmp_path / "file", size=4)
+        parts_module.checksum_file(tmp_path / "file", size=4)
     for path in (tmp_path / "gone", tmp_path / "file/below"):
         with pytest.raises(FileChangedError, match="gone"):
-            transfer.checksum_file(path)
+            parts_module.checksum_file(path)
     with pytest.raises(StoreError, match=str(tmp_path)):
-        transfer.checksum_file(tmp_path)
+        parts_module.checksum_file(tmp_path)
 
 
 def test_a_file_that_grows_or_shrinks_under_the_reading_is_not_summed_up(tmp_path: Path) -> None:
@@ -87,27 +89,27 @@ def test_a_file_that_grows_or_shrinks_under_the_reading_is_not_summed_up(tmp_pat
             return False
 
         with pytest.raises(FileChangedError):
-            transfer.checksum_file(file, should_stop=answer)
+            parts_module.checksum_file(file, should_stop=answer)
 
 
 def test_a_reading_can_be_stopped(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
-    with pytest.raises(transfer.StoppedError):
-        transfer.checksum_file(tmp_path / "file", should_stop=lambda: True)
+    with pytest.raises(stop.StoppedError):
+        parts_module.checksum_file(tmp_path / "file", should_stop=lambda: True)
 
 
-@pytest.mark.parametrize("size", [5, 2 * MIB, transfer.SINGLE_PUT])
+@pytest.mark.parametrize("size", [5, 2 * MIB, upload.SINGLE_PUT])
 def test_an_upload_must_be_of_a_file_as_large_as_was_said(store: DirectoryStore, tmp_path: Path, size: int) -> None:
     for there in (size - 1, size + 1):
         with (tmp_path / "file").open("wb") as sparse:
             sparse.truncate(there)
         with pytest.raises(FileChangedError):
-            transfer.upload_file(store, "k", tmp_path / "file", size=size)
+            upload.upload_file(store, "k", tmp_path / "file", size=size)
     (tmp_path / "file").unlink()
     with pytest.raises(FileChangedError, match="gone"):
-        transfer.upload_file(store, "k", tmp_path / "file", size=size)
-    with pytest.raises(transfer.StoppedError):
-        transfer.upload_file(store, "k", tmp_path / "file", size=size, should_stop=lambda: True)
+        upload.upload_file(store, "k", tmp_path / "file", size=size)
+    with pytest.raises(stop.StoppedError):
+        upload.upload_file(store, "k", tmp_path / "file", size=size, should_stop=lambda: True)
     with pytest.raises(NotFoundError):
         store.head("k")
     assert list(store.unfinished_uploads()) == []
@@ -116,14 +118,14 @@ def test_an_upload_must_be_of_a_file_as_large_as_was_said(store: DirectoryStore,
 def test_a_failed_upload_drops_its_parts_and_says_when_it_could_not(tmp_path: Path) -> None:
     file = tmp_path / "file"
     with file.open("wb") as sparse:
-        sparse.truncate(transfer.SINGLE_PUT)
-    sums = transfer.checksum_file(file)
+        sparse.truncate(upload.SINGLE_PUT)
+    sums = parts_module.checksum_file(file)
     begun = Answer(body=b"<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>")
     for last, notes in ((Answer(204), 0), (error(403, "AccessDenied"), 1)):
         with ScriptedServer(begun, error(400, "EntityTooLarge"), last) as server:
             s3 = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
             with pytest.raises(PermanentStoreError, match="EntityTooLarge") as caught:
-                transfer.upload_file(s3, "k", file, size=sums.size)
+                upload.upload_file(s3, "k", file, size=sums.size)
         assert server.asked == ["POST /data/k", "PUT /data/k", "DELETE /data/k"]
         assert len(getattr(caught.value, "__notes__", [])) == notes
 
@@ -138,11 +140,11 @@ def test_a_download_is_checked_and_leaves_no_file_behind_when_it_is_wrong(
     with ThreadPoolExecutor(3) as threads:
         for workers in (None, threads):
             with pytest.raises(DamagedError, match="instead of 0000000000000001"):
-                transfer.download_file(
+                download.download_file(
                     store, "k", target, size=len(content), etag=etag, expected_crc=1, workers=workers
                 )
             assert not target.exists()
-            crc = transfer.download_file(store, "k", target, size=len(content), etag=etag, workers=workers)
+            crc = download.download_file(store, "k", target, size=len(content), etag=etag, workers=workers)
             assert crc == good
             assert target.read_bytes() == content
 
@@ -152,42 +154,42 @@ def test_a_download_of_something_else_leaves_no_file_behind(store: DirectoryStor
     etag = kept(store, "k", b"12345")
     kept(store, "k", b"67890")
     with pytest.raises(DamagedError, match="no longer"):
-        transfer.download_file(store, "k", target, size=5, etag=etag)
+        download.download_file(store, "k", target, size=5, etag=etag)
     with pytest.raises(TransientStoreError):
-        transfer.download_file(store, "k", target, size=6, etag=None)
+        download.download_file(store, "k", target, size=6, etag=None)
     with pytest.raises(NotFoundError):
-        transfer.download_file(store, "gone", target, size=5, etag=None)
-    with pytest.raises(transfer.StoppedError):
-        transfer.download_file(store, "k", target, size=5, etag=None, should_stop=lambda: True)
+        download.download_file(store, "gone", target, size=5, etag=None)
+    with pytest.raises(stop.StoppedError):
+        download.download_file(store, "k", target, size=5, etag=None, should_stop=lambda: True)
     assert not target.exists()
 
 
 def test_a_download_replaces_a_longer_file(store: DirectoryStore, tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"much longer than it")
     etag = kept(store, "k", b"12345")
-    transfer.download_file(store, "k", tmp_path / "target", size=5, etag=etag)
+    download.download_file(store, "k", tmp_path / "target", size=5, etag=etag)
     assert (tmp_path / "target").read_bytes() == b"12345"
 
 
 def test_a_place_that_cannot_be_written_is_named(store: DirectoryStore, tmp_path: Path) -> None:
     etag = kept(store, "k", b"12345")
     with pytest.raises(PermanentStoreError, match=str(tmp_path / "no/target")):
-        transfer.download_file(store, "k", tmp_path / "no/target", size=5, etag=etag)
+        download.download_file(store, "k", tmp_path / "no/target", size=5, etag=etag)
 
 
 def test_a_full_disk_shows_before_the_first_byte_travels(store: DirectoryStore, tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(DiskFullError, match=f"{tmp_path} has no room"):
         # There is no such object: whoever had asked the store would have got another error.
-        transfer.download_file(store, "gone", tmp_path / "target", size=free + (1 << 40), etag=None)
+        download.download_file(store, "gone", tmp_path / "target", size=free + (1 << 40), etag=None)
     assert not (tmp_path / "target").exists()
 
 
 def test_parts_travel_side_by_side(tmp_path: Path) -> None:
     file = tmp_path / "file"
     with file.open("wb") as sparse:
-        sparse.truncate(transfer.SINGLE_PUT)
-    sums = transfer.checksum_file(file)
+        sparse.truncate(upload.SINGLE_PUT)
+    sums = parts_module.checksum_file(file)
     together = threading.Barrier(4, timeout=60)
 
     def answer_together(_: object) -> Answer:
@@ -198,7 +200,7 @@ def test_parts_travel_side_by_side(tmp_path: Path) -> None:
     done = Answer(body=b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
     with ScriptedServer(begun, *[answer_together] * 4, done) as server, ThreadPoolExecutor(4) as threads:
         s3 = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
-        assert transfer.upload_file(s3, "k", file, size=sums.size, workers=threads) == '"e"'
+        assert upload.upload_file(s3, "k", file, size=sums.size, workers=threads) == '"e"'
 
 
 def test_memory_is_bounded_however_large_the_file(tmp_path: Path) -> None:
@@ -206,17 +208,17 @@ def test_memory_is_bounded_however_large_the_file(tmp_path: Path) -> None:
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from holdfast import transfer
-from holdfast.directory import DirectoryStore
+from holdfast.transfer import download, parts, upload
+from holdfast.store.directory.store import DirectoryStore
 root = Path(sys.argv[1])
 with (root / "file").open("wb") as sparse:
     sparse.truncate(400 << 20)
 store = DirectoryStore(root / "store")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ThreadPoolExecutor(4) as threads:
-    sums = transfer.checksum_file(root / "file")
-    etag = transfer.upload_file(store, "k", root / "file", size=sums.size, workers=threads)
-    transfer.download_file(
+    sums = parts.checksum_file(root / "file")
+    etag = upload.upload_file(store, "k", root / "file", size=sums.size, workers=threads)
+    download.download_file(
         store, "k", root / "back", size=sums.size, etag=etag, expected_crc=sums.whole, workers=threads
     )
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from tests.unit.job import Job, sync
 
-from holdfast import transfer
-from holdfast.directory import DirectoryStore
+from holdfast import stop
 from holdfast.errors import TransientStoreError
 from holdfast.store import Part, StoredPart, Upload
-from holdfast.unfinished import Unfinished
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.transfer import parts
+from holdfast.transfer import upload as transfer
+from holdfast.transfer.resumable import Unfinished
 
-PART = transfer.PART_SIZE
+PART = parts.PART_SIZE
 SIZE = transfer.SINGLE_PUT + PART + 12345
 
 
@@ -58,7 +60,7 @@ def cut_off(job: Job, content: bytes, after: int = 2) -> None:
     job.write("model.bin", content)
     store = Watched(job.root / "store")
     done = sync(job.syncer("one", store), should_stop=lambda: len(store.sent) >= after)
-    assert isinstance(done.unfinished["model.bin"], transfer.StoppedError)
+    assert isinstance(done.unfinished["model.bin"], stop.StoppedError)
     assert len(notes(job)) == 1
 
 

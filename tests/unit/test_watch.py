@@ -15,15 +15,17 @@ from typing import Any
 import pytest
 from tests.unit.job import Breaks, Job
 
-from holdfast import catalog, joining, watch
-from holdfast.directory import DirectoryStore
-from holdfast.joining import Group
-from holdfast.record import Snapshot
-from holdfast.restore import restore
-from holdfast.retention import Retention
+from holdfast.attempts import rendezvous
+from holdfast.attempts.rendezvous import Group
+from holdfast.maintenance.retention import Retention
+from holdfast.restore.restorer import restore
+from holdfast.snapshot import catalog
+from holdfast.snapshot.record import Snapshot
 from holdfast.store import Part, StoredPart, Upload
-from holdfast.sync import Syncer
-from holdfast.watch import Watcher
+from holdfast.store.directory.store import DirectoryStore
+from holdfast.sync.syncer import Syncer
+from holdfast.watch import watcher as watch
+from holdfast.watch.watcher import Watcher
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_a_host_of_several_says_again_and_again_that_what_is_stored_is_all_it_ha
 ) -> None:
     monkeypatch.setattr(watch, "SPEAK_EVERY", 0.1)
     monkeypatch.setattr(watch, "SAFETY_SCAN", 0.05)
-    claimed, found, base = joining.join(
+    claimed, found, base = rendezvous.join(
         job.store, Group(("a", "b"), "run"), host="a", version="0", platform="local",
         clock=lambda: datetime.now(UTC), workers=job.workers, tell=job.said.append,
     )  # fmt: skip

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.concurrency import Concurrency
-from holdfast.workers import EASY_NICE, Workers
+from holdfast.workers.concurrency import Concurrency
+from holdfast.workers.pool import EASY_NICE, Workers
 
 IOPRIO_GET = {"x86_64": 252, "aarch64": 31}
 

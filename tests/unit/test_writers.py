@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from holdfast_entrypoint.writers import open_for_writing
+from holdfast_entrypoint.process.open_files import open_for_writing
 
 
 def test_files_open_for_writing_are_found_and_those_for_reading_are_not(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@
 this package too, but are not imported here.
 """
 
-from holdfast.script import checkpoint_dir, interrupted, latest, remaining, save
+from holdfast.script.checkpoints import checkpoint_dir, latest
+from holdfast.script.notice import interrupted, remaining
+from holdfast.script.save import save
 
 __all__ = ["checkpoint_dir", "interrupted", "latest", "remaining", "save"]
 __version__ = "0.1.0"

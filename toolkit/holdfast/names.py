@@ -101,3 +101,20 @@ def unsafe_reason(path: str) -> str | None:  # noqa: PLR0911  one reason, one li
     if any(len(segment) > 255 for segment in encoded):
         return "a part of it is longer than the 255 bytes of a file name"
     return None
+
+
+def rank(name: str, modified: int, asked: int | None = None) -> tuple[int, int, list[tuple[int, int, str]]]:
+    """Return the sort key by which the newest checkpoint is the last.
+
+    Args:
+        name: of the top-level entry.
+        modified: nanoseconds since the epoch.
+        asked: how much it is what was asked for; None: how much its name is that of a checkpoint.
+    """
+    return likeness(name) if asked is None else asked, modified, natural_order(name)
+
+
+def may_be_checkpoint(name: str) -> bool:
+    """Say whether a top-level name is not hidden, not one that means "not finished", and nobody's bookkeeping."""
+    hidden = name.startswith(".")
+    return not (hidden or looks_unfinished(name) or is_bookkeeping(PurePosixPath(name)))

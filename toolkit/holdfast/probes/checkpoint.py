@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from holdfast.probes import dcp, orbax, sharded, tensorflow
+from holdfast.probes.formats import dcp, orbax, sharded, tensorflow
 from holdfast.probes.listing import Listing
 
 _SETS: tuple[Callable[[Listing], dict[str, str]], ...] = (tensorflow.check, dcp.check, sharded.check, orbax.check)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from holdfast.probes import json_text
+from holdfast.probes.formats import json_text
 from holdfast.probes.view import View
 
 _Result = TypeVar("_Result")

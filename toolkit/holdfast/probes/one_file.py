@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from holdfast.probes import (
+from holdfast.probes.formats import (
     archive,
     binary_json,
     gguf,
@@ -19,12 +19,12 @@ from holdfast.probes import (
     npy,
     ocdbt,
     packed,
-    pickled,
     safetensors,
     saved_model,
     sstable,
     tarball,
 )
+from holdfast.probes.pickles import pickled
 from holdfast.probes.verdict import CutError, Finding, UnclearError, cut, unknown
 from holdfast.probes.view import View
 

@@ -1,0 +1,71 @@
+"""A prefix, as the commands look at it that people call by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from holdfast.errors import DamagedError, NoSnapshotError
+from holdfast.snapshot import candidates, catalog, ownership
+from holdfast.snapshot.candidates import Joint
+from holdfast.snapshot.catalog import Catalog
+from holdfast.snapshot.ownership import PlainObject
+from holdfast.snapshot.record import Fence, Snapshot
+from holdfast.store import Store
+
+LOOK = "`holdfast ls URI` shows which there are"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A prefix at one moment.
+
+    Attributes:
+        store: where it is.
+        found: what a listing found there.
+        workers: runs requests side by side.
+        tell: gets a sentence about what the operator should know.
+    """
+
+    store: Store
+    found: Catalog
+    workers: Executor
+    tell: Callable[[str], None]
+
+    def newest(self, name: str | None = None) -> Joint | None:
+        """Return the named snapshot, or the newest whose records hold; None on an empty prefix.
+
+        Raises:
+            NoSnapshotError: there is none of that name.
+            DamagedError: the named record does not hold.
+        """
+        if name is not None:
+            known = name in self.found.snapshots
+            loaded = catalog.load_record(self.store, name, self.found.cache, workers=self.workers) if known else None
+            if not isinstance(loaded, Snapshot):
+                raise NoSnapshotError(f"there is no snapshot {name!r} here; {LOOK}")
+            return Joint((loaded,))
+        for candidate in candidates.newest_first(self.store, self.found, self.workers):
+            if isinstance(candidate, Joint):
+                return candidate
+            self.tell(str(candidate))
+        return None
+
+    def survey(self, chosen: Joint | None) -> dict[str, PlainObject]:
+        """Find out who wrote what lies at the plain keys, given the newest snapshot."""
+        recorded = chosen.files().values() if chosen else ()
+        adopted = chosen.adopted if chosen else {}
+        return ownership.survey(self.store, self.found, recorded, (), adopted, None, self.workers)
+
+    def records(self) -> dict[str, Snapshot | DamagedError]:
+        """Read every record, oldest first; the fences among them are nobody's business here."""
+
+        def load(name: str) -> Snapshot | Fence | DamagedError:
+            try:
+                return catalog.load_record(self.store, name, self.found.cache)
+            except DamagedError as error:
+                return error
+
+        loaded = zip(self.found.snapshots, self.workers.map(load, self.found.snapshots), strict=True)
+        return {name: entry for name, entry in loaded if not isinstance(entry, Fence)}

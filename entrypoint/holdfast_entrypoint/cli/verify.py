@@ -1,0 +1,43 @@
+"""holdfast verify."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from holdfast.errors import DamagedError, NoSnapshotError
+from holdfast.snapshot import verify as engine
+from holdfast_entrypoint import progress
+from holdfast_entrypoint.cli import output
+from holdfast_entrypoint.cli.ls import DAMAGED, _newest
+from holdfast_entrypoint.cli.prefix import LOOK, Prefix
+
+
+def verify(options: argparse.Namespace, prefix: Prefix) -> int:
+    """Read files back and compare them with their records."""
+    records = prefix.records()
+    if options.snapshot is not None and options.snapshot not in records:
+        raise NoSnapshotError(f"there is no snapshot {options.snapshot!r} here; {LOOK}")
+    newest = [options.snapshot] if options.snapshot else _newest(prefix, records)
+    wanted = list(records) if options.all else newest
+    if not wanted:
+        raise NoSnapshotError("verify: there are no snapshots here; `holdfast ls URI` shows what is")
+    results: list[dict[str, Any]] = []
+    with progress.bar("verify") as (bar, _):
+        checked: dict[tuple[str, str, int], str | None] = {}
+        for name in wanted:
+            entry = records[name]
+            problems = (
+                [str(entry)]
+                if isinstance(entry, DamagedError)
+                else engine.verify(prefix.store, entry, checked, workers=prefix.workers, progress=bar.update)
+            )
+            results.append({"snapshot": name, "ok": not problems, "problems": problems})
+    if options.json:
+        output.as_json({"snapshots": results})
+    else:
+        for result in results:
+            sys.stdout.write(f"{result['snapshot']}  {'ok' if result['ok'] else 'DAMAGED'}\n")
+            sys.stdout.writelines(f"    {problem}\n" for problem in result["problems"])
+    return 0 if all(result["ok"] for result in results) else DAMAGED

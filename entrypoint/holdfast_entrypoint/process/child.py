@@ -1,0 +1,177 @@
+"""The child: the script's process and everything that it starts, with the duties of PID 1."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from signal import SIGKILL, Signals
+
+from holdfast.errors import MORE_PROCESSES, ConfigError
+from holdfast_entrypoint.process.open_files import open_for_writing
+
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_PROC = Path("/proc")
+
+
+class CommandError(ConfigError):
+    """The command cannot be started. The exit codes are those of a shell: 127 not found, 126 not executable."""
+
+    def __init__(self, problem: str, exit_code: int) -> None:
+        super().__init__(problem)
+        self.exit_code = exit_code
+
+
+def refuse_if_missing(program: str, *, environ: Mapping[str, str]) -> None:
+    """Look for a program that is named without a path, as starting it would: a typo is better known before anything.
+
+    Raises:
+        CommandError: no directory of PATH has it.
+    """
+    if "/" not in program and shutil.which(program, path=environ.get("PATH")) is None:
+        raise CommandError(f"{program!r} is not there: no directory of PATH has a program of that name", 127)
+
+
+class Child:
+    """The script, in a session and process group of its own, and all its descendants.
+
+    Descendants whose parents die become our children, because we are PID 1 or their subreaper; all of them are reaped.
+    """
+
+    def __init__(self, command: Sequence[str], *, environ: Mapping[str, str], directory: Path | None) -> None:
+        """Start the command with our own standard streams, so that not a byte of its output passes through us.
+
+        Raises:
+            CommandError: there is no such command, or it may not be executed.
+        """
+        if os.getpid() != 1:
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        try:
+            process = subprocess.Popen(list(command), env=dict(environ), cwd=directory, start_new_session=True)
+        except FileNotFoundError as error:
+            raise CommandError(f"{command[0]!r} is not there: {error.strerror}: {error.filename}", 127) from error
+        except OSError as error:
+            advice = f": {MORE_PROCESSES}" if error.errno == errno.EAGAIN else ""
+            raise CommandError(f"{command[0]!r} cannot be executed: {error.strerror}{advice}", 126) from error
+        self.exit_code: int | None = None
+        """The script's exit code, 128+n when signal n ended it; None while it runs."""
+        self.died_of_signal = False
+        """Whether a signal ended the script: it itself, or what ran in the shell that reports it (128+n)."""
+        self._process = process
+        self._signalled: set[int] = set()
+        self._writing: dict[int, frozenset[str]] = {}
+        self._cut_off: set[str] = set()
+
+    def reap(self) -> None:
+        """Collect every child that has ended, the script among them."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            files = self._writing.pop(pid, frozenset())
+            if code < 0:
+                self._cut_off |= files
+            if pid == self._process.pid:
+                self._process.returncode = code
+                self.exit_code = 128 - code if code < 0 else code
+                self.died_of_signal = code < 0
+
+    def pids(self) -> list[int]:
+        """Return every running descendant."""
+        return _descendants(os.getpid())
+
+    def look_who_writes(self, directory: Path) -> None:
+        """Note which process has which files of a directory open for writing; before every signal that may end it."""
+        found = {pid: open_for_writing(pid, directory) for pid in self.pids()}
+        # One that is gone, and that its own parent has reaped, may have been killed: what it last had open is suspect.
+        gone = {pid: files for pid, files in self._writing.items() if pid not in found}
+        self._writing = {pid: files for pid, files in (gone | found).items() if files}
+
+    def cut_off(self) -> frozenset[str]:
+        """Return the files that processes which died of a signal had open for writing when somebody last looked."""
+        return frozenset(self._cut_off.union(*self._writing.values()))
+
+    def signal(self, number: Signals) -> None:
+        """Send a signal once to each process group that is ours to reach.
+
+        These are the groups of our own children: the script's, and those of processes whose parents are gone. A
+        launcher that
+        gives its workers sessions of their own (torchrun) is alive to pass the signal on, and sending it twice would
+        interrupt a handler that is saving.
+        """
+        self._signalled.clear()
+        self.signal_orphans(number)
+
+    def signal_orphans(self, number: Signals) -> None:
+        """Send the signal to groups that have become ours since it was sent first."""
+        own = os.getpgrp()
+        for pid in _children(os.getpid()):
+            try:
+                group = os.getpgid(pid)
+                if group == own or group in self._signalled:
+                    continue
+                self._signalled.add(group)
+                os.killpg(group, number)
+            except (ProcessLookupError, PermissionError):  # it ended; or it changed its user, which is its own business
+                continue
+
+    def alive(self) -> bool:
+        """Say whether the script or any of its descendants is still running (zombies are not)."""
+        return bool(self.pids())
+
+    def kill(self, patience: float = 2.0) -> None:
+        """SIGKILL every descendant, in whatever session, until none is left or `patience` seconds have passed."""
+        give_up = time.monotonic() + patience
+        while time.monotonic() < give_up:
+            victims = self.pids()
+            if not victims:
+                break
+            for pid in victims:
+                try:
+                    os.kill(pid, SIGKILL)
+                except (ProcessLookupError, PermissionError):
+                    continue
+            self.reap()
+            time.sleep(0.01)  # a killed process needs a moment, one in an uninterruptible read for ever
+        self.reap()
+
+
+def _descendants(root: int) -> list[int]:
+    """Return the running descendants of a process."""
+    parents = _parents()
+    below = {root}
+    grown = True
+    while grown:
+        more = {pid for pid, parent in parents.items() if parent in below and pid not in below}
+        below |= more
+        grown = bool(more)
+    return sorted(below - {root})
+
+
+def _children(root: int) -> list[int]:
+    return sorted(pid for pid, parent in _parents().items() if parent == root)
+
+
+def _parents() -> dict[int, int]:
+    """Return pid → parent for every running process (proc(5), field 4 of stat; state Z and X are not running)."""
+    parents = {}
+    for entry in os.scandir(_PROC):
+        if not entry.name.isdigit():
+            continue
+        try:
+            # The command in parentheses may hold anything, parentheses included: the fields start after the last one.
+            fields = (_PROC / entry.name / "stat").read_bytes().rpartition(b")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[0] not in (b"Z", b"X"):
+            parents[int(entry.name)] = int(fields[1])
+    return parents

@@ -1,0 +1,116 @@
+"""The interruption: what notices and signals add up to, and the one deadline that follows from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from holdfast.notices.imds import Notice
+from holdfast_entrypoint.process import notice_file
+from holdfast_entrypoint.process.deadline import Deadline
+
+DUPLICATE_SECONDS = 1.0
+"""A second signal within this time is the same stop, told twice (by a group signal and by docker, for one)."""
+HURRY_SECONDS = 2.0
+"""What a later second signal leaves the script."""
+_MARGIN_SECONDS = 2.0
+_LONGEST_NOTICE = 120.0
+
+
+class Interruption:
+    """Whether this container is going away, since when, and until when.
+
+    Args:
+        grace: seconds between SIGTERM and SIGKILL on this platform.
+        notice_path: HOLDFAST_NOTICE_FILE.
+        tell: gets a sentence about each notice.
+        ticks: a monotonic clock in seconds.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        grace: float,
+        notice_path: Path,
+        tell: Callable[[str], None],
+        ticks: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self.deadline: Deadline | None = None
+        """None while nobody has said stop."""
+        self.kind: str | None = None
+        """Who said stop first: spot, host, signal, or superseded: another attempt did."""
+        self.began: float | None = None
+        """When that was, by the monotonic clock."""
+        # Our own end takes a moment too: the exit code must be out before the SIGKILL.
+        self._grace = grace - min(_MARGIN_SECONDS / 2, grace / 20)
+        self._notice_path = notice_path
+        self._tell = tell
+        self._ticks = ticks
+        self._clock = clock
+        self._last_signal = -math.inf
+
+    def hear_signal(self, name: str, *, flush: float) -> bool:
+        """Take a SIGTERM or SIGINT; return whether the script must be told to stop now.
+
+        Args:
+            name: of the signal.
+            flush: seconds that storing what is dirty is expected to take.
+        """
+        now = self._ticks()
+        repeated = self._last_signal > -math.inf
+        if now - self._last_signal < DUPLICATE_SECONDS:
+            return False
+        self._last_signal = now
+        if repeated and self.deadline is not None:
+            self._tell(f"{name} again: the script gets at most {HURRY_SECONDS:g} s more")
+            self._set(self.deadline.hurried(now, HURRY_SECONDS), "signal")
+            return False
+        self._tell(f"{name}: {round(self._grace, 1):g} s until the container is killed")
+        return self._set(Deadline.after(self._grace, now, flush=flush), "signal")
+
+    def hear_notice(self, notice: Notice, *, flush: float) -> bool:
+        """Take a notice; return whether the script must be told to stop now."""
+        if notice.kind == "rebalance":
+            self._tell(f"{notice.detail}: storing what is there, training goes on")
+            if self.deadline is None:
+                self._write(kind="rebalance", stop=False, stop_by=None, deadline=None)
+            return False
+        seconds = self._grace
+        if notice.deadline is not None:
+            seconds = min(_LONGEST_NOTICE, max(1.0, notice.deadline - self._clock()))
+            # the hour of the host and ours differ, and "approximately" is EC2's own word
+            seconds -= min(_MARGIN_SECONDS, seconds / 5)
+        self._tell(f"{notice.detail}: stopping within {seconds:.0f} s")
+        return self._set(Deadline.after(seconds, self._ticks(), flush=flush), notice.kind)
+
+    def hear_superseded(self) -> bool:
+        """Take it that another attempt has taken over; return whether the script must be told to stop now."""
+        return self._set(Deadline.after(self._grace, self._ticks(), flush=0.0), "superseded")
+
+    def seconds_left(self) -> float:
+        """Return the seconds until everything must be durable; infinity while nobody has said stop."""
+        return math.inf if self.deadline is None else self.deadline.remaining(self._ticks())
+
+    def _set(self, deadline: Deadline, kind: str) -> bool:
+        """Keep the sooner deadline and write it down for the script; return whether it is the first."""
+        first = self.deadline is None
+        self.deadline = deadline if self.deadline is None else self.deadline.sooner(deadline)
+        if first:
+            self.kind, self.began = kind, self._ticks()
+        to_wall = self._clock() - self._ticks()
+        self._write(
+            kind=self.kind or kind,
+            stop=True,
+            stop_by=self.deadline.stop_by + to_wall,
+            deadline=self.deadline.end + to_wall,
+        )
+        return first
+
+    def _write(self, *, kind: str, stop: bool, stop_by: float | None, deadline: float | None) -> None:
+        try:
+            notice_file.write(self._notice_path, kind=kind, stop=stop, stop_by=stop_by, deadline=deadline)
+        except OSError as error:  # a full disk: the signal still tells the script
+            self._tell(f"the notice file cannot be written: {error}")

@@ -1,0 +1,1 @@
+"""Who goes on from where: claims, fences, and how several hosts meet."""

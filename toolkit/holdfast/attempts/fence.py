@@ -1,0 +1,100 @@
+"""Fence: an end for the attempts before this one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+
+from holdfast import checksum
+from holdfast.errors import AlreadyExistsError, DamagedError
+from holdfast.snapshot import catalog, keys
+from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.catalog import Catalog
+from holdfast.snapshot.record import Fence
+from holdfast.store import Part, Store
+
+
+def fence(store: Store, found: Catalog, mine: Attempt, workers: Executor | None = None) -> Catalog:
+    """End the lives before this one: put a fence where the next record of each would go.
+
+    Whichever is first there, its commit or our fence, the store decides; so nobody commits behind the snapshot from
+    which his successor goes on, and he learns of his end at his next commit. A host that has joined the attempt of
+    another ends its own earlier lives; whoever has begun the attempt has ended all others.
+
+    Args:
+        store: where the prefix is.
+        found: what was found there before the attempt was claimed.
+        mine: the claimed attempt.
+        workers: where there are many hosts, ends their lives side by side.
+
+    Returns:
+        The catalog with the records that are there now.
+
+    Raises:
+        StoreError: a fence cannot be put.
+    """
+    numbers = () if mine.hosts else range(max(found.attempts, default=0) + 1, mine.number)  # claimed since we looked
+    side_by_side = workers.map if workers else map
+    lives: list[tuple[int, str]] = []
+    slots = sorted({mine.slot} if mine.joined else found.slots() | {mine.slot})
+    histories = found.histories()
+    firsts = side_by_side(lambda slot: _first_open(store, found, histories.get(slot, [])), slots)
+    for slot, first in zip(slots, firsts, strict=True):
+        own = found.lives(slot) + (list(numbers) if not slot else [])
+        lives += [(number, slot) for number in own if first <= number < mine.number]
+    fences: set[str] = set()
+    while lives:
+        ends = _ends(found.snapshots)
+        names = {life: keys.snapshot_name(life[0], ends.get(life, 0) + 1, life[1]) for life in lives}
+        done = side_by_side(lambda name: _put_fence(store, name, mine), names.values())
+        put = {life for life, is_put in zip(names, done, strict=True) if is_put}
+        fences |= {names[life] for life in put}
+        # Who lives may have gone on and let go of the records in between, so that a fence came to lie in a gap.
+        found = catalog.look_again(store, found)
+        now = _ends(found.snapshots)
+        lives = [life for life in lives if life not in put or now.get(life, 0) > ends.get(life, 0) + 1]
+    return replace(found, snapshots=tuple(name for name in found.snapshots if name not in fences))
+
+
+def _ends(names: Sequence[str]) -> dict[tuple[int, str], int]:
+    """Return the number of the last record or fence of every life that has one."""
+    ends: dict[tuple[int, str], int] = {}
+    for number, sequence, host in map(keys.commit_order, names):
+        ends[number, host] = max(sequence, ends.get((number, host), 0))
+    return ends
+
+
+def _attempt(name: str) -> int:
+    return keys.commit_order(name)[0]
+
+
+def _first_open(store: Store, found: Catalog, names: Sequence[str]) -> int:
+    """Return the first attempt that may have no fence yet: all before the newest record or fence have one."""
+    if not names:
+        return 1
+    try:
+        newest = catalog.load_record(store, names[-1], found.cache, again=True)  # it is what will be restored
+        return _attempt(names[-1]) + isinstance(newest, Fence)
+    except DamagedError:
+        return _attempt(names[-1])
+
+
+def _put_fence(store: Store, name: str, mine: Attempt) -> bool:
+    """Put a fence; return False when there is a record instead."""
+    text = Fence(mine.number, mine.host, mine.conditional).to_json()
+    try:
+        if not mine.conditional and catalog.exists(store, keys.snapshot_key(name)):
+            raise AlreadyExistsError(name)
+        store.put(
+            keys.snapshot_key(name),
+            Part(text, 0, len(text), checksum.crc64nvme(text)),
+            metadata={keys.OWNER: mine.owner},
+            only_if_absent=True,
+        )
+    except AlreadyExistsError:
+        try:
+            return isinstance(catalog.load_record(store, name), Fence)
+        except DamagedError:
+            return False
+    return True

@@ -1,0 +1,152 @@
+"""Joining: how several hosts that start side by side come to the same attempt and the same snapshot.
+
+They meet in the store and nowhere else: the first one claims the attempt and writes into the claim what is restored;
+the others find that claim and join it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from holdfast.attempts.claim import describe, honours_conditions, put_claim
+from holdfast.errors import NoSnapshotError
+from holdfast.snapshot import candidates, keys
+from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.candidates import Joint
+from holdfast.snapshot.catalog import Catalog, exists, read_catalog
+from holdfast.store import Store
+
+WINDOW = 600.0
+"""Seconds after its beginning in which an attempt is joined, where no run tells starts apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Hosts that start side by side on one prefix.
+
+    Attributes:
+        hosts: their names; the first one looks after what belongs to none.
+        run: what all hosts of one start have in common and no other start has; None where nobody says.
+    """
+
+    hosts: tuple[str, ...]
+    run: str | None = None
+
+
+def join(
+    store: Store,
+    group: Group,
+    *,
+    host: str,
+    version: str,
+    platform: str,
+    clock: Callable[[], datetime],
+    workers: Executor,
+    passed_over: Sequence[str] = (),
+    tell: Callable[[str], None],
+) -> tuple[Attempt, Catalog, tuple[str, ...]]:
+    """Join the attempt that another host of the group has begun, or begin one.
+
+    Args:
+        store: where the prefix is.
+        group: all hosts.
+        host: the name of this one.
+        version: of holdfast.
+        platform: where this host runs.
+        clock: the time now, UTC.
+        workers: reads records side by side.
+        passed_over: records that did not verify: an attempt that began from them is not joined.
+        tell: gets a sentence about what the operator should know.
+
+    Returns:
+        The attempt, what was found under the prefix, and the names of the records that all hosts restore.
+
+    Raises:
+        NoSnapshotError: there are records, and nothing that can be restored.
+        StoreError: the store cannot be read or written.
+    """
+    while True:
+        found = read_catalog(store)
+        number = max(found.attempts, default=0)
+        about = describe(host=host, version=version, platform=platform, started=clock())
+        claim = read_claim(store, number) if number else {}
+        joined = (number, host) not in found.joined and _is_ours(claim, group, passed_over, clock())
+        if not joined:
+            conditional = honours_conditions(store, found)
+            base = list(_newest_names(store, found, workers, passed_over, claim, tell))
+            number += 1
+            claim = {
+                **about, "attempt": number, "hosts": list(group.hosts), "run": group.run, "base": base,
+                "conditional": conditional,
+            }  # fmt: skip
+            if put_claim(store, keys.attempt_key(number), claim) is None:
+                continue  # another host was faster: join it
+            claim = read_claim(store, number)  # without conditional writes that of another host that was as fast
+        token = put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number})
+        if token is None or exists(store, keys.attempt_key(number + 1)):
+            continue  # somebody has begun anew meanwhile, and may not have seen that we are here
+        # Whether conditions count is known from what was there before, or shows when it is put once more.
+        conditional = claim.get("conditional") is True or (
+            put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number}) is None
+        )
+        mine = Attempt(number, host, version, conditional, group.hosts, token, joined)
+        # Who begins ends the lives of all hosts; those that have joined since the listing are among them now.
+        return mine, found if joined else read_catalog(store), tuple(claim["base"])
+
+
+def read_claim(store: Store, number: int) -> dict[str, Any]:
+    """Return the claim of an attempt; empty when it does not parse.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    pieces: list[bytes] = []
+    store.read(keys.attempt_key(number), sink=lambda piece: pieces.append(bytes(piece)))
+    try:
+        claim = json.loads(b"".join(pieces))
+    except ValueError:
+        return {}
+    return claim if isinstance(claim, dict) else {}
+
+
+def _is_ours(claim: dict[str, Any], group: Group, passed_over: Sequence[str], now: datetime) -> bool:
+    """Say whether an attempt was begun by a host of the group, for the start that this one is part of."""
+    base = claim.get("base")
+    if claim.get("hosts") != list(group.hosts) or not isinstance(base, list) or set(base) & set(passed_over):
+        return False
+    if group.run is not None or claim.get("run") is not None:
+        return claim.get("run") == group.run
+    try:
+        return (now - datetime.fromisoformat(claim["started"])).total_seconds() < WINDOW
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _newest_names(
+    store: Store,
+    found: Catalog,
+    workers: Executor,
+    passed_over: Sequence[str],
+    claim: Mapping[str, Any],
+    tell: Callable[[str], None],
+) -> tuple[str, ...]:
+    """Return the names of the newest records that fit together; none on an empty prefix."""
+    trouble = bool(passed_over) or bool(claim.get("base"))
+    for candidate in candidates.newest_first(store, found, workers, passed_over=passed_over):
+        if isinstance(candidate, Joint):
+            return candidate.names
+        trouble = True
+        tell(f"passed over: {candidate}")
+    if trouble:
+        raise NoSnapshotError(
+            "no snapshot under the prefix verifies: `holdfast verify --all URI` says what is wrong; to start from "
+            "scratch on purpose, use another prefix"
+        )
+    if found.snapshots:
+        tell("no checkpoint was finished by all hosts: a fresh start")
+    return ()

@@ -1,0 +1,155 @@
+"""Reading the checkpoint directory: what is there, and what it looked like when it was looked at."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast import names
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """One file as it was seen. Two equal states mean that nothing touched the file between them.
+
+    Attributes:
+        path: relative to the checkpoint directory, with slashes.
+        size: bytes.
+        mtime_ns: modification time, nanoseconds since the epoch.
+        ctime_ns: change time; catches a write that somebody hid by setting the modification time back.
+        inode: catches a rename over the file.
+        mode: permission bits.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    mode: int
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint that the file belongs to: its first path segment."""
+        return names.checkpoint_of(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The checkpoint directory at one moment.
+
+    Attributes:
+        files: by path.
+        left_out: path → why it cannot be part of a snapshot.
+        unreadable: directories that may not be read: what lies in them is not known, and is not gone.
+    """
+
+    files: dict[str, FileState]
+    left_out: dict[str, str]
+    unreadable: frozenset[str] = frozenset()
+
+
+def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) -> Scan:
+    """Look at every file below `directory`, without reading any.
+
+    A file that disappears while we look is simply not there. Links to files inside the directory count as files; all
+    else that is no regular file is left out, with the reason.
+
+    Args:
+        directory: the checkpoint directory; a missing one is empty.
+        room_for_prefix: bytes that the store's prefix takes of a key's 1,024.
+        only: look at this one checkpoint (top-level entry) instead of all.
+
+    Raises:
+        OSError: the directory may not be read.
+    """
+    files: dict[str, FileState] = {}
+    left_out: dict[str, str] = {}
+    unreadable: set[str] = set()
+    root = directory.resolve()
+    for path, entry in _walk(os.fspath(directory), "", only, unreadable):
+        reason = _unfit_reason(path, entry, root, room_for_prefix)
+        if reason == "":
+            continue
+        if reason is not None:
+            left_out[path] = reason
+            continue
+        state = _look(entry.path, path)
+        if state is not None:
+            files[path] = state
+    left_out |= dict.fromkeys(unreadable, "it is a directory that may not be read")
+    return Scan(files, left_out, frozenset(unreadable))
+
+
+def look(directory: Path, path: str) -> FileState | None:
+    """Return the state of one file, or None when it is gone (or no longer a regular file)."""
+    return _look(f"{os.fspath(directory)}/{path}", path)
+
+
+def _look(where: str, path: str) -> FileState | None:
+    try:
+        status = os.stat(where)  # noqa: PTH116  a Path for each of 10,000 files costs more than the look itself
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return FileState(
+        path=path,
+        size=status.st_size,
+        mtime_ns=max(0, status.st_mtime_ns),
+        ctime_ns=status.st_ctime_ns,
+        inode=status.st_ino,
+        mode=stat.S_IMODE(status.st_mode) & 0o777,
+    )
+
+
+def _walk(directory: str, below: str, only: str | None, unreadable: set[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    try:
+        entries = sorted(os.scandir(f"{directory}/{below}" if below else directory), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError:
+        if not below:
+            raise
+        unreadable.add(below)
+        return
+    for entry in entries:
+        path = f"{below}/{entry.name}" if below else entry.name
+        if names.is_bookkeeping_segment(entry.name, first=not below) or (only is not None and entry.name != only):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(directory, path, None, unreadable)
+        else:
+            yield path, entry
+
+
+def _unfit_reason(  # noqa: PLR0911  one reason, one line
+    path: str, entry: os.DirEntry[str], root: Path, room_for_prefix: int
+) -> str | None:
+    """Say why an entry is no file of a snapshot; None when it is one, and "" when it is gone."""
+    try:
+        key_bytes = len(path.encode())
+    except UnicodeEncodeError:
+        return "its name is no valid UTF-8"
+    if key_bytes + room_for_prefix > names.MAX_KEY_BYTES:
+        return f"its key would be longer than {names.MAX_KEY_BYTES} bytes"
+    try:
+        if entry.is_symlink():
+            target = Path(entry.path).resolve()
+            if not target.exists():
+                return "it is a broken link"
+            if not target.is_relative_to(root):
+                return "it is a link that leaves the checkpoint directory"
+            if target.is_dir():
+                return "it is a link to a directory"
+        if not entry.is_file():
+            return "it is no regular file"
+    except FileNotFoundError:
+        return ""
+    return None

@@ -1,0 +1,1 @@
+"""After a commit: plain keys follow the newest snapshot, old snapshots and orphans go."""

@@ -1,0 +1,67 @@
+"""torch.distributed.checkpoint: `.metadata`, written last, names files and ranges in them.
+
+Source: torch/distributed/checkpoint/filesystem.py (`_StorageInfo`, `finish`).
+"""
+
+from __future__ import annotations
+
+import re
+
+from holdfast.probes.listing import Listing
+from holdfast.probes.pickles import inert
+from holdfast.probes.pickles.inert import Name, Pairs, Record
+from holdfast.probes.verdict import CutError, UnclearError
+from holdfast.probes.view import Cursor, View
+
+# One of all ranks, or one of each where they do not wait for each other.
+_METADATA = re.compile(r"(?:__\d+)?\.metadata")
+_SHARD = re.compile(r"__\d+_\d+\.distcp")
+
+
+def check(listing: Listing) -> dict[str, str]:
+    """Return what is missing of, or too short in, each directory of shards."""
+    reasons: dict[str, str] = {}
+    for directory, names in sorted(listing.directories().items()):
+        metadata = sorted(name for name in names if _METADATA.fullmatch(name))
+        shards = sorted(name for name in names if _SHARD.fullmatch(name))
+        for name in metadata:
+            reasons |= _check_shards(listing, directory, directory + name)
+        if shards and not metadata and listing.alone:
+            reasons[directory + shards[0]] = "torch.distributed.checkpoint shards without their .metadata"
+    return reasons
+
+
+def _check_shards(listing: Listing, directory: str, metadata: str) -> dict[str, str]:
+    try:
+        ends = listing.read(metadata, _shard_ends)
+    except CutError as error:
+        return {metadata: f".metadata that {error}"}
+    except UnclearError:
+        return {}
+    for name, needs in sorted((ends or {}).items()):
+        has = listing.size(directory + name)
+        if has is not None and has < needs:
+            return {directory + name: f"shard of {has:,} bytes of which .metadata names {needs:,}"}
+        if has is None and listing.alone:
+            return {metadata: f".metadata that names {name!r}, which is missing"}
+    return {}
+
+
+def _shard_ends(view: View) -> dict[str, int]:
+    """Return, of each file that the metadata names, where the last range in it ends."""
+    metadata = inert.load(Cursor(view))
+    storage = metadata.get("storage_data") if isinstance(metadata, Record) else None
+    if not isinstance(storage, Pairs):
+        raise UnclearError("no metadata of torch.distributed.checkpoint")
+    ends: dict[str, int] = {}
+    for _, info in storage.pairs:
+        if not isinstance(info, Record) or not isinstance(info.made_by, Name) or info.made_by.name != "_StorageInfo":
+            continue
+        path, offset, length = info.get("relative_path"), info.get("offset"), info.get("length")
+        if isinstance(path, str) and isinstance(offset, int) and isinstance(length, int) and _is_inside(path):
+            ends[path] = max(ends.get(path, 0), offset + length)
+    return ends
+
+
+def _is_inside(path: str) -> bool:
+    return not path.startswith("/") and "://" not in path and ".." not in path.split("/")

@@ -1,0 +1,55 @@
+"""TensorFlow's checkpoints: `<name>.index` and `<name>.data-00000-of-00001` and so on.
+
+The index gives the number of data files, and where in them each tensor ends.
+Source: tensorflow/core/util/tensor_bundle.
+"""
+
+from __future__ import annotations
+
+import re
+
+from holdfast.probes.formats import sstable
+from holdfast.probes.listing import Listing
+from holdfast.probes.verdict import CutError, UnclearError
+from holdfast.probes.view import View
+
+_DATA = re.compile(r"(.+)\.data-\d{5}-of-(\d{5})")
+
+
+def check(listing: Listing) -> dict[str, str]:
+    """Return what is missing of, or too short in, each set of index and data files."""
+    reasons: dict[str, str] = {}
+    names = {found[1] for path in listing.files if (found := _DATA.fullmatch(path))}
+    for name in sorted(names):
+        index = name + sstable.SUFFIX
+        if index in listing.files:
+            reasons |= _check_set(listing, name, index)
+        elif listing.alone and "/" in name:
+            # Beside others at the top level, it is what a deletion left: nobody resumes from it, and it harms nobody.
+            first = min(path for path in listing.files if path.startswith(f"{name}.data-"))
+            reasons[first] = f"TensorFlow data without its index {index!r}"
+    for index in listing.ending(sstable.SUFFIX):
+        if index.removesuffix(sstable.SUFFIX) not in names and listing.read(index, _looks_like_one):
+            reasons |= _check_set(listing, index.removesuffix(sstable.SUFFIX), index)
+    return reasons
+
+
+def _looks_like_one(view: View) -> bool:
+    return bool(sstable.HEAD.match(view.at(0, 16)))
+
+
+def _check_set(listing: Listing, name: str, index: str) -> dict[str, str]:
+    try:
+        sizes = listing.read(index, sstable.shard_sizes)
+    except CutError as error:
+        return {index: str(error)}
+    except UnclearError:
+        return {}
+    for number, needs in enumerate(sizes or ()):
+        data = f"{name}.data-{number:05}-of-{len(sizes or ()):05}"
+        has = listing.size(data)
+        if has is not None and has < needs:
+            return {data: f"TensorFlow data of {has:,} bytes where its index announces {needs:,}"}
+        if has is None and listing.alone:
+            return {index: f"TensorFlow index without its data file {data!r}"}
+    return {}

@@ -1,0 +1,35 @@
+"""Objects that somebody else wrote: which are taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+
+from holdfast import names
+from holdfast.restore.plan import Wanted
+from holdfast.snapshot.record import FileEntry
+from holdfast.store import ObjectInfo
+
+
+def adoptable_files(
+    foreign: Mapping[str, ObjectInfo], recorded: Mapping[str, FileEntry], tell: Callable[[str], None]
+) -> dict[str, Wanted]:
+    """Sort out the foreign files whose names must not or cannot be written."""
+    if not foreign:
+        return {}
+    adopted = {}
+    every = foreign.keys() | recorded.keys()
+    directories = {str(parent) for path in every for parent in PurePosixPath(path).parents}
+    for key, info in sorted(foreign.items()):
+        reason = names.unsafe_reason(key)
+        if reason is None and key in directories:
+            reason = "other files need a directory of that name"
+        if reason is None and any(str(parent) in recorded for parent in PurePosixPath(key).parents):
+            reason = "a file of the snapshot stands where its directory should be"
+        if reason is None and info.size == 0 and key in recorded and recorded[key].size > 0:
+            reason = "somebody has emptied a file of the snapshot"
+        if reason is not None:
+            tell(f"object {key!r} is not restored: {reason}")
+            continue
+        adopted[key] = Wanted(key, info.size, int(info.modified * 1e9), 0o644, None, key, info.etag)
+    return adopted

@@ -1,0 +1,160 @@
+"""Arrival: a thread that brings the older checkpoints while the script runs, newest first, each as a whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+
+from holdfast.errors import DamagedError, DiskFullError, HoldfastError, NotFoundError, TransientStoreError
+from holdfast.restore.deferred import Absent
+from holdfast.restore.placement import Placing
+from holdfast.restore.plan import Unit, Wanted, newest
+from holdfast.restore.restorer import Restored
+from holdfast.restore.staging import Staging
+from holdfast.snapshot.record import FileEntry
+from holdfast.stop import StoppedError, refuse_if_stopped
+from holdfast.store import Store
+
+PAUSE = 30.0
+"""Seconds until it is tried again, where the store does not answer."""
+
+
+class Arrival(threading.Thread):
+    """Brings checkpoints that are absent. What cannot be brought stays absent, and is told; nothing ends the script.
+
+    Args:
+        store: where from.
+        directory: the checkpoint directory.
+        restored: what is there, and what is to come, in which order. When nothing is left of the former, the script has
+            cleared the directory, and nothing more arrives. As many bytes as the newest checkpoint has stay free on the
+            disk: the script is going to write the next one.
+        absent: is told what comes.
+        located: says where the content of a file lies now: it may be copied to another key at any time.
+        workers: runs the transfers.
+        tell: gets a sentence about what the operator should know.
+        should_stop: asked between pieces.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Path,
+        restored: Restored,
+        *,
+        absent: Absent,
+        located: Callable[[str], FileEntry | None],
+        workers: Executor,
+        tell: Callable[[str], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        super().__init__(name="holdfast-arrival", daemon=True)
+        self._units = restored.behind
+        self._absent = absent
+        self._located = located
+        self._tell = tell
+        self._stopped = threading.Event()
+        self._placing_lock = threading.Lock()
+        self._should_stop = lambda: self._stopped.is_set() or should_stop()
+        newest_there = newest(restored.checkpoints)
+        reserve = newest_there.size if newest_there else 0
+        self._staging = Staging(store, directory, workers, should_stop=self._should_stop, reserve=reserve)
+        self._placing = Placing(directory, self._staging.root)
+        self._directory = directory
+        self._next = 0
+        self._arrived = 0
+        self._restored = [unit.name for unit in restored.checkpoints]
+        self._restored += [name for it in restored.kept for name in it.checkpoints]
+
+    def stop(self) -> None:
+        """Let nothing arrive any more. What has been fetched by halves stays in staging, for the next life."""
+        with self._placing_lock:
+            self._stopped.set()
+
+    def run(self) -> None:
+        """Run the thread."""
+        try:
+            while self.step():
+                pass
+            if self._units:
+                self._tell(
+                    f"older checkpoints: {self._arrived} of {len(self._units)} have arrived, "
+                    f"{self._staging.bytes_fetched:,} bytes fetched"
+                )
+        except (HoldfastError, OSError) as error:
+            self._tell(f"no older checkpoint arrives from now on, they stay in the store: {error}")
+        except Exception as error:  # noqa: BLE001  whatever it is, the script goes on
+            self._tell(f"no older checkpoint arrives from now on, this is a bug in holdfast: {error!r}")
+
+    def step(self) -> bool:
+        """Bring the next checkpoint, if it can be brought; return whether there may be another one behind it.
+
+        Raises:
+            StoppedError: nothing is to arrive any more.
+            StoreError: the store cannot be read.
+            DiskFullError: there is no room.
+            OSError: the script has removed the checkpoint directory, or it may not be written.
+        """
+        if self._next == len(self._units):
+            return False
+        unit = self._units[self._next]
+        self._next += 1
+        if self._absent.is_wanted(unit.name):
+            self._arrived += self._bring(unit)
+        if self._next == len(self._units):
+            self._placing.end()
+        return True
+
+    def _bring(self, unit: Unit) -> bool:
+        """Fetch a checkpoint and put it in place; return whether it is there."""
+        while True:
+            try:
+                return self._put(unit, self._fetch(unit))
+            except (DamagedError, NotFoundError) as error:
+                self._tell(f"older checkpoint {unit.name!r} does not arrive, and stays in the store as it is: {error}")
+                self._placing.discard(unit)
+                return False
+            except DiskFullError:
+                self._placing.discard(unit)
+                raise
+            except TransientStoreError as error:
+                self._tell(f"older checkpoint {unit.name!r} is tried again in {PAUSE:g} s: {error}")
+                self._stopped.wait(PAUSE)
+                refuse_if_stopped(self._should_stop, f"fetching {unit.name}")
+
+    def _fetch(self, unit: Unit) -> dict[str, int]:
+        """Fetch a checkpoint from where it lies: what tidies the store may move it meanwhile."""
+        while True:
+            files = self._as_located(unit)
+            try:
+                return self._staging.fetch(files, self._staging.staged(unit.name, files))
+            except (DamagedError, NotFoundError):
+                if files == self._as_located(unit):
+                    raise
+
+    def _as_located(self, unit: Unit) -> dict[str, Wanted]:
+        found = {path: (file, self._located(path)) for path, file in unit.files.items()}
+        return {
+            path: replace(file, key=entry.key, etag=entry.etag, preserved=entry.preserved)
+            if entry is not None and file.crc64nvme == entry.crc64nvme
+            else file
+            for path, (file, entry) in found.items()
+        }
+
+    def _put(self, unit: Unit, sums: dict[str, int]) -> bool:
+        foreign = {path: file.as_entry(sums[path]) for path, file in unit.files.items() if file.crc64nvme is None}
+        with self._placing_lock:
+            refuse_if_stopped(self._should_stop, f"restoring {unit.name}")
+            if not any(os.path.lexists(self._directory / name) for name in self._restored):
+                raise StoppedError("the script has removed all that was restored")
+            self._absent.coming(self._staging.states(unit.files), foreign)
+            arrived = self._placing.arrive(unit)
+            if arrived:
+                self._absent.placed(unit.name)
+                self._restored.append(unit.name)
+        if not arrived:
+            self._placing.discard(unit)
+        return arrived

@@ -1,0 +1,261 @@
+"""Staging: fetch a snapshot's files beside the checkpoint directory, and check them, before anybody sees them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from functools import partial
+from pathlib import Path
+
+from holdfast import names, stop
+from holdfast.checksum import sha256_file
+from holdfast.errors import ConfigError, DamagedError, DiskFullError, NotFoundError
+from holdfast.local import scan
+from holdfast.local.scan import FileState
+from holdfast.restore.plan import Wanted
+from holdfast.store import Store
+from holdfast.transfer import download
+from holdfast.transfer import parts as parts_module
+from holdfast.transfer.parallel import batches
+
+_LARGE_FILES = 3
+"""Large files that are fetched side by side: the ends of one leave no thread without work, and the kernel's lock of
+one file does not hold up all of them."""
+
+
+class Staging:
+    """Fetches files into `.holdfast/staging/` of a checkpoint directory.
+
+    Args:
+        store: where from.
+        directory: the checkpoint directory.
+        workers: runs the transfers.
+        progress: gets (bytes fetched, bytes to fetch).
+        should_stop: asked between pieces; when it says yes, transfer.StoppedError ends the work.
+        reserve: bytes that must stay free on the disk.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Path,
+        workers: Executor,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        should_stop: Callable[[], bool] = lambda: False,
+        reserve: int = 0,
+    ) -> None:
+        self.bytes_fetched = 0
+        self._kept = 0
+        self._keeping = threading.Lock()
+        self.root = directory / names.OWN_DIRECTORY / "staging"
+        """Where a file lies until it is put in place, under its path."""
+        self._store = store
+        self._directory = directory
+        self._workers = workers
+        self._progress = progress
+        self._should_stop = should_stop
+        self._reserve = reserve
+
+    def clear(self, wanted: Mapping[str, Wanted]) -> None:
+        """Remove what an earlier restore, or an earlier candidate of this one, has staged and is not wanted now."""
+        for folder, _, files in os.walk(self.root, topdown=False):
+            for name in files:
+                path = Path(folder, name)
+                file = wanted.get(path.relative_to(self.root).as_posix())
+                status = path.lstat()
+                if (
+                    file is None
+                    or file.size != status.st_size
+                    or not (file.parts or file.mtime_ns == status.st_mtime_ns)
+                ):
+                    path.unlink()
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()  # only when it is empty
+
+    def already_here(self, wanted: Mapping[str, Wanted]) -> dict[str, int]:
+        """Return the checksums of the files whose content the directory, or staging, holds already."""
+        files = [file for file in wanted.values() if file.crc64nvme is not None]
+        here = self._sum_up(self._directory, scan.scan(self._directory).files, files)
+        staged = scan.scan(self.root).files
+        whole = self._sum_up(self.root, staged, [file for file in files if file.path not in here])
+        self._drop(staged, wanted, whole)
+        return here | whole
+
+    def staged(self, checkpoint: str, files: Mapping[str, Wanted]) -> dict[str, int]:
+        """Return the checksums of those files of a checkpoint that staging holds already; the others are not there."""
+        found = scan.scan(self.root, only=checkpoint).files
+        whole = self._sum_up(self.root, found, [file for file in files.values() if file.crc64nvme is not None])
+        self._drop(found, files, whole)
+        return whole
+
+    def _drop(self, staged: Mapping[str, FileState], wanted: Mapping[str, Wanted], whole: Collection[str]) -> None:
+        """Remove what is staged of files and is not whole, unless it is by halves what is wanted."""
+        for path in wanted.keys() & staged.keys() - whole:
+            # What looks whole and is not may be a file that has other names, and so must not be written to.
+            if wanted[path].parts is None or _is_like(staged[path], wanted[path]):
+                (self.root / path).unlink()
+
+    def fetch(self, wanted: Mapping[str, Wanted], known: Mapping[str, int]) -> dict[str, int]:
+        """Fetch and check files; return the checksums of all, by path.
+
+        Args:
+            wanted: by path.
+            known: what `already_here` has found of them: it is not fetched.
+
+        Raises:
+            DamagedError, NotFoundError: an object is not what is wanted.
+            DiskFullError: there is no room.
+            ConfigError: the file system does not tell two names apart.
+            StoreError: the store cannot be read.
+        """
+        missing = [file for path, file in wanted.items() if path not in known]
+        total = sum(file.size for file in missing)
+        self._refuse_if_too_full(total - sum(self._allocated(file) for file in missing if file.parts))
+        for folder in {file.path.rpartition("/")[0] for file in missing}:
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        fetched = self._download_all(missing, total)
+        refuse_if_same_file(self.root, [file.path for file in missing])
+        self.bytes_fetched += total - self._kept
+        return {**known, **fetched}
+
+    def states(self, paths: Iterable[str]) -> dict[str, FileState]:
+        """Return how staged files look."""
+        seen = {path: scan.look(self.root, path) for path in paths}
+        return {path: state for path, state in seen.items() if state is not None}
+
+    def _sum_up(self, place: Path, found: Mapping[str, FileState], files: Iterable[Wanted]) -> dict[str, int]:
+        """Return the checksums of those files that lie in a place with the content that is wanted."""
+        alike = [file for file in files if _is_like(found.get(file.path), file)]
+        root = place.resolve() if alike else place
+
+        def is_same(file: Wanted) -> bool:
+            reached_through_a_link = (place / file.path).resolve() != root / file.path
+            if reached_through_a_link:
+                return False
+            return parts_module.checksum_file(place / file.path, size=file.size).whole == file.crc64nvme
+
+        same = zip(alike, self._workers.map(is_same, alike), strict=True)
+        return {file.path: file.crc64nvme for file, is_it in same if is_it and file.crc64nvme is not None}
+
+    def _allocated(self, file: Wanted) -> int:
+        """Return how many of the bytes of a file have their place on the disk already."""
+        try:
+            return min(file.size, (self.root / file.path).stat().st_blocks * 512)
+        except FileNotFoundError:
+            return 0
+
+    def _refuse_if_too_full(self, needed: int) -> None:
+        free = shutil.disk_usage(self._directory).free
+        if needed + self._reserve > free:
+            keep = f", and {self._reserve:,} are kept free for the next checkpoint" if self._reserve else ""
+            raise DiskFullError(
+                f"{self._directory} has {free:,} bytes free and the snapshot needs {needed:,} more{keep}: "
+                "give it a larger volume, or set CHECKPOINT_LOCAL_PATH to one"
+            )
+
+    def _download_all(self, missing: Collection[Wanted], total: int) -> dict[str, int]:
+        """Fetch small files side by side, then large ones in parallel ranges, a few at a time; return checksums."""
+        done, self._kept = 0, 0
+        lock = threading.Lock()
+
+        def count(size: int) -> None:
+            nonlocal done
+            with lock:
+                done += size
+                self._progress(done, total)
+
+        failed = threading.Event()
+
+        def fetch(files: Sequence[Wanted], parts: Executor | None) -> dict[str, int]:
+            found = {}
+            for file in files:
+                if failed.is_set():
+                    raise stop.StoppedError(f"{file.path} was not fetched: another file could not be")
+                try:
+                    found[file.path] = self._download(file, count, parts)
+                except BaseException:
+                    failed.set()
+                    raise
+            return found
+
+        self._progress(0, total)
+        small = [file for file in missing if file.size < parts_module.PART_SIZE]
+        large = [file for file in missing if file.size >= parts_module.PART_SIZE]
+        found = _all_of([self._workers.submit(fetch, few, None) for few in batches(small)])
+        if len(large) < 2:
+            return found | fetch(large, self._workers)
+        # Whoever waits for the ranges of a file must not be a worker, which are to fetch them.
+        with ThreadPoolExecutor(_LARGE_FILES, thread_name_prefix="holdfast-file") as waiting:
+            return found | _all_of([waiting.submit(fetch, [file], self._workers) for file in large])
+
+    def _count_kept(self, size: int) -> None:
+        with self._keeping:
+            self._kept += size
+
+    def _download(self, file: Wanted, count: Callable[[int], None], parts: Executor | None) -> int:
+        if self._should_stop():
+            raise stop.StoppedError(f"{file.path} was not fetched: the restore was given up")
+        staged = self.root / file.path
+        fetch = partial(
+            download.download_file,
+            self._store,
+            destination=staged,
+            size=file.size,
+            expected_crc=file.crc64nvme,
+            workers=parts,
+            progress=count,
+            should_stop=self._should_stop,
+            grid=file.grid,
+            kept=self._count_kept,
+        )
+        try:
+            crc = fetch(file.key, etag=file.etag)
+        except (DamagedError, NotFoundError) as error:
+            if file.preserved is None:
+                raise
+            try:
+                crc = fetch(file.preserved, etag=None)
+            except NotFoundError:
+                raise error from None
+        if file.sha256 is not None and sha256_file(staged) != file.sha256:
+            staged.unlink()
+            raise DamagedError(f"object {file.key!r} has another SHA-256 than the record says")
+        where = os.fspath(staged)
+        os.chmod(where, file.mode | 0o600)  # noqa: PTH101  as below; a script must be able to overwrite its checkpoint
+        os.utime(where, ns=(file.mtime_ns, file.mtime_ns))
+        return crc
+
+
+def _all_of(jobs: Collection[Future[dict[str, int]]]) -> dict[str, int]:
+    """Wait for all jobs, also after a failure: nobody writes to staging when this is over. Return what they found."""
+    wait(jobs)
+    failures = [error for job in jobs if (error := job.exception()) is not None]
+    for error in sorted(failures, key=lambda error: isinstance(error, stop.StoppedError)):
+        raise error  # what failed first, and not what was stopped because of it
+    return {path: crc for job in jobs for path, crc in job.result().items()}
+
+
+def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:
+    """Refuse a file system on which two names that differ in case, or in how Unicode writes them, are one file.
+
+    Raises:
+        ConfigError: with both names.
+    """
+    seen: dict[str, str] = {}
+    for path in sorted(paths):
+        folded = unicodedata.normalize("NFKC", path).casefold()
+        other = seen.setdefault(folded, path)
+        if other != path and (directory / path).samefile(directory / other):
+            raise ConfigError(
+                f"the file system of {directory} takes {other!r} and {path!r} for the same file: "
+                "set CHECKPOINT_LOCAL_PATH to a directory on one that tells them apart"
+            )
+
+
+def _is_like(state: FileState | None, file: Wanted) -> bool:
+    return state is not None and (state.size, state.mtime_ns) == (file.size, file.mtime_ns)

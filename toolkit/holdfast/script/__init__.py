@@ -1,0 +1,1 @@
+"""What a training script asks holdfast: needs nothing but the standard library."""

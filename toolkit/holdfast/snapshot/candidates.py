@@ -1,0 +1,193 @@
+"""Joint snapshots: which records of several hosts belong together, so that all of them restore the same state.
+
+The hosts never speak to each other. What one may conclude of another lies in the records: which files it had, when it
+wrote them, and when it last said that these are all. docs/snapshot-format.md, "Several hosts", has the rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from holdfast.errors import DamagedError
+from holdfast.names import checkpoint_of, is_log
+from holdfast.snapshot import keys
+from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.catalog import Catalog, load_record
+from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
+from holdfast.store import Store
+
+SKEW = 30.0
+"""Seconds within which the hosts finish the same checkpoint, their clocks' difference included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """Records that are restored together: one of each host, or the one of the only host.
+
+    Attributes:
+        records: in the order of the hosts.
+    """
+
+    records: tuple[Snapshot, ...]
+
+    @property
+    def name(self) -> str:
+        """The names of the records."""
+        return " + ".join(record.name for record in self.records)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the records, one by one."""
+        return tuple(record.name for record in self.records)
+
+    @property
+    def adopted(self) -> dict[str, str]:
+        """What was adopted by any host, key → ETag."""
+        return {key: etag for record in self.records for key, etag in record.adopted.items()}
+
+    @property
+    def lists(self) -> tuple[FileList, ...]:
+        """The lists that have the files of all hosts, where there are so many."""
+        return tuple(file_list for record in self.records for file_list in record.lists)
+
+    def files(self) -> dict[str, FileEntry]:
+        """Return the files of all hosts, by path; where several have the same path, that of the first."""
+        return {path: entry for record in reversed(self.records) for path, entry in record.files.items()}
+
+    def split(self, mine: Attempt | None) -> tuple[dict[str, FileEntry], dict[str, FileEntry]]:
+        """Return the files that this host goes on with and those of other hosts, each by path.
+
+        What belongs to no host of the attempt goes to its first one.
+        """
+        own: dict[str, FileEntry] = {}
+        theirs: dict[str, FileEntry] = {}
+        for record in reversed(self.records):
+            if mine is None or not mine.hosts or (mine.leads and record.host not in mine.hosts):
+                own.update(record.files)
+            elif record.host != mine.host:
+                theirs.update(record.files)
+        for record in self.records:
+            if mine is not None and mine.hosts and record.host == mine.host:
+                own.update(record.files)
+        return own, theirs
+
+    def conflicts(self) -> dict[str, list[str]]:
+        """Return the paths under which hosts have different content, each with those hosts."""
+        found: dict[str, dict[tuple[int, int], str]] = {}
+        for record in self.records:
+            for path, entry in record.files.items():
+                found.setdefault(path, {}).setdefault((entry.size, entry.crc64nvme), record.host)
+        return {path: sorted(hosts.values()) for path, hosts in found.items() if len(hosts) > 1}
+
+
+def of(store: Store, found: Catalog, names: Sequence[str], workers: Executor) -> Joint | DamagedError:
+    """Read the records of these names, which belong together; for one that does not hold, the error."""
+    loaded = list(_load_all(store, found, names, workers))
+    damaged = next((record for record in loaded if isinstance(record, DamagedError)), None)
+    return damaged or Joint(tuple(record for record in loaded if isinstance(record, Snapshot)))
+
+
+def newest_first(
+    store: Store, found: Catalog, workers: Executor, *, passed_over: Collection[str] = ()
+) -> Iterator[Joint | DamagedError]:
+    """Yield what can be restored, newest first; for a record that does not hold, the error instead of it.
+
+    Args:
+        store: where the prefix is.
+        found: what was found there.
+        workers: reads the records of several hosts side by side.
+        passed_over: names of records that are not to be considered again.
+    """
+    by_attempt: dict[int, list[str]] = {}
+    for name in reversed(found.snapshots):
+        if name not in passed_over:
+            by_attempt.setdefault(keys.commit_order(name)[0], []).append(name)
+    for names in by_attempt.values():
+        histories: dict[str, list[Snapshot]] = {}
+        for loaded in _load_all(store, found, names, workers):
+            if isinstance(loaded, DamagedError):
+                yield loaded
+            elif isinstance(loaded, Snapshot) and not loaded.hosts:
+                yield Joint((loaded,))
+            elif isinstance(loaded, Snapshot):
+                histories.setdefault(loaded.host, []).append(loaded)
+        yield from _consistent(histories)
+
+
+def _load_all(
+    store: Store, found: Catalog, names: Sequence[str], workers: Executor
+) -> Iterator[Snapshot | Fence | DamagedError]:
+    """Read records as they are asked for; those of several hosts, of which one needs all, side by side."""
+
+    def load(name: str, among: Executor | None = None) -> Snapshot | Fence | DamagedError:
+        try:
+            return load_record(store, name, found.cache, workers=among)
+        except DamagedError as error:
+            return error
+
+    several = any(keys.host_of(name) for name in names)
+    yield from workers.map(load, names) if several else (load(name, workers) for name in names)
+
+
+def _consistent(histories: Mapping[str, Sequence[Snapshot]]) -> Iterator[Joint]:
+    """Yield the consistent choices among the records of one attempt of several hosts, newest first.
+
+    Args:
+        histories: host → its records, newest first.
+    """
+    hosts = next((history[0].hosts for history in histories.values()), ())
+    position = dict.fromkeys(hosts, 0)
+    while all(len(histories.get(host, ())) > position[host] for host in hosts) and hosts:
+        chosen = {host: histories[host][position[host]] for host in hosts}
+        ahead = _ahead(chosen)
+        if ahead is None:
+            yield Joint(tuple(chosen[host] for host in hosts))
+            # Should it not verify: the newest of the records gives way to the one before it.
+            ahead = max(hosts, key=lambda host: began(chosen[host]))
+        position[ahead] += 1
+
+
+def began(record: Snapshot) -> float:
+    """Return when a host first committed the files of a record, seconds since the epoch."""
+    return (record.since or record.created).timestamp()
+
+
+def _ahead(chosen: Mapping[str, Snapshot]) -> str | None:
+    """Return the host whose record has a checkpoint that another host's record does not complete; None when all fit.
+
+    A directory is complete when every host has either written its part of it at about the same time, or said so much
+    later that what it has is all that it could no longer be about to write its part.
+    """
+    written = {host: _written(record) for host, record in chosen.items()}
+    spoke = {host: _spoke(record) for host, record in chosen.items()}
+    for checkpoint in sorted({name for times in written.values() for name in times}):
+        newest = max(written, key=lambda host: written[host].get(checkpoint, -math.inf))
+        moment = written[newest][checkpoint]
+        for host in chosen:
+            took_part = written[host].get(checkpoint, -math.inf) >= moment - SKEW
+            if not took_part and spoke[host] < moment + SKEW:
+                return newest
+    return None
+
+
+def _spoke(record: Snapshot) -> float:
+    """Return when a host last said that what it has stored is all it has, seconds since the epoch."""
+    if not record.complete:
+        return -math.inf
+    return math.inf if record.ended else record.created.timestamp()
+
+
+def _written(record: Snapshot) -> dict[str, float]:
+    """Return when each unit of a record was last written, seconds since the epoch. Logs do not count.
+
+    A unit is a directory, or all files at the top level together: every rank may have one of its own there.
+    """
+    times: dict[str, float] = {}
+    for path, entry in record.files.items():
+        if not is_log(path):
+            name = checkpoint_of(path) if "/" in path else ""
+            times[name] = max(times.get(name, 0.0), entry.mtime_ns / 1e9)
+    return times

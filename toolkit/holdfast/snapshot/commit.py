@@ -1,0 +1,158 @@
+"""Commits: the records of one attempt, put one behind the other until another attempt's fence is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from holdfast import checksum
+from holdfast.errors import AlreadyExistsError, SupersededError
+from holdfast.snapshot import catalog, keys
+from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.list_writer import Filing
+from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
+from holdfast.store import Part, Store
+
+
+class Commits:
+    """Puts the records of one attempt and host. Not safe for several threads.
+
+    Args:
+        store: where the prefix is.
+        attempt: whose records they are.
+        adopted: foreign objects that have been taken in, key → ETag.
+        filing: puts the lists of large snapshots.
+        clock: the time now, UTC.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        attempt: Attempt,
+        adopted: Mapping[str, str],
+        filing: Filing,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.newest: Snapshot | None = None
+        """The last that was committed; None before the first."""
+        self._store = store
+        self._attempt = attempt
+        self._adopted = dict(adopted)
+        self._filing = filing
+        self._clock = clock
+        self._untold: list[Snapshot] = []  # found to be committed by a commit that then failed
+
+    def adopt(self, key: str, etag: str) -> None:
+        """Name a foreign object among the adopted from the next record on."""
+        self._adopted[key] = etag
+
+    def commit(self, files: Mapping[str, FileEntry], *, complete: bool) -> list[Snapshot]:
+        """Commit a snapshot of files.
+
+        Args:
+            files: by path.
+            complete: whether they are all that the host has, and none is held back.
+
+        Returns:
+            What has become known to be committed, the new snapshot last: before it one whose answer was lost, if any.
+
+        Raises:
+            SupersededError: another attempt has ended this one.
+            StoreError: the record cannot be put.
+        """
+        lists = self._filing.file(files, self._next_sequence, repeated=False)
+        return self._put_behind(lambda: self._snapshot(files, lists, since=None, ended=False, complete=complete))
+
+    def repeat(self, files: Mapping[str, FileEntry], *, ended: bool) -> list[Snapshot]:
+        """Commit once more what was committed last (or before this attempt): these files are still all there is.
+
+        Args, returns and errors as `commit`; `ended`: nothing follows in this attempt.
+        """
+        newest = self.newest
+        since = (newest.since or newest.created) if newest else None
+        lists = self._filing.file(files, self._next_sequence, repeated=True)
+        return self._put_behind(lambda: self._snapshot(files, lists, since=since, ended=ended, complete=True))
+
+    def refuse_if_superseded(self) -> None:
+        """Look whether another attempt has taken over, where no commit would show it.
+
+        Raises:
+            SupersededError: it has.
+            StoreError: the store cannot be read.
+        """
+        name = self._next_name()
+        if catalog.exists(self._store, keys.snapshot_key(name)):
+            self._refuse_fence(name)
+
+    def _snapshot(
+        self,
+        files: Mapping[str, FileEntry],
+        lists: tuple[FileList, ...],
+        *,
+        since: datetime | None,
+        ended: bool,
+        complete: bool,
+    ) -> Snapshot:
+        return Snapshot(
+            attempt=self._attempt.number,
+            sequence=self._next_sequence,
+            created=self._clock(),
+            host=self._attempt.host,
+            version=self._attempt.version,
+            files=files,
+            adopted=self._adopted,
+            hosts=self._attempt.hosts,
+            since=since,
+            ended=ended,
+            token=self._attempt.token,
+            complete=complete,
+            lists=lists,
+            conditional=self._attempt.conditional,
+        )
+
+    def _put_behind(self, make: Callable[[], Snapshot]) -> list[Snapshot]:
+        while True:
+            snapshot = make()
+            try:
+                self._put(snapshot)
+            except AlreadyExistsError:
+                self.newest = self._refuse_fence(snapshot.name)  # ours: its answer was lost
+                self._untold.append(self.newest)
+                continue
+            self.newest = snapshot
+            self._filing.committed(snapshot)
+            known, self._untold = [*self._untold, snapshot], []
+            return known
+
+    def _put(self, snapshot: Snapshot) -> None:
+        key, text = keys.snapshot_key(snapshot.name), snapshot.to_json()
+        if not self._attempt.conditional and catalog.exists(self._store, key):
+            raise AlreadyExistsError(snapshot.name)
+        self._store.put(
+            key,
+            Part(text, 0, len(text), checksum.crc64nvme(text)),
+            metadata={keys.OWNER: self._attempt.owner},
+            only_if_absent=True,
+        )
+
+    @property
+    def _next_sequence(self) -> int:
+        return self.newest.sequence + 1 if self.newest else 1
+
+    def _next_name(self) -> str:
+        return keys.snapshot_name(self._attempt.number, self._next_sequence, self._attempt.slot)
+
+    def _refuse_fence(self, name: str) -> Snapshot:
+        """Return the record that lies where the next one was to go; raise when it is a fence."""
+        there = catalog.load_record(self._store, name)
+        if isinstance(there, Fence):
+            raise SupersededError(
+                f"attempt {there.attempt} on {there.host} goes on from where this attempt, "
+                f"{self._attempt.number}, was: nothing more is stored from here"
+            )
+        if there.token != self._attempt.token:
+            raise SupersededError(
+                f"another container, on {there.host}, commits as attempt {there.attempt} too, as this store ignores "
+                "conditional writes: nothing more is stored from here"
+            )
+        return there

@@ -1,0 +1,101 @@
+"""Who wrote the objects at plain keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from holdfast.errors import NotFoundError
+from holdfast.snapshot import keys
+from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.catalog import Catalog
+from holdfast.snapshot.record import FileEntry
+from holdfast.store import ObjectInfo, Store
+
+
+class Origin(Enum):
+    """Who wrote an object at a plain key, and so what may happen to it."""
+
+    OURS = auto()  # this host's holdfast: overwritten and deleted when nothing needs it
+    OTHER_HOST = auto()  # holdfast on another host of the same prefix: that host's business
+    ADOPTED = auto()  # somebody else, and a snapshot has taken it in: overwritten, never deleted
+    FOREIGN = auto()  # somebody else: never touched
+
+
+@dataclass(frozen=True, slots=True)
+class PlainObject:
+    """An object at a plain key.
+
+    Attributes:
+        info: as the listing has it.
+        origin: who wrote it.
+        content: `keys.content_name` of what was copied there; None when the content came there first.
+        attempt: the number of the attempt that wrote it, where that had to be asked; 0 otherwise.
+    """
+
+    info: ObjectInfo
+    origin: Origin
+    content: str | None = None
+    attempt: int = 0
+
+
+def survey(
+    store: Store,
+    catalog: Catalog,
+    own: Iterable[FileEntry],
+    theirs: Iterable[FileEntry],
+    adopted: Mapping[str, str],
+    mine: Attempt | None,
+    workers: Executor,
+) -> dict[str, PlainObject]:
+    """Find out who wrote the objects at plain keys.
+
+    What the snapshot names with the same ETag is known, and so is what was adopted before; anything else is asked for
+    its metadata, one HEAD each.
+
+    Args:
+        store: where the prefix is.
+        catalog: what was found there.
+        own: the files of the newest snapshot with which this host goes on.
+        theirs: those of other hosts.
+        adopted: what was adopted before, key → ETag.
+        mine: the attempt that asks; None is one of a host that is alone.
+        workers: runs the requests.
+    """
+    of_others = {entry.key: entry.etag for entry in theirs}
+    named = {entry.key: entry.etag for entry in own}
+
+    found: dict[str, PlainObject] = {}
+    others: list[str] = []
+    for key, info in catalog.survey().plain.items():
+        if adopted.get(key) == info.etag:
+            found[key] = PlainObject(info, Origin.ADOPTED)
+        elif of_others.get(key) == info.etag:
+            found[key] = PlainObject(info, Origin.OTHER_HOST)
+        elif named.get(key) == info.etag:
+            found[key] = PlainObject(info, Origin.OURS)
+        else:
+            others.append(key)
+
+    def ask(key: str) -> PlainObject | None:
+        try:
+            return described(store.head(key), mine)
+        except NotFoundError:
+            return None
+
+    asked = zip(others, workers.map(ask, others), strict=True)
+    return found | {key: there for key, there in asked if there is not None}
+
+
+def described(info: ObjectInfo, mine: Attempt | None) -> PlainObject:
+    """Return an object at a plain key with its origin, read from its metadata."""
+    metadata = info.metadata or {}
+    owner = metadata.get(keys.OWNER)
+    if owner is None:
+        return PlainObject(info, Origin.FOREIGN)
+    number, _, writer = owner.partition("@")
+    others = mine is not None and writer != mine.slot and (writer in mine.hosts or not mine.leads)
+    origin = Origin.OTHER_HOST if others else Origin.OURS
+    return PlainObject(info, origin, metadata.get(keys.CONTENT), int(number) if number.isdecimal() else 0)

@@ -1,0 +1,66 @@
+"""Copying between two open files of a directory store: in the kernel, and checked."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from holdfast.checksum import crc64nvme
+from holdfast.errors import DamagedError
+from holdfast.store.body import PIECE
+from holdfast.store.os_errors import os_errors
+
+# Two file systems, or one that cannot: then the bytes go through this process.
+_NOT_IN_THE_KERNEL = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+def copy_range(source: int, target: int, path: Path, *, offset: int, size: int, to: int) -> int:
+    """Copy a range of an open file into another one, read it back and return its CRC64NVME.
+
+    A file system that can share blocks, or whose server can copy, does so.
+
+    Args:
+        source: descriptor to read from.
+        target: descriptor to read from and write to.
+        path: of the target, for the messages.
+        offset: first byte in the source.
+        size: bytes.
+        to: where the first byte goes in the target.
+
+    Raises:
+        DamagedError: the source ends before that.
+        StoreError: it cannot be read, or the target not be written.
+    """
+    done = 0
+    with os_errors(path, "copy to"):
+        while done < size:
+            got = _copy_some(source, target, size - done, offset + done, to + done)
+            if got == 0:
+                raise DamagedError(f"what was copied to {path} ends after {done:,} of {size:,} bytes")
+            done += got
+    return checksum_range(target, path, offset=to, size=size)
+
+
+def _copy_some(source: int, target: int, size: int, offset: int, to: int) -> int:
+    try:
+        return os.copy_file_range(source, target, size, offset, to)
+    except OSError as error:
+        if error.errno not in _NOT_IN_THE_KERNEL:
+            raise
+    return os.pwrite(target, os.pread(source, min(size, PIECE), offset), to)
+
+
+def checksum_range(descriptor: int, path: Path, *, offset: int, size: int) -> int:
+    """Return the CRC64NVME of a range of an open file, or of as much of it as there is; `path` is for the messages.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    view = memoryview(bytearray(min(PIECE, max(1, size))))
+    crc, position, end = 0, offset, offset + size
+    with os_errors(path, "read"):
+        while position < end and (got := os.preadv(descriptor, [view[: end - position]], position)):
+            crc = crc64nvme(view[:got], crc)
+            position += got
+    return crc

@@ -1,0 +1,252 @@
+"""A store in a directory: EFS, NFS, FSx, or a disk for trying things out.
+
+An object is a file at its key; symbolic links are none. What S3 does and a file system does not is kept below
+`.holdfast/` in that directory, in four places that are never listed:
+
+    tmp/            files on their way: written, synced, then linked or renamed to their key
+    locks/          what is locked while somebody looks and acts
+    metadata/       user metadata, one JSON file for each object that has some
+    uploads/<id>/   multipart uploads that have begun
+
+A process that is killed leaves its files in tmp/ and uploads/. Nobody uses them again; `unfinished_uploads` yields the
+ones of both places, and `abort_upload` takes them away. Directories that become empty stay.
+
+Of several writers with `only_if_absent` exactly one wins, on every host: the file is linked to its key. A file system
+has no such step for `replaces` and for the `etag` of a deletion: the key is looked at, and then renamed to or unlinked.
+An advisory lock makes the two one for all who use the store on this machine, and on others where the file system passes
+locks on. Where it has none, what somebody else writes in that moment is lost, as is what is written there by others.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from holdfast.errors import (
+    AlreadyExistsError,
+    DamagedError,
+    NoBucketError,
+    NotFoundError,
+    PermanentStoreError,
+    TransientStoreError,
+)
+from holdfast.store import ObjectInfo, Part, Sink, StoredPart, UnfinishedUpload, Upload
+from holdfast.store.body import PIECE, write_part
+from holdfast.store.directory.layout import RESERVED, Layout, etag_of
+from holdfast.store.directory.ranges import copy_range
+from holdfast.store.directory.uploads import Uploads
+from holdfast.store.os_errors import os_error, os_errors
+
+# There is nothing at the path, or only a symbolic link, or a file where a directory should be.
+_NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+
+
+class DirectoryStore:
+    """The files of a directory as objects.
+
+    Args:
+        root: an absolute path. When only its last component is missing, the first write creates it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._layout = Layout(root)
+        self._uploads = Uploads(self._layout)
+
+    def check(self) -> None:
+        """As `Store.check`. A root that the first write would create is well."""
+        try:
+            with os.scandir(self._root) as entries:
+                next(entries, None)
+        except FileNotFoundError as error:
+            if not self._root.parent.is_dir():
+                raise NoBucketError(
+                    f"{self._root.parent} does not exist: mount or create it, or correct the URI"
+                ) from error
+        except NotADirectoryError as error:
+            raise NoBucketError(f"{self._root} is not a directory: correct the URI") from error
+        except OSError as error:
+            raise os_error(error, self._root, "list") from error
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """As `Store.list`."""
+        self.check()
+        yield from self._walk("", prefix)
+
+    def _walk(self, directory: str, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects below a directory (empty, or with a slash at its end) whose keys start with `prefix`."""
+        path = self._root / directory
+        try:
+            with os.scandir(path) as found:
+                entries = [
+                    (os.fsencode(entry.name) + b"/" * entry.is_dir(follow_symlinks=False), entry) for entry in found
+                ]
+        except OSError as error:
+            if error.errno in _NOTHING:
+                return
+            raise os_error(error, path, "list") from error
+        # A directory counts with its slash, so that the keys come in the order of their bytes.
+        for name, entry in sorted(entries, key=lambda pair: pair[0]):
+            key = directory + os.fsdecode(name)
+            if name.endswith(b"/"):
+                if key not in RESERVED and (key.startswith(prefix) or prefix.startswith(key)):
+                    yield from self._walk(key, prefix)
+            elif key.startswith(prefix):
+                try:
+                    state = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(state.st_mode):
+                    yield ObjectInfo(key, state.st_size, etag_of(state), state.st_mtime)
+
+    def head(self, key: str) -> ObjectInfo:
+        """As `Store.head`."""
+        with self._opened(key) as descriptor:
+            state = os.fstat(descriptor)
+        etag = etag_of(state)
+        return ObjectInfo(key, state.st_size, etag, state.st_mtime, self._layout.metadata(key, etag))
+
+    def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
+        """As `Store.read`."""
+        with self._opened(key) as descriptor:
+            self._expect(key, descriptor, etag)
+            there = os.fstat(descriptor).st_size
+            end = there if size is None else offset + size
+            if end > there or offset > there:
+                raise TransientStoreError(f"reading {key!r} ended after {there:,} of {max(end, offset):,} bytes")
+            view = memoryview(bytearray(max(1, min(PIECE, end - offset))))
+            while offset < end:
+                with os_errors(self._root / key, "read"):
+                    got = os.preadv(descriptor, [view[: end - offset]], offset)
+                if got == 0:
+                    raise TransientStoreError(f"reading {key!r} ended after {offset:,} of {end:,} bytes")
+                offset += got
+                sink(view[:got])
+            self._expect(key, descriptor, etag)
+
+    def _expect(self, key: str, descriptor: int, etag: str | None) -> None:
+        if etag not in (None, etag_of(os.fstat(descriptor))):
+            raise DamagedError(f"object {key!r} is no longer the content that was recorded: somebody has replaced it")
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[int]:
+        """Give a descriptor of the file of a key. Raises NotFoundError."""
+        path = self._layout.path(key)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in _NOTHING:
+                self.check()
+                raise NotFoundError(f"there is no object {key!r} below {self._root}") from error
+            raise os_error(error, path, "open") from error
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise NotFoundError(f"{path} is not a file")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def put(
+        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
+    ) -> str:
+        """As `Store.put`; durable when it returns."""
+        with self._layout.new_file(key) as new:
+            write_part(part, new.descriptor, new.path, 0)
+            return self._layout.publish(new.synced(), key, metadata, only_if_absent=only_if_absent)
+
+    def copy(
+        self,
+        source: str,
+        key: str,
+        *,
+        etag: str,
+        size: int,
+        crc64nvme: int,
+        metadata: Mapping[str, str] | None = None,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        """As `Store.copy`; durable when it returns. The copy has blocks of its own only where they cannot be shared."""
+        if source == key:
+            raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
+        with self._opened(source) as origin, self._layout.new_file(key) as new:
+            self._expect(source, origin, etag)
+            copied = copy_range(origin, new.descriptor, new.path, offset=0, size=size, to=0)
+            self._expect(source, origin, etag)
+            _compare(source, copied, crc64nvme)
+            return self._layout.publish(new.synced(), key, metadata, only_if_absent=only_if_absent, replaces=replaces)
+
+    def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+        """As `Store.begin_upload`."""
+        return Upload(key, self._uploads.begin(key), dict(metadata or {}))
+
+    def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
+        """As `Store.put_part`."""
+        return self._uploads.write(upload, number, part)
+
+    def put_part_copy(
+        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
+    ) -> StoredPart:
+        """As `Store.put_part_copy`."""
+        with self._opened(source) as origin:
+            self._expect(source, origin, etag)
+            part = self._uploads.copy(upload, number, origin, offset=offset, size=size)
+            self._expect(source, origin, etag)
+        _compare(source, part.crc64nvme, crc64nvme)
+        return part
+
+    def complete_upload(
+        self,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        *,
+        crc64nvme: int,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        """As `Store.complete_upload`; durable when it returns."""
+        whole = self._uploads.finish(upload, parts, crc64nvme)
+        etag = self._layout.publish(
+            whole, upload.key, upload.metadata, only_if_absent=only_if_absent, replaces=replaces
+        )
+        self._uploads.drop(upload)
+        return etag
+
+    def abort_upload(self, upload: Upload) -> None:
+        """As `Store.abort_upload`."""
+        self._uploads.drop(upload)
+
+    def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
+        """As `Store.unfinished_uploads`: also the files on their way, whose keys nobody wrote down."""
+        self.check()
+        yield from self._uploads.unfinished()
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        """As `Store.delete`."""
+        path = self._layout.path(key)
+        if etag is None:
+            self._unlink(path, key, None)
+        elif os.path.lexists(path):
+            with self._layout.alone():
+                self._unlink(path, key, etag)
+
+    def _unlink(self, path: Path, key: str, etag: str | None) -> None:
+        try:
+            there = etag_of(path.lstat())
+            if etag not in (None, there):
+                raise AlreadyExistsError(f"{key!r} is not deleted: it is no longer the content that was to go")
+            path.unlink()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise os_error(error, path, "delete") from error
+        else:
+            self._layout.forget(key, there)
+
+
+def _compare(source: str, copied: int | None, wanted: int | None) -> None:
+    if wanted not in (None, copied):
+        raise DamagedError(f"what was copied of {source!r} is not what was recorded: its CRC64NVME is another one")

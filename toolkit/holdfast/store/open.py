@@ -1,0 +1,61 @@
+"""A location becomes a store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from holdfast.store import Store
+from holdfast.store.backoff import RetryPolicy
+from holdfast.store.location import Location
+from holdfast.store.retry import RetryingStore
+from holdfast.workers.concurrency import Concurrency
+
+
+def open_store(
+    place: Location,
+    environ: Mapping[str, str],
+    *,
+    policy: RetryPolicy | None = None,
+    seconds_left: Callable[[], float] = lambda: math.inf,
+    tell: Callable[[str], None] = lambda text: None,
+    allow: Callable[[int], int] = lambda wanted: wanted,
+    concurrency: Concurrency | None = None,
+) -> Store:
+    """Open the store of a location. Nothing is asked of it yet: `Store.check`, or the first listing, shows what it is.
+
+    Args:
+        place: where.
+        environ: the environment: endpoint, region, proxies, trusted certificates and keys. What else the AWS
+            credentials chain looks at (profiles, roles of tasks and machines), botocore reads by itself.
+        policy: how often and how long to repeat; None for the default.
+        seconds_left: until nobody waits any more; then nothing is repeated.
+        tell: gets a sentence about a request that fails time and again.
+        allow: asked before bytes of a file are sent to S3; returns, maybe after a wait, how many of those may go.
+        concurrency: learns from the requests to S3 how many at a time are worth it.
+
+    Raises:
+        ConfigError: the environment names an endpoint or certificates that cannot be used.
+    """
+    bare = _bare(place, environ, seconds_left, allow, concurrency or Concurrency())
+    return RetryingStore(bare, policy, should_stop=lambda: seconds_left() <= 0, tell=tell)
+
+
+def _bare(
+    place: Location,
+    environ: Mapping[str, str],
+    seconds_left: Callable[[], float],
+    allow: Callable[[int], int],
+    concurrency: Concurrency,
+) -> Store:
+    if place.scheme == "file":
+        from holdfast.store.directory.store import DirectoryStore  # noqa: PLC0415  as below
+
+        return DirectoryStore(Path(place.prefix))
+    # Only a location on S3 pays for botocore: 100 ms and 20 MiB.
+    from holdfast.store.s3 import settings as s3_settings  # noqa: PLC0415
+    from holdfast.store.s3.store import S3Store  # noqa: PLC0415
+
+    settings = s3_settings.from_environ(environ)
+    return S3Store(place, settings, seconds_left=seconds_left, allow=allow, concurrency=concurrency)

@@ -1,0 +1,260 @@
+"""Repeating what may succeed in a moment: a store around a store."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from holdfast.checksum import crc64nvme as checksum_of
+from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, StoreError, TransientStoreError
+from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, UnfinishedUpload, Upload
+from holdfast.store.backoff import RetryPolicy, Tries
+
+T = TypeVar("T")
+
+COMPLAINT_SECONDS = 30.0
+
+
+class RetryingStore:
+    """A store that repeats the requests of another one as a policy says.
+
+    Args:
+        store: the store whose requests are repeated.
+        policy: how often and how long.
+        should_stop: when it says yes, the next failure is final and a pause ends at once.
+        tell: gets a sentence about a request that failed twice, once in `COMPLAINT_SECONDS` at most.
+        sleep: waits the given seconds.
+        random: gives a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        policy: RetryPolicy | None = None,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        tell: Callable[[str], None] = lambda text: None,
+        sleep: Callable[[float], object] = time.sleep,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._tell = tell
+        self._complained = -math.inf
+        self._lock = threading.Lock()
+        self._begin = partial(
+            Tries,
+            policy or RetryPolicy(),
+            should_stop=should_stop,
+            complain=self._complain,
+            sleep=sleep,
+            random=random,
+        )
+
+    def _complain(self, error: TransientStoreError) -> None:
+        """Say what fails, unless something has been said a moment ago: a thousand requests fail for one reason."""
+        with self._lock:
+            if time.monotonic() - self._complained < COMPLAINT_SECONDS:
+                return
+            self._complained = time.monotonic()
+        self._tell(f"{error}; trying again")
+
+    def _repeat(self, request: Callable[[], T]) -> T:
+        tries = self._begin()
+        while True:
+            try:
+                return request()
+            except TransientStoreError as error:
+                tries.after(error)
+
+    def check(self) -> None:
+        """As `Store.check`."""
+        self._repeat(self._store.check)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """As `Store.list`. After a failure the listing starts again and what was yielded already is passed over."""
+        tries = self._begin()
+        last: bytes | None = None
+        while True:
+            try:
+                for info in self._store.list(prefix):
+                    key = info.key.encode("utf-8", "surrogateescape")
+                    if last is not None and key <= last:
+                        continue
+                    last = key
+                    yield info
+                    tries.start_again()  # now: what was done with it is no waiting for the store
+            except TransientStoreError as error:
+                tries.after(error)
+            else:
+                return
+
+    def head(self, key: str) -> ObjectInfo:
+        """As `Store.head`."""
+        return self._repeat(lambda: self._store.head(key))
+
+    def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
+        """As `Store.read`. After a failure the reading goes on behind the last byte that the sink got.
+
+        Both halves must come from the same content, and be all of it: without an ETag, a HEAD finds the one to hold on
+        to first, and how much there is.
+        """
+        pinned = etag
+        if pinned is None:
+            info = self.head(key)
+            pinned = info.etag
+            if size is None and offset <= info.size:
+                size = info.size - offset
+        tries = self._begin()
+        done = 0
+
+        def counting(piece: memoryview) -> None:
+            nonlocal done
+            sink(piece)
+            done += len(piece)
+            tries.start_again()
+
+        while True:
+            try:
+                left = None if size is None else size - done
+                self._store.read(key, offset=offset + done, size=left, etag=pinned, sink=counting)
+            except TransientStoreError as error:
+                if size is not None and done == size > 0:
+                    return
+                tries.after(error)
+            else:
+                return
+
+    def put(
+        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
+    ) -> str:
+        """As `Store.put`. A repeated conditional put that finds its own object is a success."""
+        return self._repeat_write(
+            lambda: self._store.put(key, part, metadata=metadata, only_if_absent=only_if_absent),
+            lambda: self._own(key, part.size, part.crc64nvme, metadata),
+        )
+
+    def copy(
+        self,
+        source: str,
+        key: str,
+        *,
+        etag: str,
+        size: int,
+        crc64nvme: int,
+        metadata: Mapping[str, str] | None = None,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        """As `Store.copy`. A repeated copy that finds its own object is a success, also when the source has gone."""
+        return self._repeat_write(
+            lambda: self._store.copy(
+                source, key, etag=etag, size=size, crc64nvme=crc64nvme, metadata=metadata,
+                only_if_absent=only_if_absent, replaces=replaces,
+            ),
+            lambda: self._own(key, size, crc64nvme, metadata),
+        )  # fmt: skip
+
+    def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+        """As `Store.begin_upload`. A lost answer may leave an upload behind that nobody completes."""
+        return self._repeat(lambda: self._store.begin_upload(key, metadata=metadata))
+
+    def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
+        """As `Store.put_part`."""
+        return self._repeat(lambda: self._store.put_part(upload, number, part))
+
+    def put_part_copy(
+        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
+    ) -> StoredPart:
+        """As `Store.put_part_copy`."""
+        return self._repeat(
+            lambda: self._store.put_part_copy(
+                upload, number, source, etag=etag, offset=offset, size=size, crc64nvme=crc64nvme
+            )
+        )
+
+    def complete_upload(
+        self,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        *,
+        crc64nvme: int,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        """As `Store.complete_upload`. A repetition that finds the upload gone and its own object there is a success."""
+        return self._repeat_write(
+            lambda: self._store.complete_upload(
+                upload, parts, crc64nvme=crc64nvme, only_if_absent=only_if_absent, replaces=replaces
+            ),
+            lambda: self._own(upload.key, sum(part.size for part in parts), crc64nvme, upload.metadata),
+        )
+
+    def abort_upload(self, upload: Upload) -> None:
+        """As `Store.abort_upload`."""
+        self._repeat(lambda: self._store.abort_upload(upload))
+
+    def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
+        """As `Store.unfinished_uploads`. What was yielded before a failure is passed over, as in `list`."""
+        tries = self._begin()
+        seen: set[tuple[str, str]] = set()
+        while True:
+            try:
+                for found in self._store.unfinished_uploads():
+                    name = (found.upload.key, found.upload.id)
+                    if name not in seen:
+                        seen.add(name)
+                        yield found
+                        tries.start_again()
+            except TransientStoreError as error:
+                tries.after(error)
+            else:
+                return
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        """As `Store.delete`. A repetition that finds nothing is a success, as any deletion."""
+        self._repeat(lambda: self._store.delete(key, etag=etag))
+
+    def _repeat_write(self, request: Callable[[], str], own: Callable[[], str | None]) -> str:
+        """Repeat a write whose answer may have been lost after it had happened."""
+        tries = self._begin()
+        while True:
+            try:
+                return request()
+            except TransientStoreError as error:
+                tries.after(error)
+            except (AlreadyExistsError, NotFoundError, DamagedError):
+                etag = own() if tries.failed else None
+                if etag is None:
+                    raise
+                return etag
+
+    def _own(self, key: str, size: int, crc: int, metadata: Mapping[str, str] | None) -> str | None:
+        """Return the ETag of the object at `key` if it is exactly what was to be written there, else None.
+
+        Size and metadata also fit an earlier version of the same file by the same attempt: the checksum decides. Where
+        the store keeps none, the content is read back.
+        """
+        found = 0
+
+        def add(piece: memoryview) -> None:
+            nonlocal found
+            found = checksum_of(piece, found)
+
+        try:
+            info = self.head(key)
+            if info.size != size or dict(info.metadata or {}) != dict(metadata or {}):
+                return None
+            if info.crc64nvme is not None:
+                return info.etag if info.crc64nvme == crc else None
+            self.read(key, size=info.size, etag=info.etag, sink=add)
+        except NotFoundError:
+            return None
+        except StoreError as error:
+            error.add_note(f"while looking whether {key!r} is what an earlier try of the same request wrote")
+            raise
+        return info.etag if found == crc else None

@@ -1,0 +1,228 @@
+"""Signed HTTP requests to one bucket, one exchange at a time; repeating them is for others."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import urllib3
+
+import holdfast
+from holdfast.errors import PermanentStoreError, TransientStoreError
+from holdfast.store import Part, Sink
+from holdfast.store.body import pieces
+from holdfast.store.s3 import errors, messages
+from holdfast.store.s3 import settings as s3_settings
+from holdfast.store.s3.connections import Connections, Line
+from holdfast.store.s3.http11 import BrokenError, Response, ask
+from holdfast.store.s3.settings import Address, S3Settings
+from holdfast.store.s3.signer import Signer
+from holdfast.workers.concurrency import Concurrency
+
+_LEAST_PATIENCE = 1.0
+_TOO_MUCH = (429, 503)
+_ALWAYS = (("User-Agent", f"holdfast/{holdfast.__version__}"), ("Accept-Encoding", "identity"))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to make, before it is addressed and signed.
+
+    Attributes:
+        method: GET, PUT, …
+        doing: what it is for, as errors shall say it.
+        permission: the IAM permission that it takes.
+        key: the whole key; None for the bucket itself.
+        query: names and values.
+        headers: beside those of signature and length.
+        body: bytes to send along.
+    """
+
+    method: str
+    doing: str
+    permission: str
+    key: str | None = None
+    query: Sequence[tuple[str, str]] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Part | None = None
+
+
+class Wire:
+    """Exchanges requests and answers with the server of one bucket. Safe to use from several threads.
+
+    Args:
+        settings: how to reach S3.
+        bucket: which bucket.
+        seconds_left: until nobody waits any more. A silence is borne for half of them at most, so that one connection
+            that hangs leaves time for another.
+        allow, concurrency: as `S3Store`.
+    """
+
+    def __init__(
+        self,
+        settings: S3Settings,
+        bucket: str,
+        seconds_left: Callable[[], float],
+        allow: Callable[[int], int],
+        concurrency: Concurrency,
+    ) -> None:
+        self.bucket = bucket
+        self._settings = settings
+        self._signer = Signer(settings)
+        self._region: str | None = None
+        self._seconds_left = seconds_left
+        self._allow = allow
+        self._concurrency = concurrency
+        self._connections = Connections(settings, self._patience)
+        self._addresses: dict[str, tuple[Address, bool]] = {}
+
+    @contextmanager
+    def send(self, request: Request) -> Iterator[Response]:
+        """Make a request and give its answer, whose body is still to be read.
+
+        A request that went to the wrong region is repeated once in the right one, one whose credentials have expired
+        once with those that the chain gives then, and one whose hour is wrong once with the hour of the server.
+
+        Raises:
+            StoreError: the server refused, or could not be reached; also when the connection breaks inside the `with`.
+        """
+        moved = renewed = clocked = False
+        while True:
+            region = self._region = self._region or self._signer.region()
+            address, forwarded = self._address(region)
+            purpose = errors.Purpose(request.doing, request.permission, self.bucket, address.origin)
+            line = response = None
+            refused = False
+            self._concurrency.began()
+            try:
+                line = self._connections.take(address.origin)
+                response = self._exchange(request, address, region, line, forwarded=forwarded)
+                if response.status < 300:
+                    yield response
+                    response.drain()
+                    return
+                problem = errors.read_problem(response.status, response.headers, response.read())
+                refused = problem.status in _TOO_MUCH
+            except (urllib3.exceptions.HTTPError, BrokenError) as error:
+                refused = True
+                raise errors.from_connection(error, purpose) from error
+            finally:
+                waited = None if response is None else response.waited
+                self._concurrency.ended(_size(request, response), refused=refused, waited=waited)
+                if line is not None:
+                    if response is not None and response.reusable:
+                        self._connections.give_back(line)
+                    else:
+                        line.close()
+            if problem.status in (301, 307, 400) and problem.region not in (None, region) and not moved:
+                self._region, moved = problem.region, True
+            elif problem.is_expiry and not renewed:
+                self._signer.renew()
+                renewed = True
+            elif problem.date is not None and problem.is_skew(datetime.now(UTC)) and not clocked:
+                self._signer.set_clock(problem.date)
+                clocked = True
+            else:
+                raise problem.as_error(purpose)
+
+    def answer(self, request: Request, expected: str) -> ET.Element:
+        """Make a request that is answered with XML of this root. S3 may put an error into the body of a success.
+
+        Raises:
+            TransientStoreError: it is something else, from somebody in between.
+            StrangeAnswerError: it is something else, and names an ETag: the server has stored something.
+            StoreError: as `send`.
+        """
+        with self.send(request) as response:
+            text, stored = response.read(), "etag" in response.headers
+        try:
+            root = messages.parse_xml(text)
+        except TransientStoreError as error:
+            raise errors.StrangeAnswerError(str(error)) if stored else error from error
+        problem = errors.problem_in_success(root)
+        if problem is not None:
+            raise problem.as_error(self._purpose(request))
+        if root.tag != expected:
+            said = f"{request.doing} failed: the answer is not what S3 sends (<{root.tag}>)"
+            raise errors.StrangeAnswerError(said) if stored else TransientStoreError(said)
+        return root
+
+    def target(self, key: str) -> str:
+        """Return the bucket and a whole key in the form in which a header names an object."""
+        return f"/{self.bucket}/{_quoted(key)}"
+
+    def _patience(self) -> float:
+        return min(self._settings.read_seconds, max(_LEAST_PATIENCE, self._seconds_left() / 2))
+
+    def _purpose(self, request: Request) -> errors.Purpose:
+        address, _ = self._address(self._region or "")
+        return errors.Purpose(request.doing, request.permission, self.bucket, address.origin)
+
+    def _address(self, region: str) -> tuple[Address, bool]:
+        """Return where requests go, and whether a proxy reads them."""
+        known = self._addresses.get(region)
+        if known is None:
+            address = s3_settings.address(self._settings, self.bucket, region)
+            known = self._addresses[region] = address, self._connections.is_forwarded(address.origin)
+        return known
+
+    def _exchange(self, request: Request, address: Address, region: str, line: Line, *, forwarded: bool) -> Response:
+        target = address.path
+        if request.key is not None:
+            target += "/" + _quoted(request.key)
+        target = target or "/"
+        if request.query:
+            fields = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in request.query)
+            target += "?" + "&".join(f"{name}={value}" for name, value in fields)
+        headers = dict(request.headers)
+        if request.method in ("PUT", "POST"):
+            headers["Content-Length"] = str(request.body.size if request.body else 0)
+        signed = self._signer.sign(request.method, address.host, target, headers, region)
+        return ask(
+            line.stream,
+            line.incoming,
+            request.method,
+            address.origin + target if forwarded else target,
+            [*signed.items(), *_ALWAYS],
+            pieces(request.body, self._allow) if request.body and request.body.size else (),
+        )
+
+
+def _size(request: Request, response: Response | None) -> int:
+    """Return the bytes of the bodies that have travelled, as they were announced."""
+    told = response.headers.get("content-length", "") if response is not None and request.method == "GET" else ""
+    return (request.body.size if request.body else 0) + (int(told) if told.isdecimal() else 0)
+
+
+def _quoted(key: str) -> str:
+    return quote(key.encode("utf-8", "surrogateescape"), safe="/~")
+
+
+def deliver(response: Response, key: str, size: int | None, sink: Sink, *, ranged: bool) -> None:
+    """Hand the body of an answer to `sink`, piece by piece.
+
+    Args:
+        response: the answer to a GET.
+        key: for the messages.
+        size: bytes that were asked for; None for what the answer announces.
+        sink: gets the pieces.
+        ranged: a whole object is the wrong answer.
+
+    Raises:
+        TransientStoreError: there were fewer bytes.
+        PermanentStoreError: there were others than were asked for.
+    """
+    announced = response.headers.get("content-length", "")
+    expected = size if size is not None else int(announced) if announced.isdecimal() else None
+    got = 0
+    for piece in response.pieces():
+        got += len(piece)
+        if (ranged and response.status == 200) or (expected is not None and got > expected):
+            raise PermanentStoreError(f"reading {key!r} failed: the server does not give ranges of an object")
+        sink(piece)
+    if expected is not None and got != expected:
+        raise TransientStoreError(f"reading {key!r} ended after {got:,} of {expected:,} bytes")

@@ -1,0 +1,100 @@
+"""The AWS credentials chain: profiles, roles of tasks and machines, by botocore without a botocore client.
+
+A client would cost 200 ms of start and 15 MiB; the chain is what holdfast needs of it. Keys in the environment need
+none of it: who has them does not load this module.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from botocore.credentials import Credentials
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    MetadataRetrievalError,
+)
+from botocore.session import Session, get_session
+
+from holdfast.errors import AccessDeniedError, StoreError, TransientStoreError
+from holdfast.store.s3.settings import StaticKeys
+
+# As botocore defines it, but three attempts instead of one: a role must not go missing because a busy machine is slow.
+_METADATA_ATTEMPTS = ("metadata_service_num_attempts", "AWS_METADATA_SERVICE_NUM_ATTEMPTS", 3, int)
+
+
+class Chain:
+    """What botocore finds on this machine. Safe to use from several threads.
+
+    The credentials are refreshed by botocore when they are about to end.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._credentials: Credentials | None = None
+
+    def region(self) -> str | None:
+        """Return the region that the AWS configuration names; None when it names none.
+
+        Raises:
+            AccessDeniedError: the configuration cannot be used.
+        """
+        try:
+            with self._lock:
+                found = self._open_session().get_config_variable("region")
+        except BotoCoreError as error:
+            raise _credentials_error(error) from error
+        return str(found) if found else None
+
+    def keys(self) -> StaticKeys:
+        """Return the credentials that are valid now.
+
+        Raises:
+            AccessDeniedError: there are none, or those found cannot be used.
+            TransientStoreError: the place that gives them out did not answer.
+        """
+        try:
+            with self._lock:
+                if self._credentials is None:
+                    self._credentials = self._find()
+                credentials = self._credentials
+            now = credentials.get_frozen_credentials()
+            return StaticKeys(str(now.access_key), str(now.secret_key), now.token)
+        except (BotoCoreError, ClientError, ValueError) as error:
+            raise _credentials_error(error) from error
+
+    def renew(self) -> None:
+        """Forget the credentials: the next request asks the chain again."""
+        with self._lock:
+            self._credentials = self._session = None
+
+    def _find(self) -> Credentials:
+        found: Any = self._open_session().get_credentials()
+        if found is None:
+            raise AccessDeniedError(
+                "no AWS credentials were found: give the machine, task or pod a role, or set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (in a container on EC2 the metadata hop limit must be 2)"
+            )
+        credentials: Credentials = found
+        return credentials
+
+    def _open_session(self) -> Session:
+        """Return botocore's session, which reads AWS's own variables and files; called with the lock held."""
+        if self._session is None:
+            self._session = get_session({"metadata_service_num_attempts": _METADATA_ATTEMPTS})
+        return self._session
+
+
+def _credentials_error(error: Exception) -> StoreError:
+    if isinstance(error, ClientError):
+        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        return AccessDeniedError(f"AWS refused to give out credentials ({code}): check the role and who may assume it")
+    if isinstance(error, CredentialRetrievalError | MetadataRetrievalError | HTTPClientError):
+        return TransientStoreError(f"the AWS credentials could not be fetched ({error})")
+    return AccessDeniedError(
+        f"the AWS credentials cannot be used ({error}): check AWS_PROFILE and the AWS configuration"
+    )

@@ -1,0 +1,123 @@
+"""What an S3 bucket says it has below a prefix: objects, and uploads that nobody finished."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from datetime import datetime
+from urllib.parse import unquote_plus
+
+from holdfast.errors import PermanentStoreError, TransientStoreError
+from holdfast.store import ObjectInfo, UnfinishedUpload, Upload
+from holdfast.store.s3 import messages
+from holdfast.store.s3.client import Request, Wire
+
+
+class Listing:
+    """Asks for lists, page by page.
+
+    Args:
+        wire: of the bucket.
+        prefix: of the store; empty, or with a slash at its end.
+    """
+
+    def __init__(self, wire: Wire, prefix: str) -> None:
+        self._wire = wire
+        self._prefix = prefix
+
+    def touch(self) -> None:
+        """Ask for one key at most: the bucket is there and may be listed."""
+        self._page("", None, most=1)
+
+    def objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects whose keys start with `prefix`. One request for each 1,000, made as they are asked for.
+
+        The console's marker of the folder that the store's prefix is has no name below it, and is passed over.
+        """
+        token: str | None = None
+        last = ""
+        while True:
+            root = self._page(prefix, token, most=1000)
+            for entry in root.iterfind("Contents"):
+                whole = _key(root, entry)
+                if whole < last or not whole.startswith(self._prefix):
+                    raise PermanentStoreError(
+                        f"bucket {self._wire.bucket!r} does not list its keys in order, or lists others than were "
+                        "asked for: holdfast needs a general purpose bucket"
+                    )
+                last = whole
+                if whole != self._prefix:
+                    yield self._listed(whole.removeprefix(self._prefix), entry)
+            token = messages.text_of(root, "NextContinuationToken")
+            if messages.text_of(root, "IsTruncated") != "true":
+                return
+            if not token:
+                raise self._broken_off()
+
+    def uploads(self) -> Iterator[UnfinishedUpload]:
+        """Yield the multipart uploads below the prefix that are neither completed nor aborted."""
+        query = [("max-uploads", "1000"), ("prefix", self._prefix), ("uploads", "")]
+        encoding, markers = [("encoding-type", "url")], list[tuple[str, str]]()
+        while True:
+            doing = f"listing the unfinished uploads of {self._where('')}"
+            asked = [*encoding, *query, *markers]
+            request = Request("GET", doing, "s3:ListBucketMultipartUploads", query=asked)
+            root = self._wire.answer(request, "ListMultipartUploadsResult")
+            if encoding and messages.text_of(root, "EncodingType") != "url":
+                encoding = []  # radosgw 16 encodes the keys and does not say so; asked plainly, no server does
+                continue
+            for entry in root.iterfind("Upload"):
+                key = _key(root, entry)
+                if key.startswith(self._prefix):
+                    upload = Upload(key.removeprefix(self._prefix), messages.text_of(entry, "UploadId"))
+                    yield UnfinishedUpload(upload, _time(entry, "Initiated", key))
+            if messages.text_of(root, "IsTruncated") != "true":
+                return
+            following = [
+                ("key-marker", _key(root, root, "NextKeyMarker")),
+                ("upload-id-marker", messages.text_of(root, "NextUploadIdMarker")),
+            ]
+            if following == markers or not following[0][1]:
+                raise self._broken_off()
+            markers = following
+
+    def _listed(self, key: str, entry: ET.Element) -> ObjectInfo:
+        try:
+            size = int(messages.text_of(entry, "Size"))
+        except ValueError as error:
+            raise TransientStoreError(f"the listing of {key!r} is not what S3 sends ({error})") from error
+        modified = _time(entry, "LastModified", key)
+        return ObjectInfo(key, size, messages.text_of(entry, "ETag"), modified)
+
+    def _page(self, prefix: str, token: str | None, *, most: int) -> ET.Element:
+        query = [
+            ("encoding-type", "url"),
+            ("list-type", "2"),
+            ("max-keys", str(most)),
+            ("prefix", self._prefix + prefix),
+        ]
+        if token:
+            query.append(("continuation-token", token))
+        request = Request("GET", f"listing {self._where(prefix)}", "s3:ListBucket", query=query)
+        return self._wire.answer(request, "ListBucketResult")
+
+    def _where(self, prefix: str) -> str:
+        return repr(f"s3://{self._wire.bucket}/{self._prefix}{prefix}")
+
+    def _broken_off(self) -> TransientStoreError:
+        return TransientStoreError(f"listing bucket {self._wire.bucket!r} broke off: more was announced and not named")
+
+
+def _key(root: ET.Element, entry: ET.Element, name: str = "Key") -> str:
+    """Return a key of a listing; whether keys are percent-encoded, the listing says at its root."""
+    key = messages.text_of(entry, name)
+    if messages.text_of(root, "EncodingType") == "url":
+        return unquote_plus(key, errors="surrogateescape")
+    return key
+
+
+def _time(entry: ET.Element, name: str, key: str) -> float:
+    try:
+        return datetime.fromisoformat(messages.text_of(entry, name)).timestamp()
+    except ValueError as error:
+        raise TransientStoreError(f"the listing of {key!r} is not what S3 sends ({error})") from error

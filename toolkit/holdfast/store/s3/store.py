@@ -1,0 +1,296 @@
+"""A store in an S3 bucket, on AWS or on a server that speaks its protocol.
+
+Every body travels with its CRC64NVME, which the server checks and keeps. Directory buckets (S3 Express) are not
+supported: they list in no order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+
+from holdfast.checksum import crc64nvme as checksum_of
+from holdfast.checksum import to_base64
+from holdfast.errors import (
+    AlreadyExistsError,
+    DamagedError,
+    NotFoundError,
+    PermanentStoreError,
+    StoreError,
+    TransientStoreError,
+)
+from holdfast.store import ObjectInfo, Part, Sink, StoredPart, UnfinishedUpload, Upload
+from holdfast.store.location import Location
+from holdfast.store.s3 import errors, messages
+from holdfast.store.s3.client import Request, Wire, deliver
+from holdfast.store.s3.http11 import Response
+from holdfast.store.s3.listing import Listing
+from holdfast.store.s3.settings import S3Settings
+from holdfast.workers.concurrency import Concurrency
+
+
+class S3Store:
+    """The objects of a bucket below a prefix. Makes one request for each call and repeats none.
+
+    Args:
+        location: bucket and prefix.
+        settings: how to reach S3.
+        seconds_left: until nobody waits any more.
+        allow: asked before bytes of a file are sent; returns, maybe after a wait, how many of those may go.
+        concurrency: learns from the requests; None: nobody asks what.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        settings: S3Settings,
+        *,
+        seconds_left: Callable[[], float] = lambda: math.inf,
+        allow: Callable[[int], int] = lambda wanted: wanted,
+        concurrency: Concurrency | None = None,
+    ) -> None:
+        self._wire = Wire(settings, location.bucket, seconds_left, allow, concurrency or Concurrency())
+        self._prefix = f"{location.prefix}/" if location.prefix else ""
+        self._listing = Listing(self._wire, self._prefix)
+
+    def check(self) -> None:
+        """As `Store.check`: lists at most one key."""
+        self._listing.touch()
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """As `Store.list`."""
+        yield from self._listing.objects(prefix)
+
+    def head(self, key: str) -> ObjectInfo:
+        """As `Store.head`."""
+        permission = "s3:GetObject (and s3:ListBucket, without which S3 does not say that an object is missing)"
+        request = self._request("HEAD", "looking at", key, permission, headers={"x-amz-checksum-mode": "ENABLED"})
+        with self._wire.send(request) as response:
+            headers = response.headers
+        try:
+            size = int(headers["content-length"])
+            modified = parsedate_to_datetime(headers["last-modified"]).timestamp()
+            etag = headers["etag"]
+        except (KeyError, ValueError) as error:
+            raise TransientStoreError(f"the description of {key!r} is not what S3 sends ({error})") from error
+        crc = messages.crc_of(headers.get(messages.CHECKSUM))
+        return ObjectInfo(key, size, etag, modified, messages.metadata_in(headers), crc)
+
+    def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
+        """As `Store.read`, with If-Match and Range."""
+        if size == 0:
+            info = self.head(key)  # S3 has no empty ranges
+            if etag not in (None, info.etag):
+                raise self._replaced(key)
+            return
+        headers = {} if etag is None else {"If-Match": etag}
+        if offset or size is not None:
+            headers["Range"] = f"bytes={offset}-" if size is None else f"bytes={offset}-{offset + size - 1}"
+        try:
+            with self._wire.send(self._request("GET", "reading", key, "s3:GetObject", headers=headers)) as response:
+                if etag not in (None, _etag(response, f"reading {key!r}")):
+                    raise self._replaced(key)  # by a server that does not look at If-Match
+                deliver(response, key, size, sink, ranged=offset > 0)
+        except AlreadyExistsError as error:
+            raise self._replaced(key) from error
+        except errors.BeyondEndError:
+            if size is None and self.head(key).size == offset:
+                return  # all that follows is nothing
+            raise
+
+    def _replaced(self, key: str) -> DamagedError:
+        return DamagedError(f"object {key!r} is no longer the content that was recorded: somebody has replaced it")
+
+    def put(
+        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
+    ) -> str:
+        """As `Store.put`."""
+        headers = {
+            messages.CHECKSUM: to_base64(part.crc64nvme),
+            **messages.metadata_headers(metadata),
+            **messages.conditions(only_if_absent=only_if_absent),
+        }
+        request = self._request("PUT", "storing", key, "s3:PutObject", headers=headers, body=part)
+        with self._wire.send(request) as response:
+            return self._stored(key, part, response)
+
+    def _stored(self, key: str, part: Part, response: Response) -> str:
+        """Return the ETag of what was stored, unless the answer says that something else was, or nothing."""
+        if response.headers.get(messages.CHECKSUM, to_base64(part.crc64nvme)) != to_base64(part.crc64nvme):
+            raise TransientStoreError(f"storing {key!r} failed: the server got other bytes than were sent")
+        return _etag(response, f"storing {key!r}")
+
+    def copy(
+        self,
+        source: str,
+        key: str,
+        *,
+        etag: str,
+        size: int,
+        crc64nvme: int,
+        metadata: Mapping[str, str] | None = None,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        """As `Store.copy`: CopyObject."""
+        if source == key:
+            raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
+        only_if = messages.conditions(replaces=replaces, only_if_absent=only_if_absent)
+        headers = {
+            **self._source(source, etag),
+            **messages.metadata_headers(metadata),
+            **only_if,
+            "x-amz-metadata-directive": "REPLACE",
+            # Neither tags nor annotations are copied: that would take permissions that nothing else needs.
+            "x-amz-tagging-directive": "REPLACE",
+            "x-amz-object-annotation-directive": "EXCLUDE",
+            "x-amz-checksum-algorithm": "CRC64NVME",
+        }
+        permission = "s3:GetObject and s3:PutObject"
+        try:
+            request = self._request("PUT", f"copying {source!r} to", key, permission, headers=headers)
+            root = self._wire.answer(request, "CopyObjectResult")
+        except (AlreadyExistsError, NotFoundError) as error:
+            # S3 does not say which condition failed, nor which of the two keys is not there.
+            if self.head(source).etag != etag or not only_if:
+                raise self._replaced(source) from error
+            raise AlreadyExistsError(f"copying {source!r} failed: at {key!r} lies something else: {error}") from error
+        except errors.StrangeAnswerError as error:
+            raise _copies_nothing(error) from error
+        self._vouch(messages.compare(root, source, crc64nvme), source, etag)
+        return messages.etag_in(root) or self.head(key).etag
+
+    def _vouch(self, told: int | None, source: str, etag: str) -> None:
+        """Look whether what was copied is still there, where no checksum says what was copied.
+
+        radosgw 16 and moto copy also a source that is another content than the request says.
+        """
+        if told is None and self.head(source).etag != etag:
+            raise self._replaced(source)
+
+    def _source(self, key: str, etag: str) -> dict[str, str]:
+        return {"x-amz-copy-source": self._wire.target(self._prefix + key), "x-amz-copy-source-if-match": etag}
+
+    def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+        """As `Store.begin_upload`."""
+        headers = {
+            "x-amz-checksum-algorithm": "CRC64NVME",
+            "x-amz-checksum-type": "FULL_OBJECT",
+            **messages.metadata_headers(metadata),
+        }
+        request = self._request("POST", "beginning to store", key, "s3:PutObject", [("uploads", "")], headers)
+        identity = messages.text_of(self._wire.answer(request, "InitiateMultipartUploadResult"), "UploadId")
+        if not identity:
+            raise TransientStoreError(f"beginning to store {key!r} failed: the server named no upload")
+        return Upload(key, identity, dict(metadata or {}))
+
+    def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
+        """As `Store.put_part`."""
+        query = [("partNumber", str(number)), ("uploadId", upload.id)]
+        headers = {messages.CHECKSUM: to_base64(part.crc64nvme)}
+        doing = f"storing part {number} of"
+        with self._wire.send(self._request("PUT", doing, upload.key, "s3:PutObject", query, headers, part)) as response:
+            return StoredPart(number, self._stored(upload.key, part, response), part.size, part.crc64nvme)
+
+    def put_part_copy(
+        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
+    ) -> StoredPart:
+        """As `Store.put_part_copy`: UploadPartCopy."""
+        query = [("partNumber", str(number)), ("uploadId", upload.id)]
+        headers = {**self._source(source, etag), "x-amz-copy-source-range": f"bytes={offset}-{offset + size - 1}"}
+        doing, permission = f"copying {source!r} to part {number} of", "s3:GetObject and s3:PutObject"
+        try:
+            request = self._request("PUT", doing, upload.key, permission, query, headers)
+            root = self._wire.answer(request, "CopyPartResult")
+        except AlreadyExistsError as error:
+            raise self._replaced(source) from error
+        except errors.BeyondEndError as error:
+            raise PermanentStoreError(str(error)) from error  # the ETag is right: the object will not grow
+        except errors.StrangeAnswerError as error:
+            raise _copies_nothing(error) from error
+        told = messages.compare(root, source, crc64nvme)
+        self._vouch(told, source, etag)
+        return StoredPart(number, messages.etag_in(root), size, told if crc64nvme is None else crc64nvme)
+
+    def complete_upload(
+        self,
+        upload: Upload,
+        parts: Sequence[StoredPart],
+        *,
+        crc64nvme: int,
+        only_if_absent: bool = False,
+        replaces: str | None = None,
+    ) -> str:
+        """As `Store.complete_upload`."""
+        headers = {
+            "Content-Type": "application/xml",
+            messages.CHECKSUM: to_base64(crc64nvme),
+            "x-amz-checksum-type": "FULL_OBJECT",
+            "x-amz-mp-object-size": str(sum(part.size for part in parts)),
+            **messages.conditions(replaces=replaces, only_if_absent=only_if_absent),
+        }
+        text = messages.completion(parts)
+        body = Part(text, 0, len(text), checksum_of(text))
+        query = [("uploadId", upload.id)]
+        permission = "s3:PutObject" if replaces is None else "s3:PutObject and s3:GetObject"
+        request = self._request("POST", "completing", upload.key, permission, query, headers, body)
+        try:
+            root = self._wire.answer(request, "CompleteMultipartUploadResult")
+        except errors.BadDigestError as error:
+            raise PermanentStoreError(f"{error}; the parts are not the whole that was announced") from error
+        except NotFoundError as error:
+            if replaces is None or isinstance(error, errors.NoUploadError):
+                raise
+            raise AlreadyExistsError(f"there is nothing to replace at {upload.key!r}: {error}") from error
+        # Some servers (radosgw 16) leave the name of what they made empty.
+        return messages.etag_in(root) or self.head(upload.key).etag
+
+    def abort_upload(self, upload: Upload) -> None:
+        """As `Store.abort_upload`."""
+        request = self._request(
+            "DELETE", "dropping the parts of", upload.key, "s3:AbortMultipartUpload", [("uploadId", upload.id)]
+        )
+        try:
+            with self._wire.send(request):
+                pass
+        except NotFoundError:
+            pass
+
+    def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
+        """As `Store.unfinished_uploads`."""
+        yield from self._listing.uploads()
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        """As `Store.delete`, with If-Match."""
+        permission = "s3:DeleteObject" if etag is None else "s3:DeleteObject and s3:GetObject"
+        request = self._request("DELETE", "deleting", key, permission, headers=messages.conditions(replaces=etag))
+        try:
+            with self._wire.send(request):
+                pass
+        except NotFoundError:
+            pass
+
+    def _request(
+        self,
+        method: str,
+        doing: str,
+        key: str,
+        permission: str,
+        query: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        body: Part | None = None,
+    ) -> Request:
+        return Request(method, f"{doing} {key!r}", permission, self._prefix + key, query, headers or {}, body)
+
+
+def _etag(response: Response, doing: str) -> str:
+    """Return the ETag, without which a success is that of somebody in between: a load balancer's page, for one."""
+    if "etag" not in response.headers:
+        raise TransientStoreError(f"{doing} failed: the answer is not what S3 sends (it has no ETag)")
+    return response.headers["etag"]
+
+
+def _copies_nothing(error: StoreError) -> PermanentStoreError:
+    """Return what a success without a result means: a server that does not know the header has stored an empty body."""
+    return PermanentStoreError(f"{error}; the server, or something before it, takes no copies")

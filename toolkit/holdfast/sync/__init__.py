@@ -1,0 +1,1 @@
+"""From the checkpoint directory to the store: changed files, commits, the last flush."""

@@ -1,0 +1,295 @@
+"""Storing: one file of the checkpoint directory becomes content in the store, sent once and never over anything."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from holdfast import checksum, stop
+from holdfast.errors import (
+    AccessDeniedError,
+    AlreadyExistsError,
+    CutFileError,
+    FileChangedError,
+    NoBucketError,
+    PermanentStoreError,
+)
+from holdfast.local import scan
+from holdfast.local.scan import FileState
+from holdfast.maintenance.plain_keys import PlainKeys
+from holdfast.snapshot import keys
+from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.ownership import Origin
+from holdfast.snapshot.record import FileEntry
+from holdfast.stop import refuse_if_stopped
+from holdfast.store import Part, Store
+from holdfast.transfer import upload
+from holdfast.transfer.content_index import Known, Place
+from holdfast.transfer.multipart_upload import Composition
+from holdfast.transfer.part_checksums import Grid
+from holdfast.transfer.parts import MIB, part_size, sum_range, whole_file
+from holdfast.transfer.resumable import Unfinished
+
+_CONTENT_BUDGET = 16 << 20
+"""Bytes of content that a probe may read beside headers: what a cut looks like shows mostly without any."""
+
+
+class Storer:
+    """Stores files of one checkpoint directory under one prefix.
+
+    Several files may be stored at a time, each by one thread.
+
+    Args:
+        store: where the prefix is.
+        directory: the checkpoint directory.
+        attempt: who stores.
+        plain: what lies at the plain keys.
+        known: contents that the store has.
+        unfinished: where uploads are noted that may be cut off.
+        progress: gets the bytes of each piece that was sent.
+        tell: gets a sentence about what the operator should know.
+        sha256: note the SHA-256 of every file too.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Path,
+        attempt: Attempt,
+        *,
+        plain: PlainKeys,
+        known: Known,
+        unfinished: Unfinished,
+        progress: Callable[[int], None],
+        tell: Callable[[str], None],
+        sha256: bool = False,
+    ) -> None:
+        self.uploaded = 0
+        """Bytes of content that travelled in this attempt."""
+        self.number = 0
+        """Of the pass: what makes content keys differ."""
+        self._store = store
+        self._directory = directory
+        self._attempt = attempt
+        self._plain = plain
+        self._known = known
+        self._unfinished = unfinished
+        self._progress = progress
+        self._tell = tell
+        self._sha256 = sha256
+        self._told: set[str] = set()
+        self._told_copies = False
+        self._counting = threading.Lock()
+        self._locks: dict[tuple[int, int], threading.Lock] = {}
+
+    def store_file(
+        self,
+        state: FileState,
+        parts: Executor | None,
+        *,
+        should_stop: Callable[[], bool],
+        should_leave: Callable[[], bool],
+        on_last: Callable[[], object] = lambda: None,
+    ) -> FileEntry:
+        """Store a file, unless its content is in the store already, and return its entry.
+
+        Args:
+            state: the file as it was seen.
+            parts: runs the parts of a large file.
+            should_stop: asked before and while the file is sent.
+            should_leave: the same, asked only before.
+            on_last: called when the last part of a large file has been handed to `parts`: there is room for another's.
+
+        Raises:
+            FileChangedError: it is not, or not any more, as it was seen.
+            CutFileError: its format proves that it is not whole.
+            StoppedError: `should_stop` or `should_leave` said yes.
+            StoreError: the store did not take it.
+        """
+        if should_stop() or should_leave():
+            raise stop.StoppedError(f"{state.path}: no time was left to send it")
+        if state.size <= MIB:
+            entry = self._store_small(state, self._read(state), should_stop)
+        elif state.size < upload.SINGLE_PUT:
+            self._refuse_if_cut(state)
+            part = whole_file(self._directory / state.path, size=state.size)
+            self._refuse_if_changed(state)
+            entry = self._store_small(state, part, should_stop)
+        else:
+            self._refuse_if_cut(state)
+            entry = self._store_large(state, parts, should_stop, on_last)
+        if self._sha256:
+            entry = replace(entry, sha256=checksum.sha256_file(self._directory / state.path))
+        self._refuse_if_changed(state)
+        return entry
+
+    def _read(self, state: FileState) -> Part:
+        """Read a small file, once: what was probed and summed up is what will be sent."""
+        part = whole_file(self._directory / state.path, size=state.size)
+        self._refuse_if_changed(state)
+        self._refuse_if_cut(state, part.source if isinstance(part.source, bytes) else None)
+        return part
+
+    def _store_small(self, state: FileState, part: Part, should_stop: Callable[[], bool]) -> FileEntry:
+        content = (state.size, part.crc64nvme)
+
+        def send(key: str) -> Place:
+            refuse_if_stopped(should_stop, f"storing {state.path}")
+            metadata = {keys.OWNER: self._attempt.owner}
+            etag = self._store.put(key, part, metadata=metadata, only_if_absent=True)
+            self._count(state.size)
+            return Place(key, etag)
+
+        with self._locks.setdefault(content, threading.Lock()):  # two names of one content: the second waits
+            place = self._known.place(*content) or self._send(state, send, lambda: part.crc64nvme, lambda: True)
+            entry = _entry(state, place, part.crc64nvme)
+            self._known.add(entry)
+        self._locks.pop(content, None)
+        return entry
+
+    def _store_large(
+        self,
+        state: FileState,
+        parts: Executor | None,
+        should_stop: Callable[[], bool],
+        on_last: Callable[[], object],
+    ) -> FileEntry:
+        path, step = self._directory / state.path, part_size(state.size)
+        sending = Composition(
+            self._store,
+            path,
+            state.size,
+            known=self._known,
+            refuse_if_changed=partial(self._refuse_if_changed, state),
+            note=partial(self._unfinished.begin, path=state.path, size=state.size, step=step),
+            workers=parts,
+            progress=self._progress,
+            should_stop=should_stop,
+            on_last=on_last,
+        )
+        send = partial(sending.to, metadata={keys.OWNER: self._attempt.owner}, only_if_absent=True)
+        beginning = (state.size, sum_range(path, 0, MIB))
+        with self._locks.setdefault(beginning, threading.Lock()):  # what may be one content: the second waits
+            try:
+                place = self._resume(state, sending, step) or self._send(
+                    state, send, lambda: sending.sums.all().whole, lambda: sending.completing
+                )
+            finally:
+                self._count(sending.sent, show=False)
+            sums = sending.sums.all()
+            entry = _entry(state, place, sums.whole, Grid(step, sums.parts).to_text())
+            self._known.add(entry)
+        self._locks.pop(beginning, None)
+        if not self._known.copies and not self._told_copies:
+            self._told_copies = True
+            self._tell("this store copies no parts of objects: files that change in part are sent as a whole")
+        return entry
+
+    def _count(self, size: int, *, show: bool = True) -> None:
+        with self._counting:
+            self.uploaded += size
+        if show:
+            self._progress(size)
+
+    def located(self, entry: FileEntry) -> FileEntry | None:
+        """Return an entry of this attempt as its content lies now; None when that has been deleted since."""
+        place = self._known.place(entry.size, entry.crc64nvme)
+        return None if place is None else replace(entry, key=place.key, etag=place.etag)
+
+    def _refuse_if_cut(self, state: FileState, content: bytes | None = None) -> None:
+        from holdfast import probes  # noqa: PLC0415  loaded with the first file: no script waits for it at its start
+
+        path = self._directory / state.path
+        try:
+            if content is None:
+                finding = probes.probe(path, content_budget=_CONTENT_BUDGET)
+            else:
+                finding = probes.probe_content(path.name, content, content_budget=_CONTENT_BUDGET)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileChangedError(f"{path} is gone") from error
+        except OSError:
+            return  # what cannot be read says so when it is summed up
+        if finding.verdict is probes.Verdict.CUT:
+            raise CutFileError(f"it is not whole: {finding.reason}")
+
+    def _refuse_if_changed(self, state: FileState) -> None:
+        if scan.look(self._directory, state.path) != state:
+            raise FileChangedError(f"{state.path} changed while it was read")
+
+    def _resume(self, state: FileState, sending: Composition, step: int) -> Place | None:
+        """Go on with an upload of this file that was cut off, in this attempt or an earlier one; None: there is none.
+
+        The object that comes of it carries the attempt that began it: whose it is decides who may delete it when no
+        snapshot needs it, and both are lives of this host.
+        """
+        try:
+            note = self._unfinished.resumable(
+                self._store, state.path, size=state.size, step=step, is_free=self._plain.is_free
+            )
+            if note is None:
+                return None
+            send = partial(sending.to, only_if_absent=True, resumed=note)
+            return self._send_to(note.upload.key, state, send, lambda: sending.completing)
+        except (AccessDeniedError, NoBucketError):
+            raise
+        except PermanentStoreError:
+            return None  # it has ended meanwhile, or its parts are not what was noted
+
+    def _send(
+        self,
+        state: FileState,
+        send: Callable[[str], Place],
+        crc64nvme: Callable[[], int],
+        may_be_visible: Callable[[], bool],
+    ) -> Place:
+        """Send a file to its plain key, or to a content key when that is taken: nothing is ever overwritten."""
+        if self._plain.is_free(state.path):
+            with contextlib.suppress(AlreadyExistsError):
+                return self._send_to(state.path, state, send, may_be_visible)
+        key = keys.content_key(self._attempt.number, self.number, self._attempt.slot, state.path)
+        place = self._send_to(key, state, send, may_be_visible)
+        if place.key == key:
+            self._tell_conflict(state, crc64nvme())
+        return place
+
+    def _send_to(
+        self, key: str, state: FileState, send: Callable[[str], Place], may_be_visible: Callable[[], bool]
+    ) -> Place:
+        """Send a file to one key, and note what lies there then."""
+        is_plain = key == state.path
+        try:
+            place = send(key)
+        except (FileChangedError, stop.StoppedError):
+            raise  # nothing has become visible
+        except BaseException as error:
+            if is_plain and (isinstance(error, AlreadyExistsError) or may_be_visible()):
+                self._plain.note(key, state.size, None)  # what lies there now is not known
+            raise
+        if place.key == key:
+            self._known.sent.add(key)
+            if is_plain:
+                self._plain.note(key, state.size, place.etag)
+        return place
+
+    def _tell_conflict(self, state: FileState, crc64nvme: int) -> None:
+        """Say so when another host of this attempt has stored other content under the same path."""
+        if not self._attempt.hosts or state.path in self._told:
+            return
+        there = self._plain.meet(state.path)
+        if there is None or there.origin is not Origin.OTHER_HOST:
+            return
+        if there.info.size != state.size or there.info.crc64nvme not in (None, crc64nvme):
+            self._told.add(state.path)
+            self._tell(
+                f"{state.path!r} has other content on another host: both are kept, and each host gets its own back; "
+                "let every rank write under a name of its own"
+            )
+
+
+def _entry(state: FileState, place: Place, crc64nvme: int, parts: str | None = None) -> FileEntry:
+    return FileEntry(state.path, state.size, state.mtime_ns, state.mode, crc64nvme, place.key, place.etag, parts=parts)

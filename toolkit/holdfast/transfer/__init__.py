@@ -1,0 +1,1 @@
+"""Whole files and objects, in parts: up, down, and copied inside a store."""

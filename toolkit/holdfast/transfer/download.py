@@ -1,0 +1,229 @@
+"""Fetching: an object becomes a file, in parts side by side, each written to its place and summed up on the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+
+from holdfast.checksum import combine_all, crc64nvme, to_hex
+from holdfast.errors import DamagedError, DiskFullError, HoldfastError, NotFoundError
+from holdfast.stop import StopQuestion, refuse_if_stopped
+from holdfast.store import Store
+from holdfast.store.os_errors import os_error
+from holdfast.transfer.parallel import side_by_side
+from holdfast.transfer.part_checksums import Grid
+from holdfast.transfer.parts import MIB, ranges, sum_range
+
+Progress = Callable[[int], None]
+
+
+def download_file(
+    store: Store,
+    key: str,
+    destination: Path,
+    *,
+    size: int,
+    etag: str | None,
+    expected_crc: int | None = None,
+    workers: Executor | None = None,
+    progress: Progress | None = None,
+    should_stop: StopQuestion | None = None,
+    grid: Grid | None = None,
+    kept: Progress | None = None,
+) -> int:
+    """Fetch an object into a file, check it, and return its CRC64NVME. On any error there is no file.
+
+    What arrives damaged is fetched once more: what was damaged on the way only is whole the second time.
+
+    Where the checksums of its parts are known, parts that the file has already are not fetched; and when the way to
+    the store breaks, or somebody stops, the file stays as it is, so that they need not be fetched again.
+
+    Args:
+        store: where from.
+        key: which object.
+        destination: a new file, or one to be replaced; its directory exists. It has its full size before it has its
+            content: whoever must not see that gives a temporary name.
+        size: the object's bytes.
+        etag: the content that is wanted.
+        expected_crc: what the checksum must be; None takes what comes.
+        workers: fetches the parts of a large object; None: one after the other, in this thread.
+        progress: gets the bytes of each part that has arrived, always in this thread; fewer than none when what had
+            arrived was damaged.
+        should_stop: asked between parts.
+        grid: the checksums of its parts; None: they are not known.
+        kept: gets the bytes of each part that was there already, as `progress` does too.
+
+    Raises:
+        DamagedError: the object is no longer that content, or its checksum is another one.
+        DiskFullError: the file system of `destination` has no room for it.
+        StoppedError: `should_stop` said yes.
+        StoreError: it cannot be read, or the file not be written.
+    """
+    arrived = 0
+
+    def count(length: int) -> None:
+        nonlocal arrived
+        arrived += length
+        (progress or _ignore)(length)
+
+    fetch = partial(
+        _fetch, store, key, destination, size, etag, expected_crc, workers, count, should_stop, grid, kept or _ignore
+    )
+    try:
+        try:
+            return fetch()
+        except DamagedError:
+            count(-arrived)
+            return fetch()
+    except BaseException as error:
+        if grid is None or isinstance(error, DamagedError | NotFoundError | DiskFullError):
+            destination.unlink(missing_ok=True)
+        raise
+
+
+def _fetch(
+    store: Store,
+    key: str,
+    destination: Path,
+    size: int,
+    etag: str | None,
+    expected_crc: int | None,
+    workers: Executor | None,
+    count: Progress,
+    should_stop: StopQuestion | None,
+    grid: Grid | None,
+    kept: Progress,
+) -> int:
+    """Do what `download_file` does, once; on an error the file stays."""
+    if size <= MIB:
+        refuse_if_stopped(should_stop, f"fetching {key!r}")
+        return _fetch_small(store, key, destination, size, etag, expected_crc, count)
+    descriptor = _create(destination, anew=grid is None)
+    try:
+        begun = grid is not None and os.fstat(descriptor).st_size == size
+        if grid is not None and not begun:
+            os.ftruncate(descriptor, 0)
+        _reserve(descriptor, size, destination)
+        fetch = partial(_fetch_range, store, key, etag, descriptor, destination, threading.Lock())
+        jobs: Iterator[Callable[[], tuple[int, int, int, bool]]]
+        if grid is not None and begun:
+            jobs = (partial(_keep_or, fetch, destination, *part) for part in grid.parts(size))
+        else:
+            jobs = (partial(fetch, start, length) for start, length in ranges(size))
+        found = {}
+        for start, length, crc, travelled in side_by_side(jobs, workers, should_stop, f"fetching {key!r}"):
+            found[start] = (crc, length)
+            count(length)
+            if not travelled:
+                kept(length)
+    finally:
+        os.close(descriptor)
+    whole = combine_all(part for _, part in sorted(found.items()))
+    _refuse_if_other(key, whole, expected_crc)
+    return whole
+
+
+def _fetch_small(
+    store: Store, key: str, destination: Path, size: int, etag: str | None, expected_crc: int | None, count: Progress
+) -> int:
+    """Fetch a small object into memory, check it, and write it with one call."""
+    content = bytearray()
+    # Also an empty object is asked for: it may be gone, or another one.
+    store.read(key, size=size, etag=etag, sink=content.extend)
+    crc = crc64nvme(content)
+    _refuse_if_other(key, crc, expected_crc)
+    descriptor = _create(destination, anew=True)
+    try:
+        _write(descriptor, memoryview(content), 0, destination)
+    finally:
+        os.close(descriptor)
+    count(size)
+    return crc
+
+
+def _refuse_if_other(key: str, crc: int, expected: int | None) -> None:
+    if expected is not None and crc != expected:
+        raise DamagedError(f"object {key!r} has CRC64NVME {to_hex(crc)} instead of {to_hex(expected)}")
+
+
+def _create(path: Path, *, anew: bool) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | (os.O_TRUNC if anew else 0) | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise os_error(error, path, "create") from error
+
+
+def _keep_or(
+    fetch: Callable[[int, int], tuple[int, int, int, bool]], path: Path, crc: int, start: int, length: int
+) -> tuple[int, int, int, bool]:
+    """Leave a part as it is in the file, where it is what it should be; else fetch it."""
+    if sum_range(path, start, length) == crc:
+        return start, length, crc, False
+    return fetch(start, length)
+
+
+def _fetch_range(
+    store: Store,
+    key: str,
+    etag: str | None,
+    descriptor: int,
+    path: Path,
+    turn: threading.Lock,
+    start: int,
+    length: int,
+) -> tuple[int, int, int, bool]:
+    """Fetch a range into its place in the file; return (start, length, checksum, whether it has travelled).
+
+    The kernel lets one thread at a time write to a file, and the others spin: they wait for their `turn` here instead.
+    """
+    crc, position = 0, start
+
+    def keep(piece: memoryview) -> None:
+        nonlocal crc, position
+        crc = crc64nvme(piece, crc)
+        with turn:
+            _write(descriptor, piece, position, path)
+        position += len(piece)
+
+    store.read(key, offset=start, size=length, etag=etag, sink=keep)
+    return start, length, crc, True
+
+
+def _write(descriptor: int, data: memoryview, offset: int, path: Path) -> None:
+    needed = len(data)
+    try:
+        while data:
+            written = os.pwrite(descriptor, data, offset)
+            offset += written
+            data = data[written:]
+    except OSError as error:
+        raise _write_error(error, path, needed) from error
+
+
+def _reserve(descriptor: int, size: int, path: Path) -> None:
+    """Give the file its size and its blocks now, so that a full disk shows before the first byte travels."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise _write_error(error, path, size) from error
+        os.ftruncate(descriptor, size)
+
+
+def _write_error(error: OSError, path: Path, needed: int) -> HoldfastError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(f"{path.parent} has no room for {needed:,} bytes of {path.name}: give it a larger volume")
+    if error.errno == errno.EFBIG:
+        return DiskFullError(
+            f"{path.parent} takes no file of {needed:,} bytes: raise the limit (ulimit -f), or use another file system"
+        )
+    return os_error(error, path, "write")
+
+
+def _ignore(_: int) -> None:
+    pass

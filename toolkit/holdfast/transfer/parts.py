@@ -1,0 +1,167 @@
+"""A file in parts: how large they are, and their checksums in one reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.checksum import combine, combine_all, crc64nvme
+from holdfast.errors import FileChangedError
+from holdfast.stop import StopQuestion, refuse_if_stopped
+from holdfast.store import Part
+from holdfast.store.os_errors import os_error
+
+MIB = 1 << 20
+PART_SIZE = 16 * MIB
+"""Bytes in a part, unless the file is so large that 10,000 of them would not do. A smaller file is one request down."""
+MOST_PARTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Checksums:
+    """What one reading of a file found.
+
+    Attributes:
+        size: bytes.
+        whole: CRC64NVME of everything.
+        parts: CRC64NVME of each part of `part_size(size)` bytes.
+    """
+
+    size: int
+    whole: int
+    parts: tuple[int, ...]
+
+
+def part_size(size: int) -> int:
+    """Return the bytes in each part but the last of a file of `size` bytes: whole MiB, 16 of them at least."""
+    return max(PART_SIZE, -(-size // (MOST_PARTS * MIB)) * MIB)
+
+
+def ranges(size: int) -> Iterator[tuple[int, int]]:
+    """Yield (offset, bytes) of each part of a file of `size` bytes."""
+    step = part_size(size)
+    return ((start, min(step, size - start)) for start in range(0, size, step))
+
+
+def checksum_file(path: Path, *, size: int | None = None, should_stop: StopQuestion | None = None) -> Checksums:
+    """Read a file once and sum it up.
+
+    Args:
+        path: which file.
+        size: what it must have, in bytes; None for what it has.
+        should_stop: asked between parts.
+
+    Raises:
+        FileChangedError: it is gone, or has another size, also while it was read.
+        StoreError: it cannot be read.
+        StoppedError: `should_stop` said yes.
+    """
+    whole, parts = 0, []
+    try:
+        with path.open("rb", buffering=0) as file:
+            there = os.fstat(file.fileno()).st_size
+            if size is not None and there != size:
+                raise FileChangedError(f"{path} has {there:,} bytes, and had {size:,} a moment ago")
+            buffer = memoryview(bytearray(min(MIB, max(1, there))))
+            for _, length in ranges(there):
+                refuse_if_stopped(should_stop, f"reading {path}")
+                crc = _sum_range(file.readinto, buffer, length, path)
+                parts.append(crc)
+                whole = combine(whole, crc, length)
+            if os.fstat(file.fileno()).st_size != there:
+                raise FileChangedError(f"{path} changed its size while it was read")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileChangedError(f"{path} is gone") from error
+    except OSError as error:
+        raise os_error(error, path, "read") from error
+    return Checksums(there, whole, tuple(parts))
+
+
+class PartSums:
+    """The checksums of the parts of a file, each read at most once. Safe from several threads for different parts.
+
+    Args:
+        path: the file.
+        size: its bytes, at least 1.
+
+    Attributes:
+        ranges: (offset, bytes) of each part; part numbers begin with 1.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+        self.ranges = list(ranges(size))
+        self._crcs: dict[int, int] = {}
+
+    def of(self, number: int) -> int:
+        """Return the checksum of a part. Errors as `sum_range`."""
+        if number not in self._crcs:
+            self._crcs[number] = sum_range(self.path, *self.ranges[number - 1])
+        return self._crcs[number]
+
+    def all(self) -> Checksums:
+        """Return the checksums, when all parts have been read."""
+        parts = tuple(self._crcs[number] for number in range(1, len(self.ranges) + 1))
+        return Checksums(self.size, combine_all(zip(parts, (length for _, length in self.ranges), strict=True)), parts)
+
+
+def whole_file(path: Path, *, size: int) -> Part:
+    """Return a file as one part, summed up. A small one is read once and held in memory.
+
+    Raises:
+        FileChangedError: it is gone, or has another size than `size`.
+        StoreError: it cannot be read.
+    """
+    if size > MIB:
+        return Part(path, 0, size, checksum_file(path, size=size).whole)
+    content = _read_small(path, size=size)
+    return Part(content, 0, size, crc64nvme(content), read=True)
+
+
+def _read_small(path: Path, *, size: int) -> bytes:
+    """Return the content of a file of at most 1 MiB. Errors as `whole_file`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.read(descriptor, size + 1)
+            while content and len(content) < size and (more := os.read(descriptor, size + 1 - len(content))):
+                content += more
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileChangedError(f"{path} is gone") from error
+    except OSError as error:
+        raise os_error(error, path, "read") from error
+    if len(content) != size:
+        raise FileChangedError(f"{path} has {len(content):,} bytes or more, and had {size:,} a moment ago")
+    return content
+
+
+def sum_range(path: Path, offset: int, length: int) -> int:
+    """Read a range of a file and return its CRC64NVME.
+
+    Raises:
+        FileChangedError: the file is gone, or ends before that.
+        StoreError: it cannot be read.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            return _sum_range(file.readinto, memoryview(bytearray(min(MIB, length))), length, path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileChangedError(f"{path} is gone") from error
+    except OSError as error:
+        raise os_error(error, path, "read") from error
+
+
+def _sum_range(readinto: Callable[[memoryview], int | None], buffer: memoryview, length: int, path: Path) -> int:
+    crc = 0
+    while length:
+        got = readinto(buffer[:length])
+        if not got:
+            raise FileChangedError(f"{path} became shorter while it was read")
+        crc = crc64nvme(buffer[:got], crc)
+        length -= got
+    return crc

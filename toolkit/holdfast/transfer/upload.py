@@ -1,0 +1,96 @@
+"""Whole files to and from a store, in parts, with bounded memory: what one request of the store protocol cannot do.
+
+Everything here is synchronous. An executor, where one is given, runs the parts of one file side by side; a function
+that is given an executor must not itself run in that executor, because it waits for its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+
+from holdfast.errors import FileChangedError
+from holdfast.stop import StopQuestion, refuse_if_stopped
+from holdfast.store import Store
+from holdfast.transfer.content_index import Known
+from holdfast.transfer.multipart_upload import Composition
+from holdfast.transfer.parts import whole_file
+
+Progress = Callable[[int], None]
+
+SINGLE_PUT = 64 << 20
+"""A file smaller than this many bytes is one request up: atomic, and nothing to abort."""
+
+
+def upload_file(
+    store: Store,
+    key: str,
+    path: Path,
+    *,
+    size: int,
+    metadata: Mapping[str, str] | None = None,
+    only_if_absent: bool = False,
+    workers: Executor | None = None,
+    progress: Progress | None = None,
+    should_stop: StopQuestion | None = None,
+) -> str:
+    """Store a file, visible whole or not at all, and return its ETag.
+
+    Args:
+        store: where to.
+        key: under which key.
+        path: the file.
+        size: its bytes.
+        metadata: user metadata.
+        only_if_absent: leave an object that is there already alone.
+        workers: runs the parts of a large file; None: one after the other, in this thread.
+        progress: gets the bytes of each part that has arrived, always in this thread.
+        should_stop: asked between parts.
+
+    Raises:
+        FileChangedError: the file has another size, or changed while it was read. Nothing became visible.
+        AlreadyExistsError: `only_if_absent` and the key is taken.
+        StoppedError: `should_stop` said yes. Nothing became visible.
+        StoreError: the store did not take it.
+    """
+    refuse_if_stopped(should_stop, f"storing {path}")
+    if size < SINGLE_PUT:
+        etag = store.put(key, whole_file(path, size=size), metadata=metadata, only_if_absent=only_if_absent)
+        (progress or _ignore)(size)
+        return etag
+    sending = Composition(
+        store,
+        path,
+        size,
+        known=Known(),
+        refuse_if_changed=_guard(path, size),
+        workers=workers,
+        progress=progress,
+        should_stop=should_stop,
+    )
+    return sending.to(key, metadata=metadata, only_if_absent=only_if_absent).etag
+
+
+def _guard(path: Path, size: int) -> Callable[[], None]:
+    """Return what raises FileChangedError when a file is not, or not any more, as it is now."""
+
+    def look() -> tuple[int, int, int, int]:
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileChangedError(f"{path} is gone") from error
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+    before = look()
+
+    def refuse_if_changed() -> None:
+        if look() != before or before[0] != size:
+            raise FileChangedError(f"{path} changed while it was read")
+
+    refuse_if_changed()
+    return refuse_if_changed
+
+
+def _ignore(_: int) -> None:
+    pass

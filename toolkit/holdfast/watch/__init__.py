@@ -1,0 +1,1 @@
+"""The thread that sees changes and syncs when the directory is quiet."""

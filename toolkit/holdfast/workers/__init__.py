@@ -1,0 +1,1 @@
+"""The threads that move bytes: how many, how fast, with which priority."""
