@@ -56,7 +56,7 @@ $(FORMATS)/.formats: requirements/formats.txt pyproject.toml
 formats: $(FORMATS)/.formats ## an environment with every framework that the probes know, beside PyTorch
 
 test-formats: $(FORMATS)/.formats ## real checkpoints of every framework, whole and cut, before the probes
-	$(FORMATS)/bin/python -m pytest -q tests/formats tests/unit/test_probes.py $(ARGS)
+	$(FORMATS)/bin/python -m pytest -q tests/formats tests/unit/probes/test_probes.py $(ARGS)
 
 # What holdfast is compared with, in an environment of its own; holdfast as its users install it. The locks leave PyTorch out,
 # which one of them imports, so nothing looks for dependencies beside what is locked (CONTRIBUTING.md).

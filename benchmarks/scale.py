@@ -26,14 +26,14 @@ from tests.crash.hostile import Bucket
 
 from holdfast.attempts import claim, fence, rendezvous
 from holdfast.attempts.rendezvous import Group
-from holdfast.maintenance.expire import Keeper, Scope
+from holdfast.maintenance.expire import Expirer, Scope
 from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.maintenance.retention import Retention
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.commit import Commits
-from holdfast.snapshot.list_writer import Filing
+from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.store import ObjectInfo, Part, Sink
 from holdfast.transfer import parts, upload
@@ -196,10 +196,10 @@ class Machine:
         now: Callable[[], datetime],
         base: Sequence[Snapshot] = (),
     ) -> None:
-        filing = Filing(bucket, mine, workers, known=[it for record in base for it in record.lists])
+        list_writer = ListWriter(bucket, mine, workers, known=[it for record in base for it in record.lists])
         self.files = {path: entry for record in base for path, entry in record.files.items()}
-        self._commits = Commits(bucket, mine, {}, filing, now)
-        self._keeper = Keeper(
+        self._commits = Commits(bucket, mine, {}, list_writer, now)
+        self._expirer = Expirer(
             bucket, Retention(), Scope(mine.number, frozenset({mine.slot}), mine.hosts, rest=mine.leads), found,
             plain=PlainKeys(bucket, mine, {}, workers), workers=workers, clock=lambda: now().timestamp(),
         )  # fmt: skip
@@ -207,15 +207,15 @@ class Machine:
     def commit(self, changed: Mapping[str, FileEntry]) -> None:
         self.files = {**self.files, **changed}
         for snapshot in self._commits.commit(self.files, complete=True):
-            self._keeper.add(snapshot)
+            self._expirer.add(snapshot)
 
     def speak(self) -> None:
         for snapshot in self._commits.repeat(self.files, ended=False):
-            self._keeper.add(snapshot)
+            self._expirer.add(snapshot)
 
     def tidy(self) -> None:
         self._commits.refuse_if_superseded()
-        self._keeper.tidy()
+        self._expirer.tidy()
 
 
 def start_alone(bucket: Counting, workers: ThreadPoolExecutor) -> Machine:
@@ -227,7 +227,7 @@ def start_alone(bucket: Counting, workers: ThreadPoolExecutor) -> Machine:
     found = fence.fence(bucket, found, mine, workers)
     chosen = next(iter(candidates.newest_first(bucket, found, workers)), None)
     found.survey()
-    base = chosen.records if isinstance(chosen, candidates.Joint) else ()
+    base = chosen.records if isinstance(chosen, candidates.Candidate) else ()
     return Machine(bucket, found, mine, workers, lambda: datetime.now(UTC), base)
 
 
@@ -278,7 +278,7 @@ def many_hosts(count: int) -> list[Cost]:
             found = fence.fence(bucket, found, mine, workers)
             chosen = candidates.of(bucket, found, base, workers) if base else None
             found.survey()
-            records = chosen.records if isinstance(chosen, candidates.Joint) else ()
+            records = chosen.records if isinstance(chosen, candidates.Candidate) else ()
             own = [record for record in records if record.host == name]
             return Machine(bucket, found, mine, workers, lambda: clock[0], own)
 

@@ -43,7 +43,7 @@ class Guard:
         self.superseded: SupersededError | None = None
         """How it is known that another attempt has taken over; None while it is not."""
         self._syncer = prepared.syncer
-        self._arrival = prepared.arrival
+        self._background = prepared.background
         self._directory = directory
         self._workers = workers
         self._tell = tell
@@ -51,7 +51,7 @@ class Guard:
         settling = Settling()
         settling.finished(state for it in prepared.restored.kept for state in it.states)
         self._watcher = self._start(settling)
-        self._arrival.start()  # behind the watch, so that it hears of what the script does with what comes
+        self._background.start()  # behind the watch, so that it hears of what the script does with what comes
 
     def _start(self, settling: Settling) -> Watcher:
         watcher = Watcher(
@@ -108,7 +108,7 @@ class Guard:
             killed: how a signal ended the script; None when it ended by itself.
             meanwhile: called again and again until that is done; takes a moment each time.
         """
-        self._arrival.stop()
+        self._background.stop()
         if self.superseded is not None:
             return False
         if self._watcher.error is not None:

@@ -14,15 +14,15 @@ from holdfast.attempts import claim as attempt
 from holdfast.attempts import fence, rendezvous
 from holdfast.attempts.rendezvous import Group
 from holdfast.errors import NoSnapshotError
-from holdfast.local.unsent import Leftovers
+from holdfast.local.unsent import Unsent
 from holdfast.restore import restorer
-from holdfast.restore.background import Arrival
+from holdfast.restore.background import BackgroundRestore
 from holdfast.restore.restorer import Restored
 from holdfast.script.checkpoints import latest
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.commit import Commits
-from holdfast.snapshot.list_writer import Filing
+from holdfast.snapshot.list_writer import ListWriter
 from holdfast.store import Store
 from holdfast.store.location import Location
 from holdfast.sync.outbox import FILES_AT_A_TIME
@@ -40,14 +40,14 @@ class Prepared:
     Attributes:
         attempt: the claimed attempt.
         restored: what came from the store.
-        arrival: brings the older checkpoints, once it is started.
+        background: brings the older checkpoints, once it is started.
         syncer: keeps the prefix up to date from here on.
         resume: the newest complete checkpoint; None on a fresh start.
     """
 
     attempt: Attempt
     restored: Restored
-    arrival: Arrival
+    background: BackgroundRestore
     syncer: Syncer
     resume: Path | None
 
@@ -69,7 +69,7 @@ def prepare(
         HoldfastError: the store is unreachable or denied, nothing verifies, or the disk is too small.
         transfer.StoppedError: `should_stop` said yes.
     """
-    leftovers = Leftovers(config.checkpoints, str(place), workers=Workers(1), tell=tell)
+    leftovers = Unsent(config.checkpoints, str(place), workers=Workers(1), tell=tell)
     bring = partial(
         restorer.restore,
         store,
@@ -105,7 +105,7 @@ def prepare(
     )
     if restored.base.passed_over and not claimed.hosts:
         syncer.commit_base()
-    arrival = Arrival(
+    background = BackgroundRestore(
         store,
         config.checkpoints,
         restored,
@@ -117,7 +117,7 @@ def prepare(
     )
     resume = latest(directory=config.checkpoints) if restored.checkpoints or restored.kept else None
     tell(_summary(place, claimed, restored, resume))
-    return Prepared(claimed, restored, arrival, syncer, resume)
+    return Prepared(claimed, restored, background, syncer, resume)
 
 
 def _alone(config: Config, store: Store, bring: Callable[..., Restored], workers: Executor) -> tuple[Attempt, Restored]:
@@ -136,8 +136,8 @@ def _alone(config: Config, store: Store, bring: Callable[..., Restored], workers
         return claimed, bring(catalog=fence.fence(store, found, claimed), mine=claimed)
     except NoSnapshotError:
         # Who slept since its claim finds that another has gone on, and let go of what was seen here.
-        filing = Filing(store, claimed, workers)
-        Commits(store, claimed, {}, filing, lambda: datetime.now(UTC)).refuse_if_superseded()
+        list_writer = ListWriter(store, claimed, workers)
+        Commits(store, claimed, {}, list_writer, lambda: datetime.now(UTC)).refuse_if_superseded()
         raise
 
 

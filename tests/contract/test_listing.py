@@ -81,7 +81,7 @@ def test_what_is_on_its_way_is_not_listed(store: Store) -> None:
 def test_more_keys_than_a_page_holds_are_all_listed_once(place: Place) -> None:
     if "Retrying" in type(place.store).__name__:
         pytest.skip(
-            "1,005 more objects would prove nothing more; tests/unit/test_retry.py breaks a listing in the middle"
+            "1,005 more objects would prove nothing more; tests/unit/store/test_retry.py breaks a listing in the middle"
         )
     written = [f"step-{number:05d}/part {number}" for number in range(1005)]
     with ThreadPoolExecutor(4) as threads:

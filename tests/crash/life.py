@@ -26,11 +26,11 @@ from holdfast.attempts import claim, fence
 from holdfast.checksum import crc64nvme, from_hex
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError, SupersededError, TransientStoreError
 from holdfast.local.scan import Scan
-from holdfast.local.unsent import Leftovers
+from holdfast.local.unsent import Unsent
 from holdfast.maintenance.retention import Retention
 from holdfast.names import checkpoint_of, is_log
 from holdfast.restore import restorer
-from holdfast.restore.background import Arrival
+from holdfast.restore.background import BackgroundRestore
 from holdfast.restore.plan import Mode
 from holdfast.snapshot import catalog
 from holdfast.snapshot.file_lists import MOST_INLINE, unpack
@@ -124,7 +124,7 @@ class Life:
         self._move: Move | None = None
         self._number = 0
         self._syncer: Syncer
-        self._arrival: Arrival
+        self._background: BackgroundRestore
 
     def live(self) -> None:
         """Live to the end; a crash comes out as it is. Who has been superseded has nothing more to do."""
@@ -177,7 +177,7 @@ class Life:
         self._fuse.stage = "fence"
         found = fence.fence(self._store, found, claimed)
         self._fuse.stage = "restore"
-        leftovers = Leftovers(machine, "the world", workers=self._workers, tell=lambda text: None)
+        leftovers = Unsent(machine, "the world", workers=self._workers, tell=lambda text: None)
         with self._unless_superseded():
             done = restorer.restore(
                 self._store,
@@ -219,7 +219,7 @@ class Life:
             leftovers=leftovers,
         )
         self._settling.finished(state for it in done.kept for state in it.states)
-        self._arrival = Arrival(
+        self._background = BackgroundRestore(
             self._store,
             machine,
             done,
@@ -238,7 +238,7 @@ class Life:
     def _arrive(self) -> None:
         """Let the next of the older checkpoints arrive."""
         with suppress(StoppedError):
-            self._arrival.step()
+            self._background.step()
 
     @contextmanager
     def _unless_superseded(self) -> Iterator[None]:

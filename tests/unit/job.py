@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.attempts import claim, fence
-from holdfast.local.unsent import Leftovers
+from holdfast.local.unsent import Unsent
 from holdfast.maintenance.retention import Retention
-from holdfast.restore.background import Arrival
+from holdfast.restore.background import BackgroundRestore
 from holdfast.restore.plan import Mode
 from holdfast.restore.restorer import Restored, restore
 from holdfast.snapshot import candidates, catalog
@@ -88,7 +88,7 @@ class Job:
         fence.fence(self.store, found, claimed)
         return self.syncer_of(claimed, machine, store, retention, bandwidth)
 
-    def resumed(self, machine: str, mode: Mode) -> tuple[Restored, Syncer, Arrival]:
+    def resumed(self, machine: str, mode: Mode) -> tuple[Restored, Syncer, BackgroundRestore]:
         """Begin an attempt that restores no more than the mode says."""
         found = catalog.read_catalog(self.store)
         claimed = claim.claim(
@@ -97,7 +97,7 @@ class Job:
         fence.fence(self.store, found, claimed)
         done = self.restore(machine, mine=claimed, mode=mode)
         syncer = self.syncer_of(claimed, machine, restored=done)
-        return done, syncer, self.arrival(machine, done, syncer)
+        return done, syncer, self.background(machine, done, syncer)
 
     def next_life(self, machine: str, mode: Mode = Mode.ALL, place: str = "file:///store") -> tuple[Restored, Syncer]:
         """Begin an attempt that goes on with what an earlier one has left on the machine."""
@@ -105,12 +105,12 @@ class Job:
         claimed = claim.claim(
             self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
         )
-        left = Leftovers(self.root / machine, place, workers=self.workers, tell=self.said.append)
+        left = Unsent(self.root / machine, place, workers=self.workers, tell=self.said.append)
         done = self.restore(machine, mine=claimed, mode=mode, leftovers=left)
         return done, self.syncer_of(claimed, machine, restored=done, leftovers=left)
 
-    def arrival(self, machine: str, done: Restored, syncer: Syncer, store: Store | None = None) -> Arrival:
-        return Arrival(
+    def background(self, machine: str, done: Restored, syncer: Syncer, store: Store | None = None) -> BackgroundRestore:
+        return BackgroundRestore(
             store or self.store,
             self.root / machine,
             done,
@@ -129,7 +129,7 @@ class Job:
         retention: Retention | None = None,
         bandwidth: Bandwidth | None = None,
         restored: Restored | None = None,
-        leftovers: Leftovers | None = None,
+        leftovers: Unsent | None = None,
     ) -> Syncer:
         return Syncer(
             store or self.store,

@@ -9,7 +9,7 @@ import time
 
 from holdfast.attempts import rendezvous
 from holdfast.maintenance import retention
-from holdfast.maintenance.expire import Keeper, Scope
+from holdfast.maintenance.expire import Expirer, Scope
 from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.snapshot import keys
 from holdfast_entrypoint.cli import output
@@ -25,7 +25,7 @@ def gc(options: argparse.Namespace, prefix: Prefix) -> int:
     protected = set(chosen.names if chosen else ())
     if not options.ended:  # what the newest attempt has, and what it began from, it may be about to name once more
         protected |= _of_the_newest(prefix, newest)
-    keeper = Keeper(
+    expirer = Expirer(
         prefix.store,
         policy,
         Scope(newest + options.ended, frozenset({host for number, host in found.joined if number == newest} or {""})),
@@ -35,7 +35,7 @@ def gc(options: argparse.Namespace, prefix: Prefix) -> int:
         workers=prefix.workers,
         clock=time.time,
     )
-    tidied = keeper.tidy(dry_run=options.dry_run)
+    tidied = expirer.tidy(dry_run=options.dry_run)
     every = {**found.survey().plain, **found.survey().stored}
     size = sum(every[key].size for key in tidied.objects if key in every)
     result = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from holdfast import names
 from holdfast.errors import DamagedError
-from holdfast.snapshot.candidates import Joint
+from holdfast.snapshot.candidates import Candidate
 from holdfast.snapshot.ownership import Origin
 from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast_entrypoint.cli import output
@@ -96,7 +96,7 @@ def _row(name: str, snapshot: Snapshot | DamagedError) -> tuple[object, ...]:
     return name, committed, len(snapshot.files), f"{snapshot.size:,}", output.printable(snapshot.host)
 
 
-def _checkpoints(snapshot: Joint | None) -> list[_Checkpoint]:
+def _checkpoints(snapshot: Candidate | None) -> list[_Checkpoint]:
     groups: dict[str, list[FileEntry]] = {}
     for path, entry in (snapshot.files() if snapshot else {}).items():
         groups.setdefault(names.checkpoint_of(path), []).append(entry)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from holdfast.errors import DamagedError, NoSnapshotError
 from holdfast.snapshot import candidates, catalog, ownership
-from holdfast.snapshot.candidates import Joint
+from holdfast.snapshot.candidates import Candidate
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.ownership import PlainObject
 from holdfast.snapshot.record import Fence, Snapshot
@@ -33,7 +33,7 @@ class Prefix:
     workers: Executor
     tell: Callable[[str], None]
 
-    def newest(self, name: str | None = None) -> Joint | None:
+    def newest(self, name: str | None = None) -> Candidate | None:
         """Return the named snapshot, or the newest whose records hold; None on an empty prefix.
 
         Raises:
@@ -45,14 +45,14 @@ class Prefix:
             loaded = catalog.load_record(self.store, name, self.found.cache, workers=self.workers) if known else None
             if not isinstance(loaded, Snapshot):
                 raise NoSnapshotError(f"there is no snapshot {name!r} here; {LOOK}")
-            return Joint((loaded,))
+            return Candidate((loaded,))
         for candidate in candidates.newest_first(self.store, self.found, self.workers):
-            if isinstance(candidate, Joint):
+            if isinstance(candidate, Candidate):
                 return candidate
             self.tell(str(candidate))
         return None
 
-    def survey(self, chosen: Joint | None) -> dict[str, PlainObject]:
+    def survey(self, chosen: Candidate | None) -> dict[str, PlainObject]:
         """Find out who wrote what lies at the plain keys, given the newest snapshot."""
         recorded = chosen.files().values() if chosen else ()
         adopted = chosen.adopted if chosen else {}

@@ -18,7 +18,7 @@ from holdfast.local import scan as disk
 from holdfast.local.scan import Scan
 from holdfast.maintenance.retention import Retention
 from holdfast.restore.base import Base
-from holdfast.snapshot.candidates import Joint
+from holdfast.snapshot.candidates import Candidate
 from holdfast.sync.outbox import FILES_AT_A_TIME
 from holdfast.sync.syncer import Syncer
 from holdfast.transfer import parts
@@ -115,7 +115,7 @@ def _refuse_cut(directory: Path, scan: Scan) -> None:
         raise DamagedError(f"push: not whole, and not stored: {told}")
 
 
-def _has(before: Joint, path: Path, scan: Scan) -> bool:
+def _has(before: Candidate, path: Path, scan: Scan) -> bool:
     """Say whether a snapshot has this checkpoint already, with this content."""
     there = {name: entry for name, entry in before.files().items() if names.checkpoint_of(name) == path.name}
     return there.keys() == scan.files.keys() and all(

@@ -17,7 +17,7 @@ from holdfast.attempts.claim import describe, honours_conditions, put_claim
 from holdfast.errors import NoSnapshotError
 from holdfast.snapshot import candidates, keys
 from holdfast.snapshot.attempt import Attempt
-from holdfast.snapshot.candidates import Joint
+from holdfast.snapshot.candidates import Candidate
 from holdfast.snapshot.catalog import Catalog, exists, read_catalog
 from holdfast.store import Store
 
@@ -138,7 +138,7 @@ def _newest_names(
     """Return the names of the newest records that fit together; none on an empty prefix."""
     trouble = bool(passed_over) or bool(claim.get("base"))
     for candidate in candidates.newest_first(store, found, workers, passed_over=passed_over):
-        if isinstance(candidate, Joint):
+        if isinstance(candidate, Candidate):
             return candidate.names
         trouble = True
         tell(f"passed over: {candidate}")

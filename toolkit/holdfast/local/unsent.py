@@ -32,7 +32,7 @@ _WRITE_SHARE = 0.1  # … and as many more as it takes for writing them to need 
 
 
 @dataclass(frozen=True, slots=True)
-class Leftover:
+class UnsentNote:
     """What is kept or replaced as a whole: a directory, or files at the top level that belong together.
 
     Attributes:
@@ -72,7 +72,7 @@ class Life:
         return (newest.attempt, newest.token) == (self.attempt, self.token)
 
 
-class Leftovers:
+class Unsent:
     """The note of one checkpoint directory. It may be written from several threads.
 
     Args:
@@ -90,12 +90,12 @@ class Leftovers:
         self._own = directory / names.OWN_DIRECTORY
         self._file = self._own / "unsent.json"
         self._lock = threading.Lock()
-        self._noted: tuple[Leftover, ...] = ()
+        self._noted: tuple[UnsentNote, ...] = ()
         self._life = Life(0, "", "")
         self._turn = 0  # counts what was noted
 
     @property
-    def noted(self) -> tuple[Leftover, ...]:
+    def noted(self) -> tuple[UnsentNote, ...]:
         """What is noted by this life."""
         return self._noted
 
@@ -126,7 +126,7 @@ class Leftovers:
 
     def find(
         self, newest: Snapshot | None, attempts: Iterable[int], recorded: Mapping[str, FileEntry]
-    ) -> tuple[int, list[Leftover], dict[str, str]]:
+    ) -> tuple[int, list[UnsentNote], dict[str, str]]:
         """Look for what can be gone on with.
 
         Args:
@@ -165,7 +165,7 @@ class Leftovers:
         self._noted = tuple(kept)
         return life.attempt, kept, refused
 
-    def _linked(self, kept: Collection[Leftover]) -> dict[str, str]:
+    def _linked(self, kept: Collection[UnsentNote]) -> dict[str, str]:
         """Return of what links lead out of all that is kept: a restore may replace what they lead to."""
         root = self._directory.resolve()
         inside = {root / state.path for it in kept for state in it.states}
@@ -176,7 +176,7 @@ class Leftovers:
                     found |= _all_of([leftover], f"{state.path} is a link to what is not kept")
         return found
 
-    def _cut(self, kept: Collection[Leftover], recorded: Iterable[str]) -> dict[str, str]:
+    def _cut(self, kept: Collection[UnsentNote], recorded: Iterable[str]) -> dict[str, str]:
         """Return what is provably not whole, and why: nobody had looked at it yet when it was noted."""
         from holdfast import probes  # noqa: PLC0415  as in storing.py
 
@@ -269,7 +269,7 @@ def boot_id() -> str:
         return ""
 
 
-def _all_of(leftovers: Iterable[Leftover], reason: str) -> dict[str, str]:
+def _all_of(leftovers: Iterable[UnsentNote], reason: str) -> dict[str, str]:
     return {checkpoint: reason for it in leftovers for checkpoint in it.checkpoints}
 
 
@@ -282,30 +282,30 @@ def _by_checkpoint(scan: Scan) -> dict[str, list[FileState]]:
 
 def _leftover(
     unit: Unit, groups: Mapping[str, Iterable[FileState]], durable: Collection[tuple[FileState, ...]]
-) -> Leftover:
+) -> UnsentNote:
     checkpoints = dict.fromkeys(state.checkpoint for state in unit.states)
     states = tuple(state for name in checkpoints for state in groups.get(name, ()))
-    return Leftover(states, frozenset(unit.paths), states in durable)
+    return UnsentNote(states, frozenset(unit.paths), states in durable)
 
 
-def _is_untouched(leftover: Leftover, groups: Mapping[str, Iterable[FileState]]) -> bool:
+def _is_untouched(leftover: UnsentNote, groups: Mapping[str, Iterable[FileState]]) -> bool:
     """Say whether all of it is as it was, and nothing was added."""
     there = {state for name in leftover.checkpoints for state in groups.get(name, ())}
     return there == set(leftover.states)
 
 
-def _is_stored(leftover: Leftover, known: Collection[tuple[str, int, int]]) -> bool:
+def _is_stored(leftover: UnsentNote, known: Collection[tuple[str, int, int]]) -> bool:
     """Say whether a record of the same life has all of it: it is restored as everything else, by its content."""
     return all((state.path, state.size, state.mtime_ns) in known for state in leftover.states)
 
 
-def _read(file: Path) -> tuple[Life, str, str, list[Leftover]]:
+def _read(file: Path) -> tuple[Life, str, str, list[UnsentNote]]:
     value: dict[str, Any] = json.loads(file.read_bytes())
     if value["format"] != _FORMAT:
         raise ValueError(f"its format is {value['format']!r}")
     life = Life(int(value["attempt"]), str(value["token"]), str(value["after"]))
     noted = [
-        Leftover(tuple(FileState(*state) for state in it["files"]), frozenset(it["changed"]), it["durable"] is True)
+        UnsentNote(tuple(FileState(*state) for state in it["files"]), frozenset(it["changed"]), it["durable"] is True)
         for it in value["unsent"]
     ]
     return life, str(value["store"]), str(value["boot"]), [it for it in noted if it.states]

@@ -74,7 +74,7 @@ class Scope:
         return not self.hosts
 
 
-class Keeper:
+class Expirer:
     """Keeps account of what the snapshots of a prefix need. Not safe for several threads.
 
     Args:

@@ -7,21 +7,21 @@ from dataclasses import replace
 
 from holdfast import stop
 from holdfast.errors import AccessDeniedError, DamagedError, NoBucketError, NotFoundError, PermanentStoreError
-from holdfast.maintenance.expire import Keeper, Tidied
+from holdfast.maintenance.expire import Expirer, Tidied
 from holdfast.maintenance.plain_keys import PlainKeys
-from holdfast.snapshot.list_writer import Filing
+from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import FileEntry, Snapshot
-from holdfast.transfer.content_index import Known
+from holdfast.transfer.content_index import ContentIndex
 
 
-class Tidier:
+class Publisher:
     """Tidies a prefix for one attempt. Not safe for several threads.
 
     Args:
         plain: what lies at the plain keys.
-        keeper: knows what kept snapshots need.
+        expirer: knows what kept snapshots need.
         known: which content lies where.
-        filing: knows which lists it has put.
+        list_writer: knows which lists it has put.
         refuse_if_superseded: raises SupersededError when another attempt has taken over.
         drop_unfinished: drops stale uploads, given the files of the newest snapshot.
         tell: gets a sentence about what the operator should know.
@@ -30,19 +30,19 @@ class Tidier:
     def __init__(
         self,
         plain: PlainKeys,
-        keeper: Keeper,
-        known: Known,
-        filing: Filing,
+        expirer: Expirer,
+        known: ContentIndex,
+        list_writer: ListWriter,
         *,
         refuse_if_superseded: Callable[[], None],
         drop_unfinished: Callable[[Mapping[str, FileEntry]], None],
         tell: Callable[[str], None],
     ) -> None:
         self._plain = plain
-        self._keeper = keeper
+        self._expirer = expirer
         self._known = known
         self._drop_unfinished = drop_unfinished
-        self._filing = filing
+        self._list_writer = list_writer
         self._refuse_if_superseded = refuse_if_superseded
         self._tell = tell
         self._untidy = False
@@ -50,13 +50,13 @@ class Tidier:
 
     def committed(self, snapshot: Snapshot) -> None:
         """Take a commit into account."""
-        self._keeper.add(snapshot)
+        self._expirer.add(snapshot)
         if snapshot.complete:  # what was sent and is in no snapshot by now was changed while it was sent
-            self._keeper.doom(self._known.sent)
-        self._keeper.doom(self._filing.sent)  # those of a commit that failed
+            self._expirer.doom(self._known.sent)
+        self._expirer.doom(self._list_writer.sent)  # those of a commit that failed
         # What a host says once a minute leaves but a small record behind, and to look what all others have said costs
         # a request for each of them: mostly that waits for the next snapshot.
-        self._untidy |= snapshot.since is None or snapshot.ended or self._keeper.waits
+        self._untidy |= snapshot.since is None or snapshot.ended or self._expirer.waits
 
     def tidy(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> Tidied:
         """Bring the plain keys up to date and delete what is no longer kept. Before the first commit: nothing.
@@ -70,7 +70,7 @@ class Tidier:
         """
         if not self._untidy:
             return Tidied()
-        self._keeper.read()
+        self._expirer.read()
         self._plain.look_again()
         try:
             self._publish(entries, should_stop)
@@ -78,7 +78,7 @@ class Tidier:
             return Tidied()
         self._refuse_if_superseded()  # a zombie that has slept since its commit deletes nothing
         self._drop_unfinished(entries)
-        tidied = self._keeper.tidy(should_stop=should_stop, going=self._going)
+        tidied = self._expirer.tidy(should_stop=should_stop, going=self._going)
         for key, error in tidied.refused.items():
             self._tell_once(f"{key!r} is no longer kept and cannot be deleted: {error}")
         self._untidy = should_stop()
@@ -87,7 +87,7 @@ class Tidier:
     def _going(self, keys: Collection[str]) -> None:
         """Forget objects that are about to be deleted: an answer may get lost, and nothing may name them any more."""
         self._known.gone(keys)
-        self._filing.gone(keys)
+        self._list_writer.gone(keys)
 
     def _publish(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> None:
         """Give every plain key the content that the newest snapshot has for it."""
@@ -130,7 +130,7 @@ class Tidier:
         Returns the file that needs it, as it was named and as it is preserved.
         """
         etag = self._plain.etag(key)
-        needed = self._keeper.needed_at(key, etag) if etag is not None else None
+        needed = self._expirer.needed_at(key, etag) if etag is not None else None
         self._known.gone([key])
         if needed is None:
             return None
@@ -139,7 +139,7 @@ class Tidier:
         except (DamagedError, NotFoundError) as error:
             self._tell(f"older snapshots need what somebody has overwritten, and cannot be restored any more: {error}")
             return None
-        self._keeper.preserved(preserved)
+        self._expirer.preserved(preserved)
         self._known.add(preserved)
         return needed, preserved
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 
 from holdfast import names
-from holdfast.restore.plan import Wanted
+from holdfast.restore.plan import PlannedFile
 from holdfast.snapshot.record import FileEntry
 from holdfast.store import ObjectInfo
 
 
 def adoptable_files(
     foreign: Mapping[str, ObjectInfo], recorded: Mapping[str, FileEntry], tell: Callable[[str], None]
-) -> dict[str, Wanted]:
+) -> dict[str, PlannedFile]:
     """Sort out the foreign files whose names must not or cannot be written."""
     if not foreign:
         return {}
@@ -31,5 +31,5 @@ def adoptable_files(
         if reason is not None:
             tell(f"object {key!r} is not restored: {reason}")
             continue
-        adopted[key] = Wanted(key, info.size, int(info.modified * 1e9), 0o644, None, key, info.etag)
+        adopted[key] = PlannedFile(key, info.size, int(info.modified * 1e9), 0o644, None, key, info.etag)
     return adopted

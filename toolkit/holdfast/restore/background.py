@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast.errors import DamagedError, DiskFullError, HoldfastError, NotFoundError, TransientStoreError
-from holdfast.restore.deferred import Absent
-from holdfast.restore.placement import Placing
-from holdfast.restore.plan import Unit, Wanted, newest
+from holdfast.restore.deferred import Deferred
+from holdfast.restore.placement import Placement
+from holdfast.restore.plan import PlannedCheckpoint, PlannedFile, newest
 from holdfast.restore.restorer import Restored
 from holdfast.restore.staging import Staging
 from holdfast.snapshot.record import FileEntry
@@ -23,7 +23,7 @@ PAUSE = 30.0
 """Seconds until it is tried again, where the store does not answer."""
 
 
-class Arrival(threading.Thread):
+class BackgroundRestore(threading.Thread):
     """Brings checkpoints that are absent. What cannot be brought stays absent, and is told; nothing ends the script.
 
     Args:
@@ -45,7 +45,7 @@ class Arrival(threading.Thread):
         directory: Path,
         restored: Restored,
         *,
-        absent: Absent,
+        absent: Deferred,
         located: Callable[[str], FileEntry | None],
         workers: Executor,
         tell: Callable[[str], None],
@@ -62,7 +62,7 @@ class Arrival(threading.Thread):
         newest_there = newest(restored.checkpoints)
         reserve = newest_there.size if newest_there else 0
         self._staging = Staging(store, directory, workers, should_stop=self._should_stop, reserve=reserve)
-        self._placing = Placing(directory, self._staging.root)
+        self._placing = Placement(directory, self._staging.root)
         self._directory = directory
         self._next = 0
         self._arrived = 0
@@ -108,7 +108,7 @@ class Arrival(threading.Thread):
             self._placing.end()
         return True
 
-    def _bring(self, unit: Unit) -> bool:
+    def _bring(self, unit: PlannedCheckpoint) -> bool:
         """Fetch a checkpoint and put it in place; return whether it is there."""
         while True:
             try:
@@ -125,7 +125,7 @@ class Arrival(threading.Thread):
                 self._stopped.wait(PAUSE)
                 refuse_if_stopped(self._should_stop, f"fetching {unit.name}")
 
-    def _fetch(self, unit: Unit) -> dict[str, int]:
+    def _fetch(self, unit: PlannedCheckpoint) -> dict[str, int]:
         """Fetch a checkpoint from where it lies: what tidies the store may move it meanwhile."""
         while True:
             files = self._as_located(unit)
@@ -135,7 +135,7 @@ class Arrival(threading.Thread):
                 if files == self._as_located(unit):
                     raise
 
-    def _as_located(self, unit: Unit) -> dict[str, Wanted]:
+    def _as_located(self, unit: PlannedCheckpoint) -> dict[str, PlannedFile]:
         found = {path: (file, self._located(path)) for path, file in unit.files.items()}
         return {
             path: replace(file, key=entry.key, etag=entry.etag, preserved=entry.preserved)
@@ -144,7 +144,7 @@ class Arrival(threading.Thread):
             for path, (file, entry) in found.items()
         }
 
-    def _put(self, unit: Unit, sums: dict[str, int]) -> bool:
+    def _put(self, unit: PlannedCheckpoint, sums: dict[str, int]) -> bool:
         foreign = {path: file.as_entry(sums[path]) for path, file in unit.files.items() if file.crc64nvme is None}
         with self._placing_lock:
             refuse_if_stopped(self._should_stop, f"restoring {unit.name}")

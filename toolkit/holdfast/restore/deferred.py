@@ -30,7 +30,7 @@ class Seen:
     replaced: set[str] = field(default_factory=set)
 
 
-class Absent:
+class Deferred:
     """Which files are absent. Safe for several threads: one brings them, another one looks at the directory.
 
     Args:

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 
 from holdfast import names
 from holdfast.local import scan
-from holdfast.restore.plan import Unit, Wanted
+from holdfast.restore.plan import PlannedCheckpoint, PlannedFile
 
 
-class Placing:
+class Placement:
     """Moves files from staging into a checkpoint directory.
 
     Args:
@@ -27,7 +27,9 @@ class Placing:
         self._own = directory / names.OWN_DIRECTORY
         self._staged = staged
 
-    def place(self, units: Iterable[Unit], later: Mapping[str, Wanted], stay: Collection[str] = ()) -> tuple[str, ...]:
+    def place(
+        self, units: Iterable[PlannedCheckpoint], later: Mapping[str, PlannedFile], stay: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """Put whole checkpoints in place before the script starts; return what was in the way and moved aside.
 
         Args:
@@ -51,7 +53,7 @@ class Placing:
             self._keep_time(unit, self._directory / unit.name)
         return tuple(displaced)
 
-    def arrive(self, unit: Unit) -> bool:
+    def arrive(self, unit: PlannedCheckpoint) -> bool:
         """Put a staged checkpoint in place while the script runs; return False where there is one of its name.
 
         Whoever looks sees nothing of it or all of it.
@@ -84,7 +86,7 @@ class Placing:
         with contextlib.suppress(OSError):
             self._own.rmdir()  # only when it is empty
 
-    def discard(self, unit: Unit) -> None:
+    def discard(self, unit: PlannedCheckpoint) -> None:
         """Remove what is staged of a checkpoint."""
         staged = self._staged / unit.name
         if unit.is_file:
@@ -92,7 +94,7 @@ class Placing:
         else:
             shutil.rmtree(staged, ignore_errors=True)
 
-    def _clear(self, kept: Collection[str], later: Mapping[str, Wanted], aside: Path) -> list[str]:
+    def _clear(self, kept: Collection[str], later: Mapping[str, PlannedFile], aside: Path) -> list[str]:
         """Move what is not to be there: to staging what may come back, aside what may not; return the latter."""
         displaced = []
         for path, state in scan.scan(self._directory).files.items():
@@ -108,7 +110,7 @@ class Placing:
                 displaced.append(path)
         return displaced
 
-    def _merge(self, unit: Unit, aside: Path) -> list[str]:
+    def _merge(self, unit: PlannedCheckpoint, aside: Path) -> list[str]:
         """Rename the staged files of a checkpoint into one of which something is there; return what was in the way."""
         displaced = []
         for path in unit.files:
@@ -120,7 +122,7 @@ class Placing:
             staged.rename(target)
         return displaced
 
-    def _keep_time(self, unit: Unit, place: Path) -> None:
+    def _keep_time(self, unit: PlannedCheckpoint, place: Path) -> None:
         """Give a directory the time of its newest file: there are scripts that sort their checkpoints by that."""
         with contextlib.suppress(OSError):  # it is another user's
             if not unit.is_file:

@@ -13,9 +13,9 @@ from holdfast.transfer import part_checksums
 from holdfast.transfer.part_checksums import Grid
 
 
-def from_entry(entry: FileEntry) -> Wanted:
+def from_entry(entry: FileEntry) -> PlannedFile:
     """Return what is to be fetched for a file of a snapshot."""
-    return Wanted(
+    return PlannedFile(
         entry.path,
         entry.size,
         entry.mtime_ns,
@@ -45,7 +45,7 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PlannedFile:
     """A file to fetch, as FileEntry; the checksums of a foreign one are not known before.
 
     Where `preserved` names a key, the content lies there when it is no longer at `key`.
@@ -76,7 +76,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class PlannedCheckpoint:
     """A checkpoint to fetch, which comes as a whole: a file at the top level, or all of a directory.
 
     Attributes:
@@ -87,7 +87,7 @@ class Unit:
     """
 
     name: str
-    files: Mapping[str, Wanted]
+    files: Mapping[str, PlannedFile]
     size: int
     modified: int
 
@@ -97,13 +97,13 @@ class Unit:
         return self.name in self.files
 
 
-def units(wanted: Iterable[Wanted]) -> list[Unit]:
+def units(wanted: Iterable[PlannedFile]) -> list[PlannedCheckpoint]:
     """Sort files into checkpoints, the newest first."""
-    groups: dict[str, dict[str, Wanted]] = {}
+    groups: dict[str, dict[str, PlannedFile]] = {}
     for file in wanted:
         groups.setdefault(names.checkpoint_of(file.path), {})[file.path] = file
     found = [
-        Unit(
+        PlannedCheckpoint(
             name,
             files,
             sum(file.size for file in files.values()),
@@ -114,13 +114,13 @@ def units(wanted: Iterable[Wanted]) -> list[Unit]:
     return sorted(found, key=lambda unit: (-unit.modified, unit.name))
 
 
-def newest(found: Iterable[Unit]) -> Unit | None:
+def newest(found: Iterable[PlannedCheckpoint]) -> PlannedCheckpoint | None:
     """Return what `holdfast.latest()` takes when all of it is there; None when that is nothing."""
     candidates = [unit for unit in found if _may_be_newest(unit)]
     return max(candidates, key=lambda unit: rank(unit.name, unit.modified), default=None)
 
 
-def split(wanted: Iterable[Wanted], mode: Mode) -> tuple[list[Unit], list[Unit]]:
+def split(wanted: Iterable[PlannedFile], mode: Mode) -> tuple[list[PlannedCheckpoint], list[PlannedCheckpoint]]:
     """Return what is fetched before the script starts, and what is not, each newest first.
 
     With `Mode.LATEST` that is the newest checkpoint, and what a script reads or goes on with beside it: the files at
@@ -134,14 +134,14 @@ def split(wanted: Iterable[Wanted], mode: Mode) -> tuple[list[Unit], list[Unit]]
     if first is None:
         return every, []
 
-    def is_needed(unit: Unit) -> bool:
+    def is_needed(unit: PlannedCheckpoint) -> bool:
         beside = unit.is_file and abs(unit.modified - first.modified) <= TOGETHER
         return unit is first or beside or unit.size <= SMALL or not names.likeness(unit.name)
 
     return [unit for unit in every if is_needed(unit)], [unit for unit in every if not is_needed(unit)]
 
 
-def _may_be_newest(unit: Unit) -> bool:
+def _may_be_newest(unit: PlannedCheckpoint) -> bool:
     if not (names.likeness(unit.name) and may_be_checkpoint(unit.name)):
         return False
     return unit.size > 0 or not unit.is_file

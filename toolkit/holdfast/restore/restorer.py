@@ -12,21 +12,21 @@ from pathlib import Path
 
 from holdfast import names, stop
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
-from holdfast.local.unsent import Leftover, Leftovers
+from holdfast.local.unsent import Unsent, UnsentNote
 from holdfast.names import checkpoint_of
 from holdfast.restore.adoption import adoptable_files
 from holdfast.restore.base import Base
-from holdfast.restore.placement import Placing
-from holdfast.restore.plan import Mode, Unit, Wanted, from_entry, split
+from holdfast.restore.placement import Placement
+from holdfast.restore.plan import Mode, PlannedCheckpoint, PlannedFile, from_entry, split
 from holdfast.restore.staging import Staging
 from holdfast.snapshot.attempt import Attempt
-from holdfast.snapshot.candidates import Joint, newest_first
+from holdfast.snapshot.candidates import Candidate, newest_first
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.ownership import Origin, survey
 from holdfast.store import Store
 from holdfast.wording import listed, tell_some
 
-_Fetched = tuple[list[Unit], list[Unit], dict[str, int]]
+_Fetched = tuple[list[PlannedCheckpoint], list[PlannedCheckpoint], dict[str, int]]
 """What is to be put in place, what is not, and the checksums of the files of the former, by path."""
 _LOOK = 0.2
 """Seconds between two looks whether a restore that waits for the listing is still wanted."""
@@ -47,14 +47,14 @@ class Restored:
         kept: what an earlier life on this directory had finished and could not send: it is as it was.
     """
 
-    snapshot: Joint | None
+    snapshot: Candidate | None
     base: Base
     foreign: frozenset[str]
     bytes_fetched: int
     displaced: tuple[str, ...]
-    checkpoints: tuple[Unit, ...]
-    behind: tuple[Unit, ...]
-    kept: tuple[Leftover, ...] = ()
+    checkpoints: tuple[PlannedCheckpoint, ...]
+    behind: tuple[PlannedCheckpoint, ...]
+    kept: tuple[UnsentNote, ...] = ()
 
     @property
     def files(self) -> frozenset[str]:
@@ -71,12 +71,12 @@ def restore(  # noqa: PLR0913  one part of it each
     tell: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
-    candidates: Iterable[Joint | DamagedError] | None = None,
+    candidates: Iterable[Candidate | DamagedError] | None = None,
     adopt: bool = True,
     checkpoint: str | None = None,
     mine: Attempt | None = None,
     mode: Mode = Mode.ALL,
-    leftovers: Leftovers | None = None,
+    leftovers: Unsent | None = None,
 ) -> Restored:
     """Bring the checkpoint directory to the newest snapshot that verifies.
 
@@ -103,7 +103,7 @@ def restore(  # noqa: PLR0913  one part of it each
     """
     directory.mkdir(parents=True, exist_ok=True)
     staging = Staging(store, directory, workers, progress, should_stop)
-    placing = Placing(directory, staging.root)
+    placing = Placement(directory, staging.root)
     restoring = _Restoring(
         store, catalog, staging, placing, checkpoint, workers, tell, mine, adopt, mode, should_stop, leftovers
     )
@@ -116,7 +116,7 @@ def restore(  # noqa: PLR0913  one part of it each
             return restoring.finish(candidate, passed_over)
         except (DamagedError, NotFoundError) as error:
             failures += 1
-            passed_over += candidate.names if isinstance(candidate, Joint) else ()
+            passed_over += candidate.names if isinstance(candidate, Candidate) else ()
             tell(f"snapshot passed over, the one before it is tried: {error}")
     if failures:
         raise NoSnapshotError(
@@ -130,7 +130,7 @@ def restore(  # noqa: PLR0913  one part of it each
 class _ContestedError(Exception):
     """Somebody else has written to the store where leftovers would go."""
 
-    def __init__(self, leftovers: Sequence[Leftover]) -> None:
+    def __init__(self, leftovers: Sequence[UnsentNote]) -> None:
         self.leftovers = leftovers
 
 
@@ -141,7 +141,7 @@ class _Restoring:
     store: Store
     catalog: Catalog
     staging: Staging
-    placing: Placing
+    placing: Placement
     checkpoint: str | None
     workers: Executor
     tell: Callable[[str], None]
@@ -149,9 +149,9 @@ class _Restoring:
     adopt: bool
     mode: Mode
     should_stop: Callable[[], bool]
-    leftovers: Leftovers | None
+    leftovers: Unsent | None
 
-    def finish(self, snapshot: Joint | None, passed_over: Sequence[str]) -> Restored:
+    def finish(self, snapshot: Candidate | None, passed_over: Sequence[str]) -> Restored:
         """Fetch a snapshot and what others put beside it, then put it all in place."""
         if snapshot is not None:
             self._tell_conflicts(snapshot)
@@ -164,7 +164,7 @@ class _Restoring:
                 self.tell(f"{listed(contested)}: not gone on with, somebody else has written to the store there")
                 kept = [it for it in kept if it.checkpoints.isdisjoint(contested)]
 
-    def _left_here(self, snapshot: Joint | None) -> list[Leftover]:
+    def _left_here(self, snapshot: Candidate | None) -> list[UnsentNote]:
         """Return what an earlier life on this directory had finished and could not send, if it still counts."""
         mine, records = self.mine, snapshot.records if snapshot else ()
         alone = mine is not None and not mine.hosts and len(records) <= 1 and not any(it.hosts for it in records)
@@ -188,7 +188,7 @@ class _Restoring:
             self.tell(f"attempt {attempt} had finished and not stored {listed(checkpoints)}: kept here, and stored now")
         return kept
 
-    def _finish(self, snapshot: Joint | None, passed_over: Sequence[str], kept: Sequence[Leftover]) -> Restored:
+    def _finish(self, snapshot: Candidate | None, passed_over: Sequence[str], kept: Sequence[UnsentNote]) -> Restored:
         own, theirs = snapshot.split(self.mine) if snapshot else ({}, {})
         recorded = theirs | own
         known = snapshot.adopted if snapshot else {}
@@ -240,7 +240,7 @@ class _Restoring:
             snapshot, base, frozenset(taken_in), bytes_fetched, displaced, tuple(now), tuple(behind), tuple(kept)
         )
 
-    def _chosen(self, files: dict[str, Wanted]) -> dict[str, Wanted]:
+    def _chosen(self, files: dict[str, PlannedFile]) -> dict[str, PlannedFile]:
         """Return the files of the checkpoint that was asked for; all where none was."""
         return {
             path: file
@@ -248,7 +248,9 @@ class _Restoring:
             if self.checkpoint is None or names.checkpoint_of(path) == self.checkpoint
         }
 
-    def _fetch_and_list(self, wanted: Mapping[str, Wanted]) -> tuple[_Fetched, DamagedError | NotFoundError | None]:
+    def _fetch_and_list(
+        self, wanted: Mapping[str, PlannedFile]
+    ) -> tuple[_Fetched, DamagedError | NotFoundError | None]:
         """Fetch what the record names while the rest of the prefix is listed, which `survey` then needs.
 
         Returns what was fetched and None; or nothing, and why: of what somebody else has replaced, the record's content
@@ -266,7 +268,7 @@ class _Restoring:
                 raise stop.StoppedError("the restore was given up while the prefix was listed")
         return fetched, failure
 
-    def _fetch(self, wanted: Mapping[str, Wanted]) -> _Fetched:
+    def _fetch(self, wanted: Mapping[str, PlannedFile]) -> _Fetched:
         """Fetch what is wanted before the script starts, beside the checkpoint directory."""
         self.staging.clear(wanted)
         now, later = split(wanted.values(), self.mode)
@@ -278,7 +280,7 @@ class _Restoring:
         files = {path: file for unit in now for path, file in unit.files.items()}
         return now, later, self.staging.fetch(files, self.staging.already_here(files))
 
-    def _tell_conflicts(self, snapshot: Joint) -> None:
+    def _tell_conflicts(self, snapshot: Candidate) -> None:
         for path, hosts in snapshot.conflicts().items():
             self.tell(
                 f"{path!r} is different on {' and '.join(hosts)}: each gets its own, the others that of "

@@ -17,7 +17,7 @@ from holdfast.checksum import sha256_file
 from holdfast.errors import ConfigError, DamagedError, DiskFullError, NotFoundError
 from holdfast.local import scan
 from holdfast.local.scan import FileState
-from holdfast.restore.plan import Wanted
+from holdfast.restore.plan import PlannedFile
 from holdfast.store import Store
 from holdfast.transfer import download
 from holdfast.transfer import parts as parts_module
@@ -61,7 +61,7 @@ class Staging:
         self._should_stop = should_stop
         self._reserve = reserve
 
-    def clear(self, wanted: Mapping[str, Wanted]) -> None:
+    def clear(self, wanted: Mapping[str, PlannedFile]) -> None:
         """Remove what an earlier restore, or an earlier candidate of this one, has staged and is not wanted now."""
         for folder, _, files in os.walk(self.root, topdown=False):
             for name in files:
@@ -77,7 +77,7 @@ class Staging:
             with contextlib.suppress(OSError):
                 Path(folder).rmdir()  # only when it is empty
 
-    def already_here(self, wanted: Mapping[str, Wanted]) -> dict[str, int]:
+    def already_here(self, wanted: Mapping[str, PlannedFile]) -> dict[str, int]:
         """Return the checksums of the files whose content the directory, or staging, holds already."""
         files = [file for file in wanted.values() if file.crc64nvme is not None]
         here = self._sum_up(self._directory, scan.scan(self._directory).files, files)
@@ -86,21 +86,21 @@ class Staging:
         self._drop(staged, wanted, whole)
         return here | whole
 
-    def staged(self, checkpoint: str, files: Mapping[str, Wanted]) -> dict[str, int]:
+    def staged(self, checkpoint: str, files: Mapping[str, PlannedFile]) -> dict[str, int]:
         """Return the checksums of those files of a checkpoint that staging holds already; the others are not there."""
         found = scan.scan(self.root, only=checkpoint).files
         whole = self._sum_up(self.root, found, [file for file in files.values() if file.crc64nvme is not None])
         self._drop(found, files, whole)
         return whole
 
-    def _drop(self, staged: Mapping[str, FileState], wanted: Mapping[str, Wanted], whole: Collection[str]) -> None:
+    def _drop(self, staged: Mapping[str, FileState], wanted: Mapping[str, PlannedFile], whole: Collection[str]) -> None:
         """Remove what is staged of files and is not whole, unless it is by halves what is wanted."""
         for path in wanted.keys() & staged.keys() - whole:
             # What looks whole and is not may be a file that has other names, and so must not be written to.
             if wanted[path].parts is None or _is_like(staged[path], wanted[path]):
                 (self.root / path).unlink()
 
-    def fetch(self, wanted: Mapping[str, Wanted], known: Mapping[str, int]) -> dict[str, int]:
+    def fetch(self, wanted: Mapping[str, PlannedFile], known: Mapping[str, int]) -> dict[str, int]:
         """Fetch and check files; return the checksums of all, by path.
 
         Args:
@@ -128,12 +128,12 @@ class Staging:
         seen = {path: scan.look(self.root, path) for path in paths}
         return {path: state for path, state in seen.items() if state is not None}
 
-    def _sum_up(self, place: Path, found: Mapping[str, FileState], files: Iterable[Wanted]) -> dict[str, int]:
+    def _sum_up(self, place: Path, found: Mapping[str, FileState], files: Iterable[PlannedFile]) -> dict[str, int]:
         """Return the checksums of those files that lie in a place with the content that is wanted."""
         alike = [file for file in files if _is_like(found.get(file.path), file)]
         root = place.resolve() if alike else place
 
-        def is_same(file: Wanted) -> bool:
+        def is_same(file: PlannedFile) -> bool:
             reached_through_a_link = (place / file.path).resolve() != root / file.path
             if reached_through_a_link:
                 return False
@@ -142,7 +142,7 @@ class Staging:
         same = zip(alike, self._workers.map(is_same, alike), strict=True)
         return {file.path: file.crc64nvme for file, is_it in same if is_it and file.crc64nvme is not None}
 
-    def _allocated(self, file: Wanted) -> int:
+    def _allocated(self, file: PlannedFile) -> int:
         """Return how many of the bytes of a file have their place on the disk already."""
         try:
             return min(file.size, (self.root / file.path).stat().st_blocks * 512)
@@ -158,7 +158,7 @@ class Staging:
                 "give it a larger volume, or set CHECKPOINT_LOCAL_PATH to one"
             )
 
-    def _download_all(self, missing: Collection[Wanted], total: int) -> dict[str, int]:
+    def _download_all(self, missing: Collection[PlannedFile], total: int) -> dict[str, int]:
         """Fetch small files side by side, then large ones in parallel ranges, a few at a time; return checksums."""
         done, self._kept = 0, 0
         lock = threading.Lock()
@@ -171,7 +171,7 @@ class Staging:
 
         failed = threading.Event()
 
-        def fetch(files: Sequence[Wanted], parts: Executor | None) -> dict[str, int]:
+        def fetch(files: Sequence[PlannedFile], parts: Executor | None) -> dict[str, int]:
             found = {}
             for file in files:
                 if failed.is_set():
@@ -197,7 +197,7 @@ class Staging:
         with self._keeping:
             self._kept += size
 
-    def _download(self, file: Wanted, count: Callable[[int], None], parts: Executor | None) -> int:
+    def _download(self, file: PlannedFile, count: Callable[[int], None], parts: Executor | None) -> int:
         if self._should_stop():
             raise stop.StoppedError(f"{file.path} was not fetched: the restore was given up")
         staged = self.root / file.path
@@ -257,5 +257,5 @@ def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:
             )
 
 
-def _is_like(state: FileState | None, file: Wanted) -> bool:
+def _is_like(state: FileState | None, file: PlannedFile) -> bool:
     return state is not None and (state.size, state.mtime_ns) == (file.size, file.mtime_ns)

@@ -24,7 +24,7 @@ SKEW = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Joint:
+class Candidate:
     """Records that are restored together: one of each host, or the one of the only host.
 
     Attributes:
@@ -83,16 +83,16 @@ class Joint:
         return {path: sorted(hosts.values()) for path, hosts in found.items() if len(hosts) > 1}
 
 
-def of(store: Store, found: Catalog, names: Sequence[str], workers: Executor) -> Joint | DamagedError:
+def of(store: Store, found: Catalog, names: Sequence[str], workers: Executor) -> Candidate | DamagedError:
     """Read the records of these names, which belong together; for one that does not hold, the error."""
     loaded = list(_load_all(store, found, names, workers))
     damaged = next((record for record in loaded if isinstance(record, DamagedError)), None)
-    return damaged or Joint(tuple(record for record in loaded if isinstance(record, Snapshot)))
+    return damaged or Candidate(tuple(record for record in loaded if isinstance(record, Snapshot)))
 
 
 def newest_first(
     store: Store, found: Catalog, workers: Executor, *, passed_over: Collection[str] = ()
-) -> Iterator[Joint | DamagedError]:
+) -> Iterator[Candidate | DamagedError]:
     """Yield what can be restored, newest first; for a record that does not hold, the error instead of it.
 
     Args:
@@ -111,7 +111,7 @@ def newest_first(
             if isinstance(loaded, DamagedError):
                 yield loaded
             elif isinstance(loaded, Snapshot) and not loaded.hosts:
-                yield Joint((loaded,))
+                yield Candidate((loaded,))
             elif isinstance(loaded, Snapshot):
                 histories.setdefault(loaded.host, []).append(loaded)
         yield from _consistent(histories)
@@ -132,7 +132,7 @@ def _load_all(
     yield from workers.map(load, names) if several else (load(name, workers) for name in names)
 
 
-def _consistent(histories: Mapping[str, Sequence[Snapshot]]) -> Iterator[Joint]:
+def _consistent(histories: Mapping[str, Sequence[Snapshot]]) -> Iterator[Candidate]:
     """Yield the consistent choices among the records of one attempt of several hosts, newest first.
 
     Args:
@@ -144,7 +144,7 @@ def _consistent(histories: Mapping[str, Sequence[Snapshot]]) -> Iterator[Joint]:
         chosen = {host: histories[host][position[host]] for host in hosts}
         ahead = _ahead(chosen)
         if ahead is None:
-            yield Joint(tuple(chosen[host] for host in hosts))
+            yield Candidate(tuple(chosen[host] for host in hosts))
             # Should it not verify: the newest of the records gives way to the one before it.
             ahead = max(hosts, key=lambda host: began(chosen[host]))
         position[ahead] += 1

@@ -9,7 +9,7 @@ from holdfast import checksum
 from holdfast.errors import AlreadyExistsError, SupersededError
 from holdfast.snapshot import catalog, keys
 from holdfast.snapshot.attempt import Attempt
-from holdfast.snapshot.list_writer import Filing
+from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
 from holdfast.store import Part, Store
 
@@ -21,7 +21,7 @@ class Commits:
         store: where the prefix is.
         attempt: whose records they are.
         adopted: foreign objects that have been taken in, key → ETag.
-        filing: puts the lists of large snapshots.
+        list_writer: puts the lists of large snapshots.
         clock: the time now, UTC.
     """
 
@@ -30,7 +30,7 @@ class Commits:
         store: Store,
         attempt: Attempt,
         adopted: Mapping[str, str],
-        filing: Filing,
+        list_writer: ListWriter,
         clock: Callable[[], datetime],
     ) -> None:
         self.newest: Snapshot | None = None
@@ -38,7 +38,7 @@ class Commits:
         self._store = store
         self._attempt = attempt
         self._adopted = dict(adopted)
-        self._filing = filing
+        self._list_writer = list_writer
         self._clock = clock
         self._untold: list[Snapshot] = []  # found to be committed by a commit that then failed
 
@@ -60,7 +60,7 @@ class Commits:
             SupersededError: another attempt has ended this one.
             StoreError: the record cannot be put.
         """
-        lists = self._filing.file(files, self._next_sequence, repeated=False)
+        lists = self._list_writer.file(files, self._next_sequence, repeated=False)
         return self._put_behind(lambda: self._snapshot(files, lists, since=None, ended=False, complete=complete))
 
     def repeat(self, files: Mapping[str, FileEntry], *, ended: bool) -> list[Snapshot]:
@@ -70,7 +70,7 @@ class Commits:
         """
         newest = self.newest
         since = (newest.since or newest.created) if newest else None
-        lists = self._filing.file(files, self._next_sequence, repeated=True)
+        lists = self._list_writer.file(files, self._next_sequence, repeated=True)
         return self._put_behind(lambda: self._snapshot(files, lists, since=since, ended=ended, complete=True))
 
     def refuse_if_superseded(self) -> None:
@@ -120,7 +120,7 @@ class Commits:
                 self._untold.append(self.newest)
                 continue
             self.newest = snapshot
-            self._filing.committed(snapshot)
+            self._list_writer.committed(snapshot)
             known, self._untold = [*self._untold, snapshot], []
             return known
 

@@ -17,7 +17,7 @@ _MOST_REPEATED = 50
 """Files that a repeated record lists itself: it says once a minute what the one before it said."""
 
 
-class Filing:
+class ListWriter:
     """Puts the lists of one attempt and host, each once. Not safe for several threads.
 
     Args:

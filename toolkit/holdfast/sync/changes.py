@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 
 from holdfast.local.scan import FileState, Scan
 from holdfast.names import checkpoint_of
-from holdfast.restore.deferred import Absent
+from holdfast.restore.deferred import Deferred
 from holdfast.snapshot.record import FileEntry
 
 
-class Committed:
+class Changes:
     """The files of the last snapshot of one host. Not safe for several threads.
 
     Args:
@@ -25,7 +25,7 @@ class Committed:
         entries: Mapping[str, FileEntry],
         theirs: Mapping[str, FileEntry],
         files: Mapping[str, FileState],
-        absent: Absent,
+        absent: Deferred,
     ) -> None:
         self.entries = dict(entries)
         """The files of the last snapshot, by path."""

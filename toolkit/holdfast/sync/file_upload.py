@@ -29,17 +29,17 @@ from holdfast.snapshot.record import FileEntry
 from holdfast.stop import refuse_if_stopped
 from holdfast.store import Part, Store
 from holdfast.transfer import upload
-from holdfast.transfer.content_index import Known, Place
-from holdfast.transfer.multipart_upload import Composition
+from holdfast.transfer.content_index import ContentIndex, Place
+from holdfast.transfer.multipart_upload import MultipartUpload
 from holdfast.transfer.part_checksums import Grid
 from holdfast.transfer.parts import MIB, part_size, sum_range, whole_file
-from holdfast.transfer.resumable import Unfinished
+from holdfast.transfer.resumable import ResumableUploads
 
 _CONTENT_BUDGET = 16 << 20
 """Bytes of content that a probe may read beside headers: what a cut looks like shows mostly without any."""
 
 
-class Storer:
+class FileUploader:
     """Stores files of one checkpoint directory under one prefix.
 
     Several files may be stored at a time, each by one thread.
@@ -63,8 +63,8 @@ class Storer:
         attempt: Attempt,
         *,
         plain: PlainKeys,
-        known: Known,
-        unfinished: Unfinished,
+        known: ContentIndex,
+        unfinished: ResumableUploads,
         progress: Callable[[int], None],
         tell: Callable[[str], None],
         sha256: bool = False,
@@ -160,7 +160,7 @@ class Storer:
         on_last: Callable[[], object],
     ) -> FileEntry:
         path, step = self._directory / state.path, part_size(state.size)
-        sending = Composition(
+        sending = MultipartUpload(
             self._store,
             path,
             state.size,
@@ -221,7 +221,7 @@ class Storer:
         if scan.look(self._directory, state.path) != state:
             raise FileChangedError(f"{state.path} changed while it was read")
 
-    def _resume(self, state: FileState, sending: Composition, step: int) -> Place | None:
+    def _resume(self, state: FileState, sending: MultipartUpload, step: int) -> Place | None:
         """Go on with an upload of this file that was cut off, in this attempt or an earlier one; None: there is none.
 
         The object that comes of it carries the attempt that began it: whose it is decides who may delete it when no

@@ -19,7 +19,7 @@ from holdfast.errors import (
 )
 from holdfast.local.scan import FileState
 from holdfast.snapshot.record import FileEntry
-from holdfast.sync.file_upload import Storer
+from holdfast.sync.file_upload import FileUploader
 from holdfast.transfer import upload
 from holdfast.transfer.parallel import batches
 
@@ -34,14 +34,14 @@ class Outbox:
     """Sends files and remembers which of them no snapshot names yet. Not safe for several threads.
 
     Args:
-        storer: stores one file.
+        uploader: stores one file.
         workers: runs the transfers.
         drivers: runs what waits for the parts of a large file, so that those of the next one are on their way while it
             is completed; None: one file is completed before the next begins. Never the executor of the transfers.
     """
 
-    def __init__(self, storer: Storer, workers: Executor, drivers: Executor | None = None) -> None:
-        self._storer = storer
+    def __init__(self, uploader: FileUploader, workers: Executor, drivers: Executor | None = None) -> None:
+        self._uploader = uploader
         self._workers = workers
         self._drivers = drivers
         self._sent: dict[str, tuple[FileState, FileEntry]] = {}
@@ -73,7 +73,7 @@ class Outbox:
         Raises:
             StoreError: the store takes nothing.
         """
-        self._storer.number += 1
+        self._uploader.number += 1
         stored: dict[str, FileEntry] = {}
         steps: list[tuple[FileState, Callable[[], FileEntry]]] = []
         todo: list[FileState] = []
@@ -83,7 +83,7 @@ class Outbox:
                 todo.append(state)
             else:
                 stored[state.path] = sent
-        store_file = partial(self._storer.store_file, should_stop=should_stop, should_leave=should_leave)
+        store_file = partial(self._uploader.store_file, should_stop=should_stop, should_leave=should_leave)
         small = [state for state in todo if state.size < upload.SINGLE_PUT]  # they begin first, in their order
         for few in batches(small):
             job = self._workers.submit(_all_of, store_file, few)
@@ -134,7 +134,7 @@ class Outbox:
     def _find(self, state: FileState) -> FileEntry | None:
         """Return where the content of a file lies, if it was sent as it is and has not been deleted since."""
         before, entry = self._sent.get(state.path, (None, None))
-        return self._storer.located(entry) if entry is not None and before == state else None
+        return self._uploader.located(entry) if entry is not None and before == state else None
 
 
 def _all_of(store_file: Callable[..., FileEntry], states: Iterable[FileState]) -> list[FileEntry | Exception]:

@@ -14,27 +14,27 @@ from holdfast.errors import HoldfastError
 from holdfast.local import scan as disk
 from holdfast.local.groups import Unit, split, units
 from holdfast.local.scan import FileState, Scan
-from holdfast.local.unsent import Leftovers, Life
-from holdfast.maintenance.expire import Keeper, Scope, Tidied
+from holdfast.local.unsent import Life, Unsent
+from holdfast.maintenance.expire import Expirer, Scope, Tidied
 from holdfast.maintenance.plain_keys import PlainKeys
-from holdfast.maintenance.publish import Tidier
+from holdfast.maintenance.publish import Publisher
 from holdfast.maintenance.retention import Retention
 from holdfast.names import checkpoint_of, is_log
 from holdfast.restore.base import Base
-from holdfast.restore.deferred import Absent
+from holdfast.restore.deferred import Deferred
 from holdfast.snapshot import keys
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.commit import Commits
 from holdfast.snapshot.file_lists import MOST_INLINE
-from holdfast.snapshot.list_writer import Filing
+from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.store import Store
-from holdfast.sync.changes import Committed
-from holdfast.sync.file_upload import Storer
+from holdfast.sync.changes import Changes
+from holdfast.sync.file_upload import FileUploader
 from holdfast.sync.hold_back import left_behind, refuse_cut_sets
 from holdfast.sync.outbox import Outbox, Question
-from holdfast.transfer.content_index import Known
-from holdfast.transfer.resumable import Unfinished
+from holdfast.transfer.content_index import ContentIndex
+from holdfast.transfer.resumable import ResumableUploads
 from holdfast.wording import counted
 from holdfast.workers.bandwidth import Bandwidth
 
@@ -101,13 +101,13 @@ class Syncer:
         sha256: bool = False,
         most_inline: int = MOST_INLINE,
         bandwidth: Bandwidth | None = None,
-        leftovers: Leftovers | None = None,
+        leftovers: Unsent | None = None,
     ) -> None:
         self.snapshots = 0
         """Snapshots committed in this attempt."""
         self.bandwidth = bandwidth or Bandwidth(time.monotonic)
         """What has been measured of the way to the store."""
-        self.absent = Absent(base.absent)
+        self.absent = Deferred(base.absent)
         """Files of the last snapshot that are not on the disk by our own choice; another thread may bring them."""
         self._untaken = dict(base.untaken)
         self._directory = directory
@@ -117,9 +117,9 @@ class Syncer:
         self._only = only
         entries = {path: base.located(entry) for path, entry in base.files.items()}
         self._plain = plain = PlainKeys(store, attempt, base.plain, workers)
-        unfinished = Unfinished(directory, attempt.slot)
-        self._known = known = Known(entries.values())
-        self._storer = Storer(
+        unfinished = ResumableUploads(directory, attempt.slot)
+        self._known = known = ContentIndex(entries.values())
+        self._uploader = FileUploader(
             store,
             directory,
             attempt,
@@ -130,8 +130,8 @@ class Syncer:
             tell=tell,
             sha256=sha256,
         )
-        self._outbox = Outbox(self._storer, workers, drivers)
-        keeper = Keeper(
+        self._outbox = Outbox(self._uploader, workers, drivers)
+        expirer = Expirer(
             store,
             retention or Retention(),
             Scope(attempt.number, frozenset({attempt.slot}), attempt.hosts, rest=attempt.leads),
@@ -145,13 +145,13 @@ class Syncer:
             clock=lambda: clock().timestamp(),
             resumable=unfinished.ids,
         )
-        filing = Filing(store, attempt, workers, known=base.lists, most_inline=most_inline)
-        self._commits = Commits(store, attempt, base.adopted, filing, clock)
-        self._tidier = Tidier(
+        list_writer = ListWriter(store, attempt, workers, known=base.lists, most_inline=most_inline)
+        self._commits = Commits(store, attempt, base.adopted, list_writer, clock)
+        self._publisher = Publisher(
             plain,
-            keeper,
+            expirer,
             known,
-            filing,
+            list_writer,
             refuse_if_superseded=self._commits.refuse_if_superseded,
             drop_unfinished=partial(unfinished.drop_stale, store),
             tell=tell,
@@ -161,12 +161,12 @@ class Syncer:
         self._base_name = base.names[-1] if base.names else ""
         there = self._look().files if entries or base.theirs else {}  # else nothing is compared with it
         files = {path: state for path, state in there.items() if path not in base.unsent}
-        self._committed = Committed(entries, base.theirs, files, self.absent)
+        self._committed = Changes(entries, base.theirs, files, self.absent)
 
     @property
     def uploaded(self) -> int:
         """Bytes of content that travelled in this attempt."""
-        return self._storer.uploaded
+        return self._uploader.uploaded
 
     def scan(self) -> Scan:
         """Look at the checkpoint directory."""
@@ -194,15 +194,15 @@ class Syncer:
         return self._committed.entries.get(path)
 
     def newest_checkpoint_size(self) -> int:
-        """As `Committed.newest_checkpoint_size`."""
+        """As `Changes.newest_checkpoint_size`."""
         return self._committed.newest_checkpoint_size()
 
     def changed(self, scan: Scan) -> list[FileState]:
-        """As `Committed.changed`."""
+        """As `Changes.changed`."""
         return self._committed.changed(scan)
 
     def vanished(self, scan: Scan) -> list[str]:
-        """As `Committed.vanished`."""
+        """As `Changes.vanished`."""
         return self._committed.vanished(scan)
 
     def stored_before(self, paths: Collection[str]) -> set[str]:
@@ -346,7 +346,7 @@ class Syncer:
 
     def _take_in(self, committed: Sequence[Snapshot]) -> Snapshot:
         for snapshot in committed:
-            self._tidier.committed(snapshot)
+            self._publisher.committed(snapshot)
         self._committed.take(committed[-1].files)
         return committed[-1]
 
@@ -363,4 +363,4 @@ class Syncer:
         Raises:
             StoreError: the store did not do something; the next call tries it again.
         """
-        return self._tidier.tidy(self._committed.entries, should_stop)
+        return self._publisher.tidy(self._committed.entries, should_stop)

@@ -28,7 +28,7 @@ class Place:
     offset: int = 0
 
 
-class Known:
+class ContentIndex:
     """Contents that the store has, and where. Safe to use from several threads.
 
     A part costs about 250 bytes of memory: 4 MiB for every 256 GiB of content.

@@ -25,7 +25,7 @@ from holdfast.errors import (
 )
 from holdfast.stop import StoppedError, StopQuestion
 from holdfast.store import Part, Store, StoredPart, Upload
-from holdfast.transfer.content_index import Known, Place
+from holdfast.transfer.content_index import ContentIndex, Place
 from holdfast.transfer.parallel import drop, look, side_by_side
 from holdfast.transfer.parts import PartSums
 from holdfast.transfer.resumable import Note
@@ -38,7 +38,7 @@ class CopiesRefusedError(PermanentStoreError):
     """The server copies no parts, or not for us."""
 
 
-class Composition:
+class MultipartUpload:
     """One large file on its way. The checksums that are found stay, when it is sent a second time to another key.
 
     Args:
@@ -61,7 +61,7 @@ class Composition:
         path: Path,
         size: int,
         *,
-        known: Known,
+        known: ContentIndex,
         refuse_if_changed: Callable[[], None],
         note: Callable[[Upload], Note | None] = lambda upload: None,
         workers: Executor | None = None,
@@ -115,7 +115,7 @@ class Composition:
         except PermanentStoreError:
             if not upload.copied or resumed is not None:
                 raise
-        return _Upload(self, Known(), begin, None).run(key, only_if_absent)
+        return _Upload(self, ContentIndex(), begin, None).run(key, only_if_absent)
 
     def _begin(
         self,
@@ -157,8 +157,8 @@ class _Upload:
 
     def __init__(
         self,
-        sending: Composition,
-        known: Known,
+        sending: MultipartUpload,
+        known: ContentIndex,
         begin: Callable[[], tuple[Upload, Note | None]],
         resumed: Note | None,
     ) -> None:

@@ -58,7 +58,7 @@ class Note:
             self.file.parent.parent.rmdir()
 
 
-class Unfinished:
+class ResumableUploads:
     """The notes of one checkpoint directory.
 
     Args:

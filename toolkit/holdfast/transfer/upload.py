@@ -13,8 +13,8 @@ from pathlib import Path
 from holdfast.errors import FileChangedError
 from holdfast.stop import StopQuestion, refuse_if_stopped
 from holdfast.store import Store
-from holdfast.transfer.content_index import Known
-from holdfast.transfer.multipart_upload import Composition
+from holdfast.transfer.content_index import ContentIndex
+from holdfast.transfer.multipart_upload import MultipartUpload
 from holdfast.transfer.parts import whole_file
 
 Progress = Callable[[int], None]
@@ -59,11 +59,11 @@ def upload_file(
         etag = store.put(key, whole_file(path, size=size), metadata=metadata, only_if_absent=only_if_absent)
         (progress or _ignore)(size)
         return etag
-    sending = Composition(
+    sending = MultipartUpload(
         store,
         path,
         size,
-        known=Known(),
+        known=ContentIndex(),
         refuse_if_changed=_guard(path, size),
         workers=workers,
         progress=progress,

@@ -13,7 +13,7 @@ STUCK = 60.0
 """Seconds after which a checkpoint that does not settle is told."""
 
 
-class Complaints:
+class Alerts:
     """Tells the operator of what does not work, and remembers what was told. Not safe for several threads.
 
     Args:

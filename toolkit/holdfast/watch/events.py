@@ -12,14 +12,14 @@ from pathlib import Path
 from watchdog.events import FileClosedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from holdfast.names import OWN_DIRECTORY
-from holdfast.watch.inotify import Events, observe
+from holdfast.watch.inotify import EventQueue, observe
 from holdfast.watch.settling import Settling
 
 EVENT_DELAY = 0.6
 """Seconds by which an event may be late: watchdog holds them for half a second, to find the two halves of a rename."""
 
 
-class Hearing:
+class Events:
     """Hears what happens in a directory, from `start` on. All but `wake` belongs to one thread.
 
     Args:
@@ -36,7 +36,7 @@ class Hearing:
         self._directory = directory
         self._settling = settling
         self._tell = tell
-        self._events: Events = queue.SimpleQueue()
+        self._events: EventQueue = queue.SimpleQueue()
         self._dropped = threading.Event()
         self._stop: Callable[[], None] = lambda: None
 

@@ -20,14 +20,14 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-Events = queue.SimpleQueue[tuple[float, FileSystemEvent] | None]
+EventQueue = queue.SimpleQueue[tuple[float, FileSystemEvent] | None]
 """(seconds of the monotonic clock, event); None only wakes whoever waits."""
 
 _LOG = logging.getLogger("watchdog")
 
 
 def observe(
-    directory: Path, events: Events, *, tell: Callable[[str], None], on_overflow: Callable[[], None]
+    directory: Path, events: EventQueue, *, tell: Callable[[str], None], on_overflow: Callable[[], None]
 ) -> Callable[[], None] | None:
     """Start to watch a directory and everything below it; return what ends that.
 
@@ -66,7 +66,7 @@ def observe(
 class _Enqueue(FileSystemEventHandler):
     """Keeps each event with the time at which it came: it may be a while until the thread looks at it."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: EventQueue) -> None:
         self._events = events
 
     def on_any_event(self, event: FileSystemEvent) -> None:

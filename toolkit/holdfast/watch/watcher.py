@@ -15,8 +15,8 @@ from holdfast.names import is_log
 from holdfast.sync.flush import Flush
 from holdfast.sync.syncer import Synced, Syncer
 from holdfast.watch import torn_writes
-from holdfast.watch.alerts import Complaints
-from holdfast.watch.events import EVENT_DELAY, Hearing
+from holdfast.watch.alerts import Alerts
+from holdfast.watch.events import EVENT_DELAY, Events
 from holdfast.watch.settling import Killed, Settling
 
 SAFETY_SCAN = 30.0
@@ -82,8 +82,8 @@ class Watcher(threading.Thread):
         self._on_end = on_end
         self.settling = settling or Settling()
         """What has been seen of the files; a thread that replaces this one takes it over."""
-        self._hearing = Hearing(directory, self.settling, tell=tell)
-        self._complaints = Complaints(tell)
+        self._events = Events(directory, self.settling, tell=tell)
+        self._alerts = Alerts(tell)
         self._finishing = threading.Event()
         self._seconds_left: Callable[[], float] = lambda: math.inf
         self._killed: Killed | None = None
@@ -100,7 +100,7 @@ class Watcher(threading.Thread):
     def flush_soon(self) -> None:
         """Take what is settled at the next opportunity: a notice or a rebalance recommendation came."""
         self._hurry.set()
-        self._hearing.wake()
+        self._events.wake()
 
     def finish(self, seconds_left: Callable[[], float], *, killed: Killed | None = None) -> None:
         """Make one last pass over everything, settled or not, and end. The script must have ended.
@@ -114,24 +114,24 @@ class Watcher(threading.Thread):
         self._seconds_left = seconds_left
         self._killed = killed
         self._finishing.set()
-        self._hearing.wake()
+        self._events.wake()
 
     def run(self) -> None:
         """Run the thread; its failure is kept in `error`."""
         try:
-            self._hearing.start()
+            self._events.start()
             self.watching.set()
             pause = 0.0
             try:
                 while not self._finishing.is_set():
-                    self._hearing.drain(pause)
+                    self._events.drain(pause)
                     # A log that is appended all the time must not make us look all the time.
                     while (left := self._next_look - time.monotonic()) > 0 and not self._finishing.is_set():
-                        self._hearing.drain(left)
+                        self._events.drain(left)
                     if not self._finishing.is_set():
                         pause = self._step(time.monotonic())
             finally:
-                self._hearing.stop()
+                self._events.stop()
             self._finish()
         except BaseException as error:  # noqa: BLE001  the lifecycle reads it and decides the exit code
             self.error = error
@@ -144,7 +144,7 @@ class Watcher(threading.Thread):
         """Look, and sync when it is time; return the seconds until the next look."""
         if now < self._retry_at:
             return self._retry_at - now
-        if self._hearing.dirty_since is None and not self._hurry.is_set() and now < self._next_safety_scan:
+        if self._events.dirty_since is None and not self._hurry.is_set() and now < self._next_safety_scan:
             return self._next_safety_scan - now
         try:
             return self._look(now)
@@ -156,18 +156,18 @@ class Watcher(threading.Thread):
         hurry = self._hurry.is_set()
         scan, changed, cost = self._workers.submit(self._compare, now).result()
         self._next_look = time.monotonic() + max(_LEAST_PAUSE, cost / BLIND_SHARE)
-        self._next_safety_scan = now + safety_pause(cost, blind=self._hearing.blind)
+        self._next_safety_scan = now + safety_pause(cost, blind=self._events.blind)
         self._ahead.intersection_update(changed)
         if all(is_log(path) for path in changed):
             self._speak(now)
             self._tidy()
         waiting = self.settling.unsettled(changed, now)
-        self._complaints.stuck(waiting, now)
+        self._alerts.stuck(waiting, now)
         if not changed:
-            self._hearing.dirty_since = None
+            self._events.dirty_since = None
             self._hurry.clear()
             return self._next_safety_scan - now
-        self._hearing.dirty_since = self._hearing.dirty_since or now
+        self._events.dirty_since = self._events.dirty_since or now
         soonest = max(_LEAST_PAUSE, min(min(waiting.values(), default=0.0), PATIENCE))
         if len(waiting) == len(changed):
             self._ready_since = None
@@ -182,7 +182,7 @@ class Watcher(threading.Thread):
         self._hurry.clear()
         self._ready_since = None
         self._tidy()
-        self._hearing.dirty_since = now if waiting else None
+        self._events.dirty_since = now if waiting else None
         return soonest if waiting else _LEAST_PAUSE
 
     def _compare(self, now: float) -> tuple[Scan, list[str], float]:
@@ -245,7 +245,7 @@ class Watcher(threading.Thread):
         self._syncer.note_unsent(scan, [unit for unit in pending if unit.paths & synced.unfinished.keys()])
         if synced.snapshot is not None:
             self._tell(synced.sentence)
-        if self._complaints.refused(synced):
+        if self._alerts.refused(synced):
             self._back_off()
             return False
         if self._failures:
@@ -259,9 +259,9 @@ class Watcher(threading.Thread):
         try:
             tidied = self._syncer.tidy(should_stop=self._is_needed)
         except (StoreError, DamagedError, OSError) as error:
-            self._complaints.untidy(error)
+            self._alerts.untidy(error)
             return
-        self._complaints.tidied()
+        self._alerts.tidied()
         if tidied.snapshots or tidied.objects or tidied.uploads:
             self._tell(
                 f"no longer kept: {', '.join(tidied.snapshots) or 'no snapshot'}; {len(tidied.objects)} objects "
@@ -272,7 +272,7 @@ class Watcher(threading.Thread):
         """Say whether something matters more than tidying: a change, the last flush, or the end of the time."""
         if self._finishing.is_set():
             return self.last is None or self._seconds_left() < _TIDY_SECONDS
-        return self._hearing.has_news and time.monotonic() > self._tidy_until
+        return self._events.has_news and time.monotonic() > self._tidy_until
 
     def _is_pressed(self) -> bool:
         """Say whether there is a deadline: the flush knows what is worth the time, and goes on with what is stopped."""
@@ -297,7 +297,7 @@ class Watcher(threading.Thread):
         if self._killed is None or not torn_writes.dirty(self._syncer, self._syncer.scan()):
             return []
         while (left := self._killed.at + EVENT_DELAY - time.monotonic()) > 0:
-            self._hearing.drain(left)
+            self._events.drain(left)
         now = time.monotonic()
         found = torn_writes.find_suspects(
             self._syncer, self.settling, self._directory, self._killed, now=now, must_commit=flush.must_commit

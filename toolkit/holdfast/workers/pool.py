@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from holdfast.workers.concurrency import Concurrency
-from holdfast.workers.rate_limit import Pace
+from holdfast.workers.rate_limit import RateLimit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Workers(Executor):
     ) -> None:
         self._most = most
         self._concurrency = concurrency
-        self._pace = None if upload_limit is None else Pace(upload_limit)
+        self._pace = None if upload_limit is None else RateLimit(upload_limit)
         self._hurrying = threading.Event()
         self._hurrying.set()
         self._lock = threading.Lock()

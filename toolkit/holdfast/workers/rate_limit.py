@@ -35,7 +35,7 @@ def parse(text: str, *, name: str) -> float:
     return rate
 
 
-class Pace:
+class RateLimit:
     """A token bucket: says how long to wait before a piece may go. Safe to use from several threads.
 
     Args:

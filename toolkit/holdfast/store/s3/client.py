@@ -51,7 +51,7 @@ class Request:
     body: Part | None = None
 
 
-class Wire:
+class Client:
     """Exchanges requests and answers with the server of one bucket. Safe to use from several threads.
 
     Args:

@@ -10,19 +10,19 @@ from urllib.parse import unquote_plus
 from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.store import ObjectInfo, UnfinishedUpload, Upload
 from holdfast.store.s3 import messages
-from holdfast.store.s3.client import Request, Wire
+from holdfast.store.s3.client import Client, Request
 
 
 class Listing:
     """Asks for lists, page by page.
 
     Args:
-        wire: of the bucket.
+        client: of the bucket.
         prefix: of the store; empty, or with a slash at its end.
     """
 
-    def __init__(self, wire: Wire, prefix: str) -> None:
-        self._wire = wire
+    def __init__(self, client: Client, prefix: str) -> None:
+        self._client = client
         self._prefix = prefix
 
     def touch(self) -> None:
@@ -42,7 +42,7 @@ class Listing:
                 whole = _key(root, entry)
                 if whole < last or not whole.startswith(self._prefix):
                     raise PermanentStoreError(
-                        f"bucket {self._wire.bucket!r} does not list its keys in order, or lists others than were "
+                        f"bucket {self._client.bucket!r} does not list its keys in order, or lists others than were "
                         "asked for: holdfast needs a general purpose bucket"
                     )
                 last = whole
@@ -62,7 +62,7 @@ class Listing:
             doing = f"listing the unfinished uploads of {self._where('')}"
             asked = [*encoding, *query, *markers]
             request = Request("GET", doing, "s3:ListBucketMultipartUploads", query=asked)
-            root = self._wire.answer(request, "ListMultipartUploadsResult")
+            root = self._client.answer(request, "ListMultipartUploadsResult")
             if encoding and messages.text_of(root, "EncodingType") != "url":
                 encoding = []  # radosgw 16 encodes the keys and does not say so; asked plainly, no server does
                 continue
@@ -99,13 +99,14 @@ class Listing:
         if token:
             query.append(("continuation-token", token))
         request = Request("GET", f"listing {self._where(prefix)}", "s3:ListBucket", query=query)
-        return self._wire.answer(request, "ListBucketResult")
+        return self._client.answer(request, "ListBucketResult")
 
     def _where(self, prefix: str) -> str:
-        return repr(f"s3://{self._wire.bucket}/{self._prefix}{prefix}")
+        return repr(f"s3://{self._client.bucket}/{self._prefix}{prefix}")
 
     def _broken_off(self) -> TransientStoreError:
-        return TransientStoreError(f"listing bucket {self._wire.bucket!r} broke off: more was announced and not named")
+        bucket = self._client.bucket
+        return TransientStoreError(f"listing bucket {bucket!r} broke off: more was announced and not named")
 
 
 def _key(root: ET.Element, entry: ET.Element, name: str = "Key") -> str:

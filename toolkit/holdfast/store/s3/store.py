@@ -23,7 +23,7 @@ from holdfast.errors import (
 from holdfast.store import ObjectInfo, Part, Sink, StoredPart, UnfinishedUpload, Upload
 from holdfast.store.location import Location
 from holdfast.store.s3 import errors, messages
-from holdfast.store.s3.client import Request, Wire, deliver
+from holdfast.store.s3.client import Client, Request, deliver
 from holdfast.store.s3.http11 import Response
 from holdfast.store.s3.listing import Listing
 from holdfast.store.s3.settings import S3Settings
@@ -50,9 +50,9 @@ class S3Store:
         allow: Callable[[int], int] = lambda wanted: wanted,
         concurrency: Concurrency | None = None,
     ) -> None:
-        self._wire = Wire(settings, location.bucket, seconds_left, allow, concurrency or Concurrency())
+        self._client = Client(settings, location.bucket, seconds_left, allow, concurrency or Concurrency())
         self._prefix = f"{location.prefix}/" if location.prefix else ""
-        self._listing = Listing(self._wire, self._prefix)
+        self._listing = Listing(self._client, self._prefix)
 
     def check(self) -> None:
         """As `Store.check`: lists at most one key."""
@@ -66,7 +66,7 @@ class S3Store:
         """As `Store.head`."""
         permission = "s3:GetObject (and s3:ListBucket, without which S3 does not say that an object is missing)"
         request = self._request("HEAD", "looking at", key, permission, headers={"x-amz-checksum-mode": "ENABLED"})
-        with self._wire.send(request) as response:
+        with self._client.send(request) as response:
             headers = response.headers
         try:
             size = int(headers["content-length"])
@@ -88,7 +88,7 @@ class S3Store:
         if offset or size is not None:
             headers["Range"] = f"bytes={offset}-" if size is None else f"bytes={offset}-{offset + size - 1}"
         try:
-            with self._wire.send(self._request("GET", "reading", key, "s3:GetObject", headers=headers)) as response:
+            with self._client.send(self._request("GET", "reading", key, "s3:GetObject", headers=headers)) as response:
                 if etag not in (None, _etag(response, f"reading {key!r}")):
                     raise self._replaced(key)  # by a server that does not look at If-Match
                 deliver(response, key, size, sink, ranged=offset > 0)
@@ -112,7 +112,7 @@ class S3Store:
             **messages.conditions(only_if_absent=only_if_absent),
         }
         request = self._request("PUT", "storing", key, "s3:PutObject", headers=headers, body=part)
-        with self._wire.send(request) as response:
+        with self._client.send(request) as response:
             return self._stored(key, part, response)
 
     def _stored(self, key: str, part: Part, response: Response) -> str:
@@ -150,7 +150,7 @@ class S3Store:
         permission = "s3:GetObject and s3:PutObject"
         try:
             request = self._request("PUT", f"copying {source!r} to", key, permission, headers=headers)
-            root = self._wire.answer(request, "CopyObjectResult")
+            root = self._client.answer(request, "CopyObjectResult")
         except (AlreadyExistsError, NotFoundError) as error:
             # S3 does not say which condition failed, nor which of the two keys is not there.
             if self.head(source).etag != etag or not only_if:
@@ -170,7 +170,7 @@ class S3Store:
             raise self._replaced(source)
 
     def _source(self, key: str, etag: str) -> dict[str, str]:
-        return {"x-amz-copy-source": self._wire.target(self._prefix + key), "x-amz-copy-source-if-match": etag}
+        return {"x-amz-copy-source": self._client.target(self._prefix + key), "x-amz-copy-source-if-match": etag}
 
     def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
         """As `Store.begin_upload`."""
@@ -180,7 +180,7 @@ class S3Store:
             **messages.metadata_headers(metadata),
         }
         request = self._request("POST", "beginning to store", key, "s3:PutObject", [("uploads", "")], headers)
-        identity = messages.text_of(self._wire.answer(request, "InitiateMultipartUploadResult"), "UploadId")
+        identity = messages.text_of(self._client.answer(request, "InitiateMultipartUploadResult"), "UploadId")
         if not identity:
             raise TransientStoreError(f"beginning to store {key!r} failed: the server named no upload")
         return Upload(key, identity, dict(metadata or {}))
@@ -190,7 +190,9 @@ class S3Store:
         query = [("partNumber", str(number)), ("uploadId", upload.id)]
         headers = {messages.CHECKSUM: to_base64(part.crc64nvme)}
         doing = f"storing part {number} of"
-        with self._wire.send(self._request("PUT", doing, upload.key, "s3:PutObject", query, headers, part)) as response:
+        with self._client.send(
+            self._request("PUT", doing, upload.key, "s3:PutObject", query, headers, part)
+        ) as response:
             return StoredPart(number, self._stored(upload.key, part, response), part.size, part.crc64nvme)
 
     def put_part_copy(
@@ -202,7 +204,7 @@ class S3Store:
         doing, permission = f"copying {source!r} to part {number} of", "s3:GetObject and s3:PutObject"
         try:
             request = self._request("PUT", doing, upload.key, permission, query, headers)
-            root = self._wire.answer(request, "CopyPartResult")
+            root = self._client.answer(request, "CopyPartResult")
         except AlreadyExistsError as error:
             raise self._replaced(source) from error
         except errors.BeyondEndError as error:
@@ -236,7 +238,7 @@ class S3Store:
         permission = "s3:PutObject" if replaces is None else "s3:PutObject and s3:GetObject"
         request = self._request("POST", "completing", upload.key, permission, query, headers, body)
         try:
-            root = self._wire.answer(request, "CompleteMultipartUploadResult")
+            root = self._client.answer(request, "CompleteMultipartUploadResult")
         except errors.BadDigestError as error:
             raise PermanentStoreError(f"{error}; the parts are not the whole that was announced") from error
         except NotFoundError as error:
@@ -252,7 +254,7 @@ class S3Store:
             "DELETE", "dropping the parts of", upload.key, "s3:AbortMultipartUpload", [("uploadId", upload.id)]
         )
         try:
-            with self._wire.send(request):
+            with self._client.send(request):
                 pass
         except NotFoundError:
             pass
@@ -266,7 +268,7 @@ class S3Store:
         permission = "s3:DeleteObject" if etag is None else "s3:DeleteObject and s3:GetObject"
         request = self._request("DELETE", "deleting", key, permission, headers=messages.conditions(replaces=etag))
         try:
-            with self._wire.send(request):
+            with self._client.send(request):
                 pass
         except NotFoundError:
             pass

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.unit.job import Job, Reads, sync
 
-from holdfast.restore.plan import SMALL, TOGETHER, Mode, Wanted, split
+from holdfast.restore.plan import SMALL, TOGETHER, Mode, PlannedFile, split
 from holdfast.script.checkpoints import latest
 
 LARGE = SMALL + 1
@@ -24,11 +24,11 @@ def job(tmp_path: Path) -> Iterator[Job]:
         yield Job(tmp_path, workers)
 
 
-def file(path: str, seconds: float, size: int = LARGE) -> Wanted:
-    return Wanted(path, size, int(seconds * SECOND), 0o644, 0, path, "etag")
+def file(path: str, seconds: float, size: int = LARGE) -> PlannedFile:
+    return PlannedFile(path, size, int(seconds * SECOND), 0o644, 0, path, "etag")
 
 
-def first(*files: Wanted) -> list[str]:
+def first(*files: PlannedFile) -> list[str]:
     now, later = split(files, Mode.LATEST)
     assert sorted(path for unit in now + later for path in unit.files) == sorted(file.path for file in files)
     return sorted(path for unit in now for path in unit.files)
@@ -104,14 +104,14 @@ def committed(job: Job) -> list[str]:
 
 def test_the_newest_checkpoint_is_there_first_and_the_older_ones_follow_and_none_is_sent_again(job: Job) -> None:
     three_steps(job)
-    done, syncer, arrival = job.resumed("two", Mode.LATEST)
+    done, syncer, background = job.resumed("two", Mode.LATEST)
     assert tree(job, "two") == of_steps(3)
     assert done.bytes_fetched < 3 * LARGE
     assert latest(directory=job.root / "two") == job.root / "two/step-3"
     write(job, "step-4/model.pt", 4, "two")
     assert sync(syncer).snapshot is not None
     assert committed(job) == [*of_steps(1, 2, 3), "step-4/model.pt"]
-    arrival.run()
+    background.run()
     assert tree(job, "two") == [*of_steps(1, 2, 3), "step-4/model.pt"]
     assert latest(directory=job.root / "two") == job.root / "two/step-4"
     again = sync(syncer)
@@ -121,8 +121,8 @@ def test_the_newest_checkpoint_is_there_first_and_the_older_ones_follow_and_none
 
 def test_what_stays_in_the_store_stays_in_the_snapshots_that_follow(job: Job) -> None:
     three_steps(job)
-    done, syncer, arrival = job.resumed("two", Mode.NONE)
-    arrival.run()
+    done, syncer, background = job.resumed("two", Mode.NONE)
+    background.run()
     assert (tree(job, "two"), done.bytes_fetched) == ([], 0)
     assert sync(syncer).snapshot is None
     write(job, "step-9/model.pt", 9, "two")
@@ -147,12 +147,12 @@ def test_what_an_earlier_life_has_left_on_the_disk_counts_as_restored_and_half_o
 
 def test_older_checkpoints_on_the_disk_of_an_earlier_life_come_back_without_travelling(job: Job) -> None:
     three_steps(job)
-    done, _, arrival = job.resumed("one", Mode.LATEST)
+    done, _, background = job.resumed("one", Mode.LATEST)
     assert tree(job, "one") == of_steps(3)  # nobody has summed up the others yet
     store, fetched = job.root / "store", done.bytes_fetched
     shutil.rmtree(store / "step-1")
     shutil.rmtree(store / "step-2")
-    arrival.run()
+    background.run()
     assert fetched == 0
     assert tree(job, "one") == of_steps(1, 2, 3)
     assert done.displaced == ()
@@ -160,9 +160,9 @@ def test_older_checkpoints_on_the_disk_of_an_earlier_life_come_back_without_trav
 
 def test_a_checkpoint_that_the_script_writes_itself_replaces_the_absent_one_as_a_whole(job: Job) -> None:
     three_steps(job)
-    _, syncer, arrival = job.resumed("two", Mode.LATEST)
+    _, syncer, background = job.resumed("two", Mode.LATEST)
     write(job, "step-2/model.pt", 20, "two")
-    arrival.run()
+    background.run()
     assert tree(job, "two") == [*of_steps(1), "step-2/model.pt", *of_steps(3)]
     sync(syncer)
     assert committed(job) == tree(job, "two")
@@ -170,8 +170,8 @@ def test_a_checkpoint_that_the_script_writes_itself_replaces_the_absent_one_as_a
 
 def test_a_checkpoint_that_arrived_and_was_deleted_leaves_the_snapshot_and_does_not_come_again(job: Job) -> None:
     three_steps(job)
-    _, syncer, arrival = job.resumed("two", Mode.LATEST)
-    arrival.run()
+    _, syncer, background = job.resumed("two", Mode.LATEST)
+    background.run()
     shutil.rmtree(job.root / "two/step-1")  # nobody has looked between the two
     assert sorted(syncer.vanished(syncer.scan())) == of_steps(1)
     sync(syncer)
@@ -180,8 +180,8 @@ def test_a_checkpoint_that_arrived_and_was_deleted_leaves_the_snapshot_and_does_
 
 def test_what_the_script_changes_in_what_arrived_is_stored(job: Job) -> None:
     three_steps(job)
-    _, syncer, arrival = job.resumed("two", Mode.LATEST)
-    arrival.run()
+    _, syncer, background = job.resumed("two", Mode.LATEST)
+    background.run()
     write(job, "step-1/model.pt", 30, "two")
     done = sync(syncer)
     assert done.snapshot is not None
@@ -191,11 +191,11 @@ def test_what_the_script_changes_in_what_arrived_is_stored(job: Job) -> None:
 
 def test_nothing_arrives_in_a_directory_that_the_script_has_cleared(job: Job) -> None:
     three_steps(job)
-    _, syncer, arrival = job.resumed("two", Mode.LATEST)
+    _, syncer, background = job.resumed("two", Mode.LATEST)
     for path in (job.root / "two").iterdir():
         if path.name != ".holdfast":
             shutil.rmtree(path)
-    arrival.run()
+    background.run()
     assert tree(job, "two") == []
     assert sync(syncer).snapshot is None
     assert committed(job) == of_steps(1, 2, 3)
@@ -203,9 +203,9 @@ def test_nothing_arrives_in_a_directory_that_the_script_has_cleared(job: Job) ->
 
 def test_nothing_arrives_where_the_directory_itself_is_gone(job: Job) -> None:
     three_steps(job)
-    _, syncer, arrival = job.resumed("two", Mode.LATEST)
+    _, syncer, background = job.resumed("two", Mode.LATEST)
     shutil.rmtree(job.root / "two")
-    arrival.run()
+    background.run()
     assert not (job.root / "two/step-2").exists()
     assert any("no older checkpoint arrives" in text for text in job.said)
     assert sync(syncer).snapshot is None
@@ -214,8 +214,8 @@ def test_nothing_arrives_where_the_directory_itself_is_gone(job: Job) -> None:
 def test_a_damaged_older_checkpoint_does_not_arrive_and_stays_in_the_snapshots(job: Job) -> None:
     three_steps(job)
     rot(job.root / "store/step-2/model.pt")
-    _, syncer, arrival = job.resumed("two", Mode.LATEST)
-    arrival.run()
+    _, syncer, background = job.resumed("two", Mode.LATEST)
+    background.run()
     assert tree(job, "two") == of_steps(1, 3)
     assert any("'step-2' does not arrive" in text for text in job.said)
     write(job, "step-4/model.pt", 4, "two")
@@ -242,10 +242,10 @@ def test_after_a_stop_nothing_is_put_in_place_and_the_next_life_has_what_was_fet
 
     def stops(key: str) -> None:
         if key.startswith("step-2"):
-            arrival.stop()
+            background.stop()
 
-    arrival = job.arrival("two", done, syncer, Reads(job.root / "store", stops))
-    arrival.run()
+    background = job.background("two", done, syncer, Reads(job.root / "store", stops))
+    background.run()
     assert tree(job, "two") == of_steps(3)
     assert list((job.root / "two/.holdfast/staging").rglob("*.pt"))
     assert job.restore("two").bytes_fetched < 4 * LARGE
@@ -254,11 +254,11 @@ def test_after_a_stop_nothing_is_put_in_place_and_the_next_life_has_what_was_fet
 
 def test_room_for_the_next_checkpoint_stays_free(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     three_steps(job)
-    _, _, arrival = job.resumed("two", Mode.LATEST)
+    _, _, background = job.resumed("two", Mode.LATEST)
     free = os.statvfs(job.root)
     usage = type(shutil.disk_usage(job.root))(free.f_blocks, 0, 4 * LARGE)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    arrival.run()
+    background.run()
     assert tree(job, "two") == of_steps(3)
     assert any("kept free for the next checkpoint" in text for text in job.said)
 
@@ -268,10 +268,10 @@ def test_top_level_files_arrive_one_by_one_and_never_over_what_the_script_has_ma
     for number in (10, 20, 30):
         write(job, f"epoch-{number}.pt", number)
     sync(syncer)
-    _, syncer, arrival = job.resumed("two", Mode.LATEST)
+    _, syncer, background = job.resumed("two", Mode.LATEST)
     assert tree(job, "two") == ["epoch-30.pt"]
     job.write("epoch-20.pt", b"made again", "two")
-    arrival.run()
+    background.run()
     assert tree(job, "two") == ["epoch-10.pt", "epoch-20.pt", "epoch-30.pt"]
     assert (job.root / "two/epoch-20.pt").read_bytes() == b"made again"
     done = sync(syncer)
@@ -285,22 +285,22 @@ def test_content_that_was_tidied_to_another_key_meanwhile_still_arrives(job: Job
     os.utime(job.write("best.pt", b"2" * LARGE), (2, 2))  # its plain key is taken: it goes to a content key
     write(job, "step-9.pt", 90)
     sync(syncer)
-    _, syncer, arrival = job.resumed("two", Mode.LATEST)
+    _, syncer, background = job.resumed("two", Mode.LATEST)
     for number in range(5):  # the tidying copies it to its plain key, and lets go of the content key
         job.write("log.txt", b"x" * number, "two")
         sync(syncer)
         syncer.tidy()
     assert not list((job.root / "store/.holdfast/objects").rglob("best.pt"))
-    arrival.run()
+    background.run()
     assert (job.root / "two/best.pt").read_bytes() == b"2" * LARGE
 
 
 def test_what_somebody_else_wrote_is_adopted_when_it_arrives(job: Job) -> None:
     for step in (1, 2):
         write(job, f"step-{step}/model.pt", step, "store")
-    done, syncer, arrival = job.resumed("two", Mode.LATEST)
+    done, syncer, background = job.resumed("two", Mode.LATEST)
     assert done.foreign == {"step-2/model.pt"}
-    arrival.run()
+    background.run()
     write(job, "step-3/model.pt", 3, "two")
     third = sync(syncer)
     assert third.snapshot is not None
@@ -329,11 +329,11 @@ def test_a_kill_between_two_arrivals_leaves_whole_checkpoints_only(job: Job) -> 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        job.arrival("two", done, syncer, Reads(job.root / "store", dies)).run()
+        job.background("two", done, syncer, Reads(job.root / "store", dies)).run()
     assert tree(job, "two") == of_steps(2, 3)
-    done, syncer, arrival = job.resumed("two", Mode.LATEST)
+    done, syncer, background = job.resumed("two", Mode.LATEST)
     assert tree(job, "two") == of_steps(3)
-    arrival.run()
+    background.run()
     assert tree(job, "two") == of_steps(1, 2, 3)
     assert syncer.changed(syncer.scan()) == []
 

@@ -268,6 +268,6 @@ def test_a_variable_that_is_almost_one_of_ours_is_told() -> None:
 
 
 def test_the_list_of_our_variables_is_that_of_the_readme() -> None:
-    page = (Path(__file__).parents[2] / "README.md").read_text()
+    page = (Path(__file__).parents[3] / "README.md").read_text()
     named = set(re.findall(r"\b(?:HOLDFAST|CHECKPOINT)_[A-Z0-9_]+", page))
     assert named == reader.VARIABLES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.lifecycle.supervised import wait_until
 
-from holdfast.watch.events import Hearing
+from holdfast.watch.events import Events
 from holdfast.watch.settling import Settling
 
 
@@ -14,7 +14,7 @@ def test_what_is_written_into_staging_is_no_news_and_what_is_put_in_place_is(tmp
     staged = tmp_path / ".holdfast/staging/checkpoint-1"
     staged.mkdir(parents=True)
     said: list[str] = []
-    hearing = Hearing(tmp_path, Settling(), tell=said.append)
+    hearing = Events(tmp_path, Settling(), tell=said.append)
     hearing.start()
     try:
         (staged / "model.pt").write_bytes(b"1")

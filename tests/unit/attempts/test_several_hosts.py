@@ -15,7 +15,7 @@ from holdfast.attempts import fence, rendezvous
 from holdfast.attempts.rendezvous import Group
 from holdfast.errors import SupersededError
 from holdfast.maintenance.retention import Retention
-from holdfast.restore.background import Arrival
+from holdfast.restore.background import BackgroundRestore
 from holdfast.restore.base import Base
 from holdfast.restore.plan import SMALL, Mode
 from holdfast.restore.restorer import Restored, restore
@@ -93,7 +93,7 @@ class Job:
 
     def arrive(self, host: Host) -> None:
         """Let the older checkpoints arrive."""
-        Arrival(
+        BackgroundRestore(
             self.store,
             host.directory,
             host.restored,

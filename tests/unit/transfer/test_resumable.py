@@ -19,7 +19,7 @@ from holdfast.store import Part, StoredPart, Upload
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.transfer import parts
 from holdfast.transfer import upload as transfer
-from holdfast.transfer.resumable import Unfinished
+from holdfast.transfer.resumable import ResumableUploads
 
 PART = parts.PART_SIZE
 SIZE = transfer.SINGLE_PUT + PART + 12345
@@ -187,7 +187,7 @@ def test_an_upload_that_nobody_goes_on_with_is_dropped_after_the_next_commit(job
 def test_an_upload_of_another_host_is_left_alone(job: Job, content: bytes) -> None:
     upload = job.store.begin_upload("model.bin", metadata={"holdfast-attempt": "1@algo-2"})
     job.write("model.bin", content)
-    Unfinished(job.root / "one", "algo-2").begin(upload, "model.bin", size=SIZE, step=PART)
+    ResumableUploads(job.root / "one", "algo-2").begin(upload, "model.bin", size=SIZE, step=PART)
     syncer = job.syncer("one")
     assert sync(syncer).bytes_uploaded == SIZE
     syncer.tidy()
@@ -210,7 +210,7 @@ import os, signal, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tests.unit.job import Job, sync
-from tests.unit.test_unfinished import Watched
+from tests.unit.transfer.test_resumable import Watched
 
 class Killed(Watched):
     def put_part(self, *args):
@@ -225,7 +225,7 @@ with ThreadPoolExecutor(1) as workers:
     sync(job.syncer("one", Killed(root / "store")))
 """
     job.write("model.bin", content)
-    killed = subprocess.run([sys.executable, "-c", code, str(job.root)], cwd=Path(__file__).parents[2])
+    killed = subprocess.run([sys.executable, "-c", code, str(job.root)], cwd=Path(__file__).parents[3])
     assert killed.returncode == -signal.SIGKILL
     store = Watched(job.root / "store")
     assert sync(job.syncer("one", store)).bytes_uploaded == SIZE - 3 * PART

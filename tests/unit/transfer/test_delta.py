@@ -22,7 +22,7 @@ from holdfast.store import StoredPart, Upload
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.transfer import parts
 from holdfast.transfer import upload as transfer
-from holdfast.transfer.content_index import Known, Place
+from holdfast.transfer.content_index import ContentIndex, Place
 from holdfast.transfer.part_checksums import Grid, from_text
 
 MIB = 1 << 20
@@ -84,14 +84,14 @@ def test_a_grid_survives_the_way_through_a_record() -> None:
 def test_what_is_no_grid_of_the_file_is_none_and_harms_nobody(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_text(text, size=16)
-    known = Known([FileEntry("a", 16, 0, 0o644, 7, "a", '"e"', parts=text)])
+    known = ContentIndex([FileEntry("a", 16, 0, 0o644, 7, "a", '"e"', parts=text)])
     assert known.place(16, 7) == Place("a", '"e"')
     assert known.may_have(16)
 
 
 def test_parts_are_where_their_content_is_as_long_as_it_is() -> None:
     entry = FileEntry("a", 20, 0, 0o644, 7, "a", '"e"', parts=Grid(16, (1, 2)).to_text())
-    known = Known([entry])
+    known = ContentIndex([entry])
     assert known.part(4, 2) == Place("a", '"e"', 16)
     assert known.part(16, 2) is None
     assert not known.may_have(20)

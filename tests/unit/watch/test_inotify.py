@@ -7,11 +7,11 @@ from pathlib import Path
 
 from watchdog.events import FileClosedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
-from holdfast.watch.inotify import Events, observe
+from holdfast.watch.inotify import EventQueue, observe
 
 
 def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path) -> None:
-    events: Events = queue.SimpleQueue()
+    events: EventQueue = queue.SimpleQueue()
     said: list[str] = []
     stop = observe(tmp_path, events, tell=said.append, on_overflow=lambda: None)
     assert stop is not None

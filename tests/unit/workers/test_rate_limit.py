@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.errors import ConfigError
 from holdfast.workers import rate_limit
-from holdfast.workers.rate_limit import Pace
+from holdfast.workers.rate_limit import RateLimit
 
 
 class Clock:
@@ -48,7 +48,7 @@ def test_a_limit_under_which_requests_would_time_out_is_refused() -> None:
 
 def test_the_rate_is_kept_whatever_the_pieces() -> None:
     clock = Clock()
-    limit = Pace(1e6, clock=clock)
+    limit = RateLimit(1e6, clock=clock)
     sent = 0
     while clock.now < 1010:
         clock.now += limit.take(7777)
@@ -57,13 +57,13 @@ def test_the_rate_is_kept_whatever_the_pieces() -> None:
 
 
 def test_pieces_that_ask_together_wait_for_one_another() -> None:
-    limit = Pace(1e6, clock=Clock())
+    limit = RateLimit(1e6, clock=Clock())
     assert [limit.take(100_000) for _ in range(3)] == pytest.approx([0, 0.1, 0.2])
 
 
 def test_a_silent_minute_is_no_credit_for_a_burst() -> None:
     clock = Clock()
-    limit = Pace(1e6, clock=clock)
+    limit = RateLimit(1e6, clock=clock)
     clock.now += 60
     waits = [limit.take(100_000) for _ in range(3)]
     assert waits == pytest.approx([0, 0, 0.1])
@@ -71,7 +71,7 @@ def test_a_silent_minute_is_no_credit_for_a_burst() -> None:
 
 @pytest.mark.parametrize("rate", [64e3, 1e6, 1e9, 1e11])
 def test_even_the_slowest_line_gives_a_thread_a_piece_before_the_server_loses_patience(rate: float) -> None:
-    limit = Pace(rate, clock=Clock())
+    limit = RateLimit(rate, clock=Clock())
     waits = [limit.take(limit.piece) for _ in range(64)]
     assert limit.piece >= 4096
     assert waits[-1] < 10

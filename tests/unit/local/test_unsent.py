@@ -20,7 +20,7 @@ from holdfast.script.checkpoints import latest
 from holdfast.sync.flush import Flush
 from holdfast.sync.syncer import Syncer
 from holdfast.watch.events import EVENT_DELAY
-from holdfast.watch.inotify import Events, observe
+from holdfast.watch.inotify import EventQueue, observe
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ def test_many_checkpoints_are_noted_together_and_not_one_by_one(job: Job) -> Non
     syncer = first_life(job)
     for number in range(500):
         job.write(f"{number:03d}.pt", b"%d" % number)
-    events: Events = queue.SimpleQueue()
+    events: EventQueue = queue.SimpleQueue()
     stop = observe(job.root / "one", events, tell=job.said.append, on_overflow=lambda: pytest.fail("too many events"))
     assert stop is not None
     began = time.monotonic()
