@@ -19,7 +19,6 @@ from images.build import ROOT, read_matrix
 IN_THE_IMAGE = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
 # Developers have other Pythons and other machines: one file with markers for all of them.
 ON_ANY_MACHINE = ("--universal", "--python-version", "3.11")
-RUN = ("--extra", "run")
 DEVELOP = tuple(word for group in ("demo", "container", "test", "images", "lint") for word in ("--group", group))
 
 
@@ -46,15 +45,15 @@ def compile_lock(target: str, *arguments: str, find_links: str = "", more: Seque
 
 def main(arguments: list[str]) -> int:
     """Write all lock files, the developers' before the images'."""
-    compile_lock("requirements/dev.txt", "pyproject.toml", *RUN, *DEVELOP, *ON_ANY_MACHINE, more=arguments)
+    compile_lock("requirements/dev.txt", "pyproject.toml", *DEVELOP, *ON_ANY_MACHINE, more=arguments)
     pins = ("--group", "demo", "--constraint", "requirements/dev.txt")
-    compile_lock("requirements/demo.txt", "pyproject.toml", *RUN, *pins, *ON_ANY_MACHINE, more=arguments)
+    compile_lock("requirements/demo.txt", "pyproject.toml", *pins, *ON_ANY_MACHINE, more=arguments)
     formats = ("--group", "demo", "--group", "test", "--group", "formats", "--constraint", "requirements/dev.txt")
-    compile_lock("requirements/formats.txt", "pyproject.toml", *RUN, *formats, *ON_ANY_MACHINE, more=arguments)
+    compile_lock("requirements/formats.txt", "pyproject.toml", *formats, *ON_ANY_MACHINE, more=arguments)
     peers = ("requirements/bench.in", "pyproject.toml")
-    compile_lock("requirements/bench.txt", *peers, *RUN, *ON_ANY_MACHINE, more=arguments)
+    compile_lock("requirements/bench.txt", *peers, *ON_ANY_MACHINE, more=arguments)
     compile_lock("images/tools.txt", "images/tools.in", *IN_THE_IMAGE, more=arguments)
-    compile_lock("images/supervisor.txt", "pyproject.toml", *RUN, *IN_THE_IMAGE, more=arguments)
+    compile_lock("images/supervisor.txt", "pyproject.toml", *IN_THE_IMAGE, more=arguments)
     for image in read_matrix().values():
         find_links = (os.environ.get("UV_FIND_LINKS") or image.find_links) if image.find_links else ""
         wanted = image.lock.removesuffix(".txt") + ".in"
