@@ -1,8 +1,10 @@
-"""What a training script sees of holdfast, with and without an entrypoint."""
+"""The functions for training scripts, with and without an entrypoint."""
 
 import json
 import math
 import os
+import pydoc
+import re
 import subprocess
 import sys
 import time
@@ -151,3 +153,14 @@ def test_the_helper_needs_no_third_party_package() -> None:
     toolkit = Path(holdfast.__file__).parents[1]
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code, toolkit], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_help_shows_the_five_functions_with_what_each_returns_or_does() -> None:
+    assert dir(holdfast) == holdfast.__all__ == ["checkpoint_dir", "interrupted", "latest", "remaining", "save"]
+    page = pydoc.plain(pydoc.render_doc(holdfast))
+    sections = dict(re.findall(r"^([A-Z ]+)\n((?:    .*\n|\n)+)", page, re.MULTILINE))
+    described = dict(re.findall(r"^    (\w+)\(.*\n        (\S.*)", sections["FUNCTIONS"], re.MULTILINE))
+    assert sorted(described) == holdfast.__all__
+    assert all(name + "(" in sections["DESCRIPTION"] for name in described)
+    assert "CLASSES" not in sections
+    assert all(text.endswith(".") for text in described.values()), described

@@ -1,1 +1,1 @@
-"""What a training script asks holdfast: needs nothing but the standard library."""
+"""The functions for training scripts. They import the standard library, `names` and `fsync`."""

@@ -1,7 +1,6 @@
-"""What a training script may ask holdfast: where checkpoints are, which one is newest, and whether it must stop.
+"""checkpoint_dir, latest: the checkpoint directory, and the newest checkpoint in it.
 
-Needs nothing but the standard library, reads nothing but the environment and the checkpoint directory, and gives sane
-answers when no entrypoint is there: the directory of SageMaker's convention, never interrupted, for ever remaining.
+They read the environment and the checkpoint directory. Without an entrypoint the directory is SageMaker's.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from holdfast.names import may_be_checkpoint, rank
 
 
 def checkpoint_dir() -> Path:
-    """Return the directory for checkpoints, and make it.
+    """Create the directory for checkpoints and return it.
 
-    It is `SM_CHECKPOINT_DIR`, `CHECKPOINT_LOCAL_PATH`, or SageMaker's /opt/ml/checkpoints; outside a container, with no
-    entrypoint and no /opt/ml, it is `checkpoints` in the working directory.
+    It is `SM_CHECKPOINT_DIR`, `CHECKPOINT_LOCAL_PATH`, or SageMaker's /opt/ml/checkpoints. Without an entrypoint and
+    without /opt/ml it is `checkpoints` in the working directory.
     """
     named = os.environ.get("SM_CHECKPOINT_DIR") or os.environ.get("CHECKPOINT_LOCAL_PATH")
     base = Path(os.environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml")
@@ -36,15 +35,14 @@ def checkpoint_dir() -> Path:
 def latest(pattern: str | None = None, *, directory: str | os.PathLike[str] | None = None) -> Path | None:
     """Return the newest complete checkpoint, or None on a fresh start.
 
-    A checkpoint is a top-level file or directory. Names that mean "not finished" (`*.tmp`, `tmp-*`, `*.partial`,
-    SageMaker's markers), hidden names, and empty files or directories are passed over. Without a pattern, names that
-    look like checkpoints come first, and logs and metrics are never taken. Newest is by modification time (of a
-    directory: of the newest file in it), then by the numbers in the name, so `epoch-10` beats `epoch-9`; a restore
-    keeps the times of the original files.
+    A checkpoint is a top-level file or directory. Unfinished ones (`*.tmp`, `tmp-*`, `*.partial`, SageMaker's markers),
+    hidden ones and empty ones are ignored. Without a pattern, names that look like checkpoints come first, and logs and
+    metrics are ignored too. The newest has the latest modification time (of a directory: of the newest file in it); of
+    equal times, the highest number in the name: `epoch-10` is newer than `epoch-9`. A restore keeps modification times.
 
     Args:
-        pattern: a shell pattern for the name, such as `*.pt` or `checkpoint-*`; None: whatever looks like one.
-        directory: where to look; default `checkpoint_dir()`.
+        pattern: shell pattern for the name, such as `*.pt` or `checkpoint-*` (default: names like a checkpoint's).
+        directory: checkpoint directory (default `checkpoint_dir()`).
     """
     root = Path(directory) if directory is not None else checkpoint_dir()
     found = []
@@ -59,7 +57,7 @@ def latest(pattern: str | None = None, *, directory: str | os.PathLike[str] | No
 
 
 def _newest_content(path: Path) -> int | None:
-    """Return the newest modification time in nanoseconds, or None when there is nothing in it."""
+    """Return the newest modification time in nanoseconds, or None where nothing has content."""
     try:
         if not path.is_dir():
             status = path.stat()
@@ -70,6 +68,6 @@ def _newest_content(path: Path) -> int | None:
             for file in files
             if not names.is_bookkeeping(PurePosixPath(file))
         ]
-    except FileNotFoundError:  # deleted while we looked: the script's own retention, in another rank
+    except FileNotFoundError:  # deleted meanwhile, by the script's own retention in another rank
         return None
     return max(inside, default=None)

@@ -1,4 +1,4 @@
-"""interrupted, remaining: has the script been told to stop."""
+"""interrupted, remaining: whether the script must stop, and by when."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 
 def interrupted() -> bool:
-    """Say whether the script has been told to stop: save, and return. Cheap enough to ask at every step."""
+    """Return whether the script must save and end. Reads one small file: cheap enough for every step."""
     return bool(_notice().get("stop"))
 
 
 def remaining() -> float:
-    """Return the seconds that are left for the script to save and end; infinity when nobody has told it to stop."""
+    """Return the seconds left to save and end; infinity while there is no deadline."""
     stop_by = _notice().get("stop_by")
     return max(0.0, stop_by - time.time()) if isinstance(stop_by, int | float) else math.inf
 
@@ -27,6 +27,6 @@ def _notice() -> dict[str, Any]:
         return {}
     try:
         notice = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError):  # no notice yet; the file is written atomically, so never half of one
+    except (OSError, ValueError):  # no notice yet; the file is written atomically
         return {}
     return notice if isinstance(notice, dict) else {}

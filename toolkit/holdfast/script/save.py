@@ -1,4 +1,4 @@
-"""save: a checkpoint that exists whole or not at all."""
+"""save: write a checkpoint whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def save(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix of the target stays at the end of the name: xgboost and Keras choose the format by it. The marker
-    # `.sagemaker-ignore` keeps SageMaker's own uploader away as well as ours.
+    # The name ends with the target's suffix: xgboost and Keras choose the format by it. `.sagemaker-ignore` keeps
+    # SageMaker's uploader away, and ours.
     temporary = target.with_name(f".{os.getpid()}.sagemaker-ignore.{target.name}")
     _remove(temporary)
     try:
@@ -41,7 +41,7 @@ def _replace(temporary: Path, target: Path) -> None:
     if not (temporary.is_dir() and target.is_dir()):
         temporary.replace(target)
         return
-    # A directory cannot be renamed over one that has files: the old one steps aside first.
+    # A directory cannot be renamed over one that has files: the old one is renamed first.
     aside = target.with_name(f".{os.getpid()}.sagemaker-ignore.old.{target.name}")
     _remove(aside)
     target.rename(aside)
