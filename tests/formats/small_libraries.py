@@ -1,4 +1,4 @@
-"""What the standard library, NumPy, joblib, scikit-learn, XGBoost and LightGBM write."""
+"""What the standard library, NumPy, joblib, scikit-learn and XGBoost write."""
 
 from __future__ import annotations
 
@@ -49,21 +49,12 @@ def between_pickles(content: bytes, length: int) -> bool:
 
 
 def archived(path: Path, seed: int) -> None:
-    with tarfile.open(path, "w:gz" if path.name.endswith(".gz") else "w") as archive:
+    with tarfile.open(path, "w:gz") as archive:
         for name in ("a/model.bin", "a/" + "long" * 60 + ".bin", "empty"):
             info = tarfile.TarInfo(name)
             content = b"" if name == "empty" else random.Random(seed).randbytes(20_000)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-
-
-def within_members(content: bytes, length: int) -> bool:
-    """Every cut before the last header, beside those that end exactly with a member."""
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        members = archive.getmembers()
-    ends = [member.offset_data + -(-member.size // 512) * 512 for member in members]
-    data = [(member.offset_data + member.size, end) for member, end in zip(members, ends, strict=True)]
-    return 512 <= length < ends[-1] and not any(end <= length <= filled for end, filled in data)
 
 
 def compressed(path: Path, seed: int) -> None:
@@ -162,23 +153,6 @@ def booster(path: Path, seed: int, *, rounds: int = 5, classes: int = 0) -> None
     xgboost.train(parameters, data, rounds).save_model(path)
 
 
-def trees(path: Path, seed: int, *, rounds: int = 8) -> None:
-    import lightgbm
-    import numpy as np
-
-    numbers = np.random.default_rng(seed)
-    data = lightgbm.Dataset(numbers.normal(size=(300, 5)), numbers.normal(size=300))
-    lightgbm.train({"verbose": -1, "num_threads": 2, "seed": seed}, data, rounds).save_model(path)
-
-
-def within_trees(content: bytes, length: int) -> bool:
-    trees_end = content.index(b"end of trees") + len(b"end of trees")
-    parameters, parameters_end = content.index(b"\nparameters:\n"), content.index(b"end of parameters")
-    in_trees = len(b"tree\nversion=v") <= length < trees_end
-    in_parameters = parameters + len(b"\nparameters:\n") <= length < parameters_end + len(b"end of parameters")
-    return in_trees or in_parameters
-
-
 FILES = (
     File("pickle", "tiny.pkl", (), lambda path, seed: path.write_bytes(pickle.dumps(seed))),
     *(File("pickle", f"protocol{protocol}.pkl", (), pickled(protocol, 50)) for protocol in (2, 3, 4, 5)),
@@ -192,7 +166,6 @@ FILES = (
     File("JSON", "list.json", (), lambda path, seed: path.write_text(json.dumps([text(seed, 3)] * 9)), within_text),
     File("JSON", "large.json", (), lambda path, seed: path.write_text(json.dumps(text(seed, 150_000))),
          within_text),
-    File("tar", "model.tar", (), archived, within_members),
     File("gzip, bzip2, xz, zlib", "model.tar.gz", (), archived, whole=True),
     File("gzip, bzip2, xz, zlib", "state.json.gz", (), compressed, whole=True),
     File("npy", "tiny.npy", NUMPY, lambda path, seed: npy(path, seed, size=1)),
@@ -221,7 +194,4 @@ FILES = (
     File("JSON", "xgboost.json", ("xgboost",), booster, within_text),
     File("JSON", "xgboost-classes.json", ("xgboost",), lambda path, seed: booster(path, seed, rounds=60, classes=5),
          within_text),
-    File("LightGBM text", "model.txt", ("lightgbm",), trees, within_trees),
-    File("LightGBM text", "many-trees.txt", ("lightgbm",), lambda path, seed: trees(path, seed, rounds=200),
-         within_trees),
 )  # fmt: skip

@@ -147,7 +147,7 @@ DIRECTORIES = (
     Directory("TensorFlow checkpoint", "manager", ("tensorflow",), managed, (r".*\.index", r".*\.data-.*"),
               INDEX_AND_DATA),
     Directory("TensorFlow SavedModel", "export", KERAS, saved_model, (r".*\.index", r".*\.data-.*"),
-              INDEX_AND_DATA | {r"saved_model\.pb": behind(3)}),
+              INDEX_AND_DATA),
     Directory("Keras, sharded weights", "weights", KERAS, keras_shards, (r".*\.weights\.h5",),
               {r".*\.weights\.h5": every_cut}),
     Directory("Orbax", "step", ORBAX, orbax_step, (r".*state/manifest\.ocdbt",), OCDBT),

@@ -120,15 +120,3 @@ def test_hdf5_of_a_writer_that_was_killed_before_it_closed_the_file_is_refused(
     died = subprocess.run([sys.executable, "-c", script, path, version, moment], capture_output=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert probe(path).verdict is Verdict.CUT
-
-
-def test_gguf_types_are_as_long_as_the_library_says() -> None:
-    need(("gguf",))
-    from gguf.constants import GGML_QUANT_SIZES
-
-    from holdfast.probes.formats import gguf
-
-    theirs = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
-    assert {kind: theirs[kind] for kind in gguf.BLOCKS if kind in theirs} == {
-        kind: sizes for kind, sizes in gguf.BLOCKS.items() if kind in theirs
-    }

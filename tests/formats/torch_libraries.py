@@ -1,4 +1,4 @@
-"""What PyTorch, safetensors, Transformers and gguf write."""
+"""What PyTorch, safetensors and Transformers write."""
 
 from __future__ import annotations
 
@@ -68,31 +68,6 @@ def safetensors(path: Path, seed: int, *, tensors: bool = True, **how: int) -> N
     save_file(weights(seed, **how) if tensors else {}, path, metadata={"seed": '{"data_offsets": [0, 999999]}'})
 
 
-def gguf(path: Path, seed: int, *, tensors: int = 3) -> None:
-    import numpy as np
-    from gguf import GGMLQuantizationType, GGUFWriter, quants
-
-    numbers = np.random.default_rng(seed)
-    writer = GGUFWriter(path, "llama")
-    writer.add_uint32("context", 512)
-    writer.add_array("tokens", [f"token{number}" for number in range(300)])
-    writer.add_array("scores", [0.5] * 300)
-    for number in range(tensors):
-        writer.add_tensor(f"plain{number}", numbers.normal(size=(5, 7)).astype("float32"))
-        kind = GGMLQuantizationType.Q8_0
-        packed = quants.quantize(numbers.normal(size=(3, 64)).astype("float32"), kind)
-        writer.add_tensor(f"packed{number}", packed, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def before_padding(content: bytes, length: int) -> bool:
-    """Every cut before the zeros that fill up the last tensor."""
-    return length < len(content.rstrip(b"\0")) if len(content) > 600 else True
-
-
 def distributed(path: Path, *, files: int = 1, width: int = 64) -> None:
     import torch.distributed.checkpoint as dcp
 
@@ -150,8 +125,6 @@ FILES = (
     File("safetensors", "large.safetensors", ("torch", "safetensors"),
          lambda path, seed: safetensors(path, seed, width=500, layers=4)),
     File("safetensors", "no-known-name", ("torch", "safetensors"), safetensors, lambda content, length: length > 100),
-    File("GGUF", "none.gguf", ("gguf",), lambda path, seed: gguf(path, seed, tensors=0), before_padding),
-    File("GGUF", "model.gguf", ("gguf",), gguf, before_padding),
 )  # fmt: skip
 DIRECTORIES = (
     Directory("torch.distributed.checkpoint", "one-file", TORCH, distributed, (r"\.metadata", r".*\.distcp"),

@@ -18,17 +18,17 @@ from holdfast.probes import Verdict, probe, probe_checkpoint
 from holdfast.probes.one_file import PROBE_FAILED
 
 NAMES = (
-    "a.pt", "a.npz", "a.npy", "a.h5", "a.json", "a.ubj", "a.msgpack", "a.safetensors", "a.gguf", "a.pkl", "a.joblib",
-    "a.index", "a.tar", "a.gz", "a.bz2", "a.xz", "a.zst", "a.bin", "manifest.ocdbt", "saved_model.pb", ".metadata",
+    "a.pt", "a.npz", "a.npy", "a.h5", "a.json", "a.ubj", "a.msgpack", "a.safetensors", "a.pkl", "a.joblib",
+    "a.index", "a.gz", "a.bz2", "a.xz", "a.zst", "a.bin", "manifest.ocdbt", ".metadata",
     "_METADATA", "model.txt", "nothing",
 )  # fmt: skip
 # How files begin whose probes go deep.
 HEADS = (
-    b"", b"PK\x03\x04", b"PK\x05\x06", b"\x89HDF\r\n\x1a\n", b"GGUF", b"\x0c\xdb\x3a\x2a", b"tree\nversion=v4\n",
+    b"", b"PK\x03\x04", b"PK\x05\x06", b"\x89HDF\r\n\x1a\n", b"\x0c\xdb\x3a\x2a",
     b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'shape': (", b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08",
     b"BZh9", b"\xfd7zXZ\0", b"x\x9c", b"\x80\x02", b"\x80\x04\x95", b"{", b'{"a": [', b"{L\0\0\0\0\0\0\0\x01a",
     b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", b"\x00\x00\x06\x08\x01\x1a\x02\x08\x01",
-    b"\x10\0\0\0\0\0\0\0{\"", b"\x08\x01\x12",
+    b"\x10\0\0\0\0\0\0\0{\"",
 )  # fmt: skip
 
 

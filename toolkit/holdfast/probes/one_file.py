@@ -12,17 +12,13 @@ from pathlib import Path
 from holdfast.probes.formats import (
     archive,
     binary_json,
-    gguf,
     hdf5,
     json_text,
-    lightgbm,
     npy,
     ocdbt,
     packed,
     safetensors,
-    saved_model,
     sstable,
-    tarball,
 )
 from holdfast.probes.pickles import pickled
 from holdfast.probes.verdict import CutError, Finding, UnclearError, cut, unknown
@@ -43,9 +39,7 @@ _BY_HEAD: tuple[tuple[bytes, _Check], ...] = (
     *((magic, archive.check) for magic in archive.MAGICS),
     (hdf5.MAGIC, hdf5.check),
     (npy.MAGIC, npy.check),
-    (gguf.MAGIC, gguf.check),
     (ocdbt.MAGIC, ocdbt.check),
-    (lightgbm.MAGIC, lightgbm.check),
     (packed.ZSTD, packed.check_zstd),
     *((magic, partial(packed.check, magic=magic)) for magic in (packed.GZIP, packed.BZIP2, packed.XZ)),
 )
@@ -56,7 +50,6 @@ _BY_LOOKS: tuple[tuple[Callable[[str, bytes], bool], _Check], ...] = (
         lambda name, head: head[:2] in pickled.PROTOCOLS,
         lambda view: pickled.check(view, named=bool(_beginnings(view.name))),
     ),
-    (lambda name, head: head[tarball.MAGIC_AT :].startswith(tarball.MAGIC), tarball.check),
     (lambda name, head: name.endswith(sstable.SUFFIX) and sstable.HEAD.match(head) is not None, sstable.check),
     (lambda name, head: name.endswith(_JSON), json_text.check),
     (
@@ -77,7 +70,6 @@ _BY_LOOKS: tuple[tuple[Callable[[str, bytes], bool], _Check], ...] = (
         lambda name, head: head.startswith(packed.LZMA) and name.endswith((".joblib", ".pkl", ".lzma")),
         partial(packed.check, magic=packed.LZMA),
     ),
-    (lambda name, head: name == saved_model.NAME and head[:1] == b"\x08", saved_model.check),
 )
 _ZIP = tuple(archive.MAGICS)
 _PICKLE = pickled.PROTOCOLS
@@ -86,7 +78,7 @@ _PACKED_PICKLE = (*_PICKLE, *packed.ZLIB, packed.GZIP, packed.BZIP2, packed.XZ, 
 _BY_NAME: dict[str, tuple[bytes, ...]] = {
     ".npz": _ZIP, ".keras": _ZIP, ".pt": _TORCH, ".pth": _TORCH, ".ckpt": _TORCH, ".pt2": _ZIP,
     ".pkl": _PACKED_PICKLE, ".pickle": _PACKED_PICKLE, ".joblib": _PACKED_PICKLE,
-    ".h5": (hdf5.MAGIC,), ".hdf5": (hdf5.MAGIC,), ".npy": (npy.MAGIC,), ".gguf": (gguf.MAGIC,),
+    ".h5": (hdf5.MAGIC,), ".hdf5": (hdf5.MAGIC,), ".npy": (npy.MAGIC,),
     ".ocdbt": (ocdbt.MAGIC,), ".ubj": (b"{",),
     ".gz": (packed.GZIP,), ".tgz": (packed.GZIP,), ".bz2": (packed.BZIP2,), ".xz": (packed.XZ,),
     ".zst": (packed.ZSTD,),
