@@ -94,7 +94,6 @@ def prepare(
         claimed,
         restored.base,
         retention=config.retention,
-        sha256=config.sha256,
         workers=workers,
         bandwidth=bandwidth,
         drivers=Workers(FILES_AT_A_TIME),

@@ -36,7 +36,6 @@ environment:
                              newest checkpoint before it, the older ones behind it), none
   CHECKPOINT_RETENTION       which snapshots are kept: 3 (the last three), 3+6h (and one for every 6 hours),
                              all, or mirror (what the script deletes is deleted there too)
-  HOLDFAST_SHA256            1: note and check SHA-256 too, beside CRC64NVME
   OUTPUT_S3_URI              where model.tar.gz and output.tar.gz go
   AWS_ENDPOINT_URL_S3, S3_ENDPOINT_URL
                              an S3-compatible server instead of AWS

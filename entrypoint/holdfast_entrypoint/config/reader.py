@@ -43,7 +43,6 @@ VARIABLES = frozenset(
         "HOLDFAST_RESUME",
         "HOLDFAST_RUN",
         "HOLDFAST_S3_TIMEOUT_SECONDS",
-        "HOLDFAST_SHA256",
         "HOLDFAST_STOP_SIGNAL",
         "HOLDFAST_UPLOAD_LIMIT",
     }
@@ -115,7 +114,6 @@ class _Reader:
             restore=self._restore(),
             outputs=outputs,
             retention=self._retention(),
-            sha256=self._switch("HOLDFAST_SHA256"),
             upload_limit=self._upload_limit(),
             grace=self._grace(),
             stop_signal=self._stop_signal(),
@@ -234,12 +232,6 @@ class _Reader:
         except ConfigError as error:
             self.problems.extend(error.problems)
             return Retention()
-
-    def _switch(self, variable: str) -> bool:
-        value = self._environ.get(variable, "").lower()
-        if value not in ("", "0", "1", "false", "true"):
-            self.problems.append(f"{variable} must be 1 or 0; it is {value!r}")
-        return value in ("1", "true")
 
     def _upload_limit(self) -> float | None:
         value = self._environ.get("HOLDFAST_UPLOAD_LIMIT")

@@ -28,7 +28,6 @@ class Config:
         restore: how much of the newest snapshot is brought to the disk.
         outputs: where model and output archives go.
         retention: which snapshots are kept.
-        sha256: note the SHA-256 of every file, and check it at the restore, beside the CRC64NVME.
         upload_limit: bytes per second that uploads may take while the script runs undisturbed; None: no limit.
         grace: seconds between SIGTERM and SIGKILL here.
         stop_signal: what the script gets on a notice.
@@ -51,7 +50,6 @@ class Config:
     restore: Mode
     outputs: Location | None
     retention: Retention
-    sha256: bool
     upload_limit: float | None
     grace: float
     stop_signal: signal.Signals

@@ -24,7 +24,6 @@ def from_entry(entry: FileEntry) -> PlannedFile:
         entry.key,
         entry.etag,
         entry.preserved,
-        entry.sha256,
         entry.parts,
     )
 
@@ -59,7 +58,6 @@ class PlannedFile:
     key: str
     etag: str
     preserved: str | None = None
-    sha256: str | None = None
     parts: str | None = None
 
     @property

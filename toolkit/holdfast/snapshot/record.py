@@ -32,7 +32,6 @@ class FileEntry:
         crc64nvme: checksum of the content.
         key: where the content lies, relative to the prefix. Content at a plain key may have moved to its preserved key.
         etag: the store's name for that content.
-        sha256: of the content, 64 hex digits, where it was asked for.
         parts: of a large file, the checksums of its parts (`holdfast.grid`): a hint for what is sent later.
     """
 
@@ -43,7 +42,6 @@ class FileEntry:
     crc64nvme: int
     key: str
     etag: str
-    sha256: str | None = None
     parts: str | None = None
 
     @property
@@ -272,8 +270,7 @@ def to_value(entry: FileEntry) -> dict[str, Any]:
         "key": entry.key,
         "etag": entry.etag,
     }
-    more = {"sha256": entry.sha256, "parts": entry.parts}
-    return {**value, **{name: text for name, text in more.items() if text is not None}}
+    return value if entry.parts is None else {**value, "parts": entry.parts}
 
 
 def to_entry(value: dict[str, Any]) -> FileEntry:
@@ -291,7 +288,6 @@ def to_entry(value: dict[str, Any]) -> FileEntry:
         crc64nvme=checksum.from_hex(value["crc64nvme"]),
         key=path if key == path else key,  # once in memory: there may be a million
         etag=str(value["etag"]),
-        sha256=str(value["sha256"]) if "sha256" in value else None,
         parts=str(value["parts"]) if "parts" in value else None,
     )
 

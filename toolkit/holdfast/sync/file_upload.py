@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from holdfast import checksum, stop
+from holdfast import stop
 from holdfast.errors import (
     AccessDeniedError,
     AlreadyExistsError,
@@ -53,7 +53,6 @@ class FileUploader:
         unfinished: where uploads are noted that may be cut off.
         progress: gets the bytes of each piece that was sent.
         tell: gets a sentence about what the operator should know.
-        sha256: note the SHA-256 of every file too.
     """
 
     def __init__(
@@ -67,7 +66,6 @@ class FileUploader:
         unfinished: ResumableUploads,
         progress: Callable[[int], None],
         tell: Callable[[str], None],
-        sha256: bool = False,
     ) -> None:
         self.uploaded = 0
         """Bytes of content that travelled in this attempt."""
@@ -81,7 +79,6 @@ class FileUploader:
         self._unfinished = unfinished
         self._progress = progress
         self._tell = tell
-        self._sha256 = sha256
         self._told: set[str] = set()
         self._told_copies = False
         self._counting = threading.Lock()
@@ -123,8 +120,6 @@ class FileUploader:
         else:
             self._refuse_if_cut(state)
             entry = self._store_large(state, parts, should_stop, on_last)
-        if self._sha256:
-            entry = replace(entry, sha256=checksum.sha256_file(self._directory / state.path))
         self._refuse_if_changed(state)
         return entry
 

@@ -78,7 +78,6 @@ class Syncer:
         tell: gets a sentence about what the operator should know.
         room_for_prefix: bytes that the prefix takes of a key's 1,024.
         only: look at this one checkpoint of the directory instead of all.
-        sha256: note the SHA-256 of every file too.
         most_inline: files that a record lists itself.
         bandwidth: measures the way to the store; None: one of its own does.
         leftovers: is told what the last flush has yet to send; None: nobody is.
@@ -98,7 +97,6 @@ class Syncer:
         tell: Callable[[str], None],
         room_for_prefix: int = 0,
         only: str | None = None,
-        sha256: bool = False,
         most_inline: int = MOST_INLINE,
         bandwidth: Bandwidth | None = None,
         leftovers: Unsent | None = None,
@@ -128,7 +126,6 @@ class Syncer:
             unfinished=unfinished,
             progress=self.bandwidth.count,
             tell=tell,
-            sha256=sha256,
         )
         self._outbox = Outbox(self._uploader, workers, drivers)
         expirer = Expirer(
