@@ -35,7 +35,7 @@ from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.commit import Commits
 from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import FileEntry, Snapshot
-from holdfast.store import ObjectInfo, Part, Sink
+from holdfast.store import Condition, Metadata, ObjectInfo, Part, Sink
 from holdfast.transfer import parts, upload
 
 T = TypeVar("T")
@@ -87,12 +87,10 @@ class Counting(Bucket):
         self.requests["get"] += 1
         super().read(key, offset=offset, size=size, etag=etag, sink=sink)
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         self.requests["put"] += 1
         self.written[key.split("/")[1]] += part.size
-        return super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+        return super().put(key, part, metadata=metadata, condition=condition)
 
     def delete(self, key: str, *, etag: str | None = None) -> None:
         self.requests["delete"] += 1

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from tests.servers import Answer, ScriptedServer
 
-from holdfast.checksum import crc64nvme
-from holdfast.store import Part, StoredPart, Upload
+from holdfast.store import Absent, Part, StoredPart, Upload
 from holdfast.store.location import Location
 from holdfast.store.s3.settings import from_environ
 from holdfast.store.s3.store import S3Store
 
 DONE = Answer(headers={"ETag": '"e"', "Last-Modified": "Fri, 02 Jan 2026 03:04:05 GMT"})
-BYTES = Part(b"12345", 0, 5, crc64nvme(b"12345"))
-LARGE = Part(bytes(32 << 20), 0, 32 << 20, crc64nvme(bytes(32 << 20)))
+BYTES = Part.of(b"12345")
+LARGE = Part.of(bytes(32 << 20))
 UPLOAD = Upload("k", "id")
 PARTS = [StoredPart(1, '"p"', 5, BYTES.crc64nvme)]
 
@@ -22,7 +21,7 @@ def open_at(server: ScriptedServer, prefix: str = "p", **environ: str) -> S3Stor
 
 
 def complete(store: S3Store) -> str:
-    return store.complete_upload(UPLOAD, PARTS, crc64nvme=BYTES.crc64nvme, only_if_absent=True)
+    return store.complete_upload(UPLOAD, PARTS, crc64nvme=BYTES.crc64nvme, condition=Absent())
 
 
 def read_all(store: S3Store, *, offset: int = 0, size: int | None = None) -> bytes:

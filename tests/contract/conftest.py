@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from examples.demo.object_server import ObjectServer
 
-from holdfast.checksum import crc64nvme
 from holdfast.store import Part, Store
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.store.location import Location
@@ -70,7 +69,7 @@ class Place:
 
 
 def part_of(content: bytes) -> Part:
-    return Part(content, 0, len(content), crc64nvme(content))
+    return Part.of(content)
 
 
 def content_of(store: Store, key: str) -> bytes:

@@ -12,7 +12,7 @@ from tests.contract.conftest import Place, content_of, part_of
 from holdfast import stop
 from holdfast.checksum import crc64nvme
 from holdfast.errors import AlreadyExistsError, DamagedError, HoldfastError, NotFoundError, PermanentStoreError
-from holdfast.store import Store
+from holdfast.store import Absent, Condition, Content, ObjectRange, Replaces, Store
 from holdfast.transfer import parts as parts_module
 from holdfast.transfer import server_copy
 from holdfast.transfer import upload as transfer
@@ -39,13 +39,18 @@ def copy(
     *,
     etag: str | None = None,
     metadata: dict[str, str] | None = None,
-    only_if_absent: bool = False,
-    replaces: str | None = None,
+    condition: Condition | None = None,
 ) -> str:
-    return store.copy(
-        source, key, etag=store.head(source).etag if etag is None else etag, size=len(content),
-        crc64nvme=crc64nvme(content), metadata=metadata, only_if_absent=only_if_absent, replaces=replaces,
-    )  # fmt: skip
+    etag = store.head(source).etag if etag is None else etag
+    return store.copy(of(source, etag, content), key, metadata=metadata, condition=condition)
+
+
+def of(key: str, etag: str, content: bytes) -> Content:
+    return Content(key, etag, len(content), crc64nvme(content))
+
+
+def range_of(etag: str, offset: int, size: int, crc: int | None = None, *, key: str = "from") -> ObjectRange:
+    return ObjectRange(key=key, etag=etag, offset=offset, size=size, crc64nvme=crc)
 
 
 def in_parts(store: Store, key: str, content: bytes = CONTENT) -> str:
@@ -115,16 +120,16 @@ def test_nothing_is_copied_onto_itself(store: Store) -> None:
     with pytest.raises(PermanentStoreError, match="itself"):
         copy(store, "k", "k", b"12345", metadata={"c": "d"})
     with pytest.raises(PermanentStoreError, match="itself"):
-        server_copy.copy_object(store, "k", "k", etag=etag, size=1 << 30, crc64nvme=0)
+        server_copy.copy_object(store, Content("k", etag, 1 << 30, 0), "k")
     assert store.head("k").metadata == {"a": "b"}
 
 
-@pytest.mark.parametrize("only_if_absent", [False, True])
-def test_a_source_that_was_replaced_is_an_error(store: Store, only_if_absent: bool) -> None:
+@pytest.mark.parametrize("condition", [None, Absent()])
+def test_a_source_that_was_replaced_is_an_error(store: Store, condition: Condition | None) -> None:
     etag = store.put("from", part_of(b"12345"))
     store.put("from", part_of(b"67890"))
     with pytest.raises(DamagedError, match="'from'"):
-        copy(store, "from", "to", b"12345", etag=etag, only_if_absent=only_if_absent)
+        copy(store, "from", "to", b"12345", etag=etag, condition=condition)
 
 
 @pytest.mark.needs("pinned copy")
@@ -137,12 +142,14 @@ def test_a_source_that_was_replaced_is_not_copied(store: Store) -> None:
         store.head("to")
 
 
-@pytest.mark.parametrize("condition", ["none", "only if absent", "replaces"])
+@pytest.mark.parametrize("condition", ["none", "absent", "replaces"])
 def test_a_missing_source_is_said_to_be_missing(store: Store, condition: str) -> None:
-    there = store.put("to", part_of(b"old")) if condition == "replaces" else None
+    conditions: dict[str, Condition | None] = {"none": None, "absent": Absent()}
+    if condition == "replaces":
+        conditions[condition] = Replaces(store.put("to", part_of(b"old")))
     with pytest.raises(NotFoundError):
-        copy(store, "from", "to", b"12345", etag='"e"', only_if_absent=condition == "only if absent", replaces=there)
-    assert [info.size for info in store.list("")] == ([3] if there else [])
+        copy(store, "from", "to", b"12345", etag='"e"', condition=conditions[condition])
+    assert [info.size for info in store.list("")] == ([3] if condition == "replaces" else [])
 
 
 @pytest.mark.needs("checksum of a copy")
@@ -156,9 +163,9 @@ def test_a_copy_with_another_checksum_than_was_recorded_is_an_error(store: Store
 def test_a_conditional_copy_leaves_what_is_there_alone(place: Place) -> None:
     store = place.store
     store.put("from", part_of(b"new"))
-    copy(store, "from", "to", b"new", metadata={"who": "first"}, only_if_absent=True)
+    copy(store, "from", "to", b"new", metadata={"who": "first"}, condition=Absent())
     with pytest.raises(AlreadyExistsError):
-        copy(store, "from", "to", b"new", metadata={"who": "second"}, only_if_absent=True)
+        copy(store, "from", "to", b"new", metadata={"who": "second"}, condition=Absent())
     assert store.head("to").metadata == {"who": "first"}
     assert place.unfinished() == 0
 
@@ -166,7 +173,7 @@ def test_a_conditional_copy_leaves_what_is_there_alone(place: Place) -> None:
 def test_a_copy_replaces_exactly_what_it_should(store: Store) -> None:
     store.put("from", part_of(b"new"))
     there = store.put("to", part_of(b"the old"))
-    assert copy(store, "from", "to", b"new", metadata={"a": "b"}, replaces=there) == store.head("to").etag
+    assert copy(store, "from", "to", b"new", metadata={"a": "b"}, condition=Replaces(there)) == store.head("to").etag
     assert content_of(store, "to") == b"new"
 
 
@@ -177,11 +184,11 @@ def test_a_copy_does_not_replace_what_is_another_content_now(place: Place) -> No
     before = store.put("to", part_of(b"the old"))
     place.intrude("to", b"somebody else's")
     with pytest.raises(AlreadyExistsError):
-        copy(store, "from", "to", b"new", replaces=before)
+        copy(store, "from", "to", b"new", condition=Replaces(before))
     assert content_of(store, "to") == b"somebody else's"
     store.delete("to")
     with pytest.raises(AlreadyExistsError):
-        copy(store, "from", "to", b"new", replaces=before)
+        copy(store, "from", "to", b"new", condition=Replaces(before))
     with pytest.raises(NotFoundError):
         store.head("to")
     assert place.unfinished() == 0
@@ -196,11 +203,9 @@ def test_an_upload_mixes_parts_that_are_sent_and_parts_that_are_copied(place: Pl
     changed = random.Random(9).randbytes(5 * MIB)
     upload = store.begin_upload("to", metadata={"a": "b"})
     parts = [
-        store.put_part_copy(
-            upload, 1, "from", etag=etag, offset=0, size=5 * MIB, crc64nvme=crc64nvme(CONTENT[: 5 * MIB])
-        ),
+        store.put_part_copy(upload, 1, range_of(etag, 0, 5 * MIB, crc64nvme(CONTENT[: 5 * MIB]))),
         store.put_part(upload, 2, part_of(changed)),
-        store.put_part_copy(upload, 3, "from", etag=etag, offset=10 * MIB, size=MIB + 77, crc64nvme=None),
+        store.put_part_copy(upload, 3, range_of(etag, 10 * MIB, MIB + 77)),
     ]
     expected = CONTENT[: 5 * MIB] + changed + CONTENT[10 * MIB :]
     store.complete_upload(upload, parts, crc64nvme=crc64nvme(expected))
@@ -214,9 +219,7 @@ def test_copied_parts_may_come_in_any_order_and_across_the_parts_of_their_source
     upload = store.begin_upload("to")
     size = 6 * MIB
     parts = [
-        store.put_part_copy(
-            upload, number, "from", etag=etag, offset=start, size=min(size, len(CONTENT) - start), crc64nvme=None
-        )
+        store.put_part_copy(upload, number, range_of(etag, start, min(size, len(CONTENT) - start)))
         for number, start in ((2, size), (1, 0))
     ]
     store.complete_upload(upload, parts[::-1], crc64nvme=WHOLE)
@@ -227,11 +230,11 @@ def test_an_object_is_replaced_by_an_upload_that_copies_parts_of_it(store: Store
     etag = in_parts(store, "k")
     upload = store.begin_upload("k")
     parts = [
-        store.put_part_copy(upload, 1, "k", etag=etag, offset=5 * MIB, size=5 * MIB, crc64nvme=None),
+        store.put_part_copy(upload, 1, range_of(etag, 5 * MIB, 5 * MIB, key="k")),
         store.put_part(upload, 2, part_of(b"the end")),
     ]
     expected = CONTENT[5 * MIB : 10 * MIB] + b"the end"
-    store.complete_upload(upload, parts, crc64nvme=crc64nvme(expected), replaces=etag)
+    store.complete_upload(upload, parts, crc64nvme=crc64nvme(expected), condition=Replaces(etag))
     assert content_of(store, "k") == expected
 
 
@@ -240,7 +243,7 @@ def test_a_range_of_a_source_that_was_replaced_is_not_copied(place: Place) -> No
     in_parts(place.store, "from", CONTENT[::-1])
     upload = place.store.begin_upload("to")
     with pytest.raises(DamagedError, match="no longer"):
-        place.store.put_part_copy(upload, 1, "from", etag=etag, offset=0, size=5 * MIB, crc64nvme=None)
+        place.store.put_part_copy(upload, 1, range_of(etag, 0, 5 * MIB))
     place.store.abort_upload(upload)
     assert place.unfinished() == 0
 
@@ -248,7 +251,7 @@ def test_a_range_of_a_source_that_was_replaced_is_not_copied(place: Place) -> No
 def test_a_range_of_a_missing_source_is_said_to_be_missing(store: Store) -> None:
     upload = store.begin_upload("to")
     with pytest.raises(NotFoundError):
-        store.put_part_copy(upload, 1, "from", etag='"e"', offset=0, size=5 * MIB, crc64nvme=None)
+        store.put_part_copy(upload, 1, range_of('"e"', 0, 5 * MIB))
     store.abort_upload(upload)
 
 
@@ -257,7 +260,7 @@ def test_a_range_beyond_the_end_of_its_source_is_refused(store: Store) -> None:
     etag = in_parts(store, "from")
     upload = store.begin_upload("to")
     with pytest.raises(PermanentStoreError):
-        store.put_part_copy(upload, 1, "from", etag=etag, offset=10 * MIB, size=5 * MIB, crc64nvme=None)
+        store.put_part_copy(upload, 1, range_of(etag, 10 * MIB, 5 * MIB))
     store.abort_upload(upload)
 
 
@@ -266,7 +269,7 @@ def test_a_range_with_another_checksum_than_was_recorded_is_an_error(store: Stor
     etag = in_parts(store, "from")
     upload = store.begin_upload("to")
     with pytest.raises(DamagedError, match="CRC64NVME"):
-        store.put_part_copy(upload, 1, "from", etag=etag, offset=0, size=5 * MIB, crc64nvme=WHOLE)
+        store.put_part_copy(upload, 1, range_of(etag, 0, 5 * MIB, WHOLE))
     store.abort_upload(upload)
 
 
@@ -274,9 +277,7 @@ def test_a_range_with_another_checksum_than_was_recorded_is_an_error(store: Stor
 def test_a_part_that_is_not_the_last_has_five_mebibytes(store: Store) -> None:
     etag = in_parts(store, "from")
     upload = store.begin_upload("to")
-    parts = [
-        store.put_part_copy(upload, number, "from", etag=etag, offset=0, size=MIB, crc64nvme=None) for number in (1, 2)
-    ]
+    parts = [store.put_part_copy(upload, number, range_of(etag, 0, MIB)) for number in (1, 2)]
     with pytest.raises(PermanentStoreError):
         store.complete_upload(upload, parts, crc64nvme=crc64nvme(CONTENT[:MIB] * 2))
     store.abort_upload(upload)
@@ -293,11 +294,11 @@ def test_a_completion_does_not_replace_what_is_another_content_now(place: Place)
     part = store.put_part(upload, 1, part_of(b"the new"))
     place.intrude("k", b"somebody else's")
     with pytest.raises(AlreadyExistsError):
-        store.complete_upload(upload, [part], crc64nvme=crc64nvme(b"the new"), replaces=before)
+        store.complete_upload(upload, [part], crc64nvme=crc64nvme(b"the new"), condition=Replaces(before))
     assert content_of(store, "k") == b"somebody else's"
     store.delete("k")
     with pytest.raises(AlreadyExistsError):
-        store.complete_upload(upload, [part], crc64nvme=crc64nvme(b"the new"), replaces=before)
+        store.complete_upload(upload, [part], crc64nvme=crc64nvme(b"the new"), condition=Replaces(before))
     with pytest.raises(NotFoundError):
         store.head("k")
     store.abort_upload(upload)
@@ -378,8 +379,8 @@ def test_a_large_object_is_copied_in_parts(place: Place, large: bytes, tmp_path:
     etag = stored_large(place, large, tmp_path)
     with ThreadPoolExecutor(workers or 1) as threads:
         copied = server_copy.copy_object(
-            place.store, "from", "to", etag=etag, size=len(large), crc64nvme=crc64nvme(large), metadata={"a": "b"},
-            only_if_absent=True, workers=threads if workers else None,
+            place.store, of("from", etag, large), "to", metadata={"a": "b"}, condition=Absent(),
+            workers=threads if workers else None,
         )  # fmt: skip
     info = place.store.head("to")
     assert (info.size, info.etag, info.metadata) == (len(large), copied, {"a": "b"})
@@ -390,21 +391,16 @@ def test_a_large_object_is_copied_in_parts(place: Place, large: bytes, tmp_path:
 def test_a_large_copy_that_cannot_be_leaves_nothing(place: Place, large: bytes, tmp_path: Path) -> None:
     etag = stored_large(place, large, tmp_path)
     taken = place.store.put("taken", part_of(b"x"))
-    size, crc = len(large), crc64nvme(large)
+    source = of("from", etag, large)
 
-    def attempt(
-        error: type[HoldfastError], key: str, *, only_if_absent: bool = False, replaces: str | None = None
-    ) -> None:
+    def attempt(error: type[HoldfastError], key: str, condition: Condition | None = None) -> None:
         with pytest.raises(error):
-            server_copy.copy_object(
-                place.store, "from", key, etag=etag, size=size, crc64nvme=crc, only_if_absent=only_if_absent,
-                replaces=replaces,
-            )  # fmt: skip
+            server_copy.copy_object(place.store, source, key, condition=condition)
         assert place.unfinished() == 0
 
-    attempt(AlreadyExistsError, "taken", only_if_absent=True)
-    attempt(AlreadyExistsError, "taken", replaces=etag)
-    attempt(AlreadyExistsError, "to", replaces=taken)
+    attempt(AlreadyExistsError, "taken", Absent())
+    attempt(AlreadyExistsError, "taken", Replaces(etag))
+    attempt(AlreadyExistsError, "to", Replaces(taken))
     place.store.delete("from")
     attempt(NotFoundError, "to")
     assert [info.key for info in place.store.list("")] == ["taken"]
@@ -415,9 +411,8 @@ def test_a_large_copy_that_is_stopped_leaves_nothing(place: Place, large: bytes,
     answers = iter([False, False])
     with ThreadPoolExecutor(2) as threads, pytest.raises(stop.StoppedError):
         server_copy.copy_object(
-            place.store, "from", "to", etag=etag, size=len(large), crc64nvme=crc64nvme(large), workers=threads,
-            should_stop=lambda: next(answers, True),
-        )  # fmt: skip
+            place.store, of("from", etag, large), "to", workers=threads, should_stop=lambda: next(answers, True)
+        )
     assert [info.key for info in place.store.list("")] == ["from"]
     assert place.unfinished() == 0
 
@@ -438,16 +433,15 @@ def test_what_changes_while_a_large_object_is_copied_there_is_left_alone(
 
     with pytest.raises(AlreadyExistsError):
         server_copy.copy_object(
-            place.store, "from", "to", etag=etag, size=len(large), crc64nvme=crc64nvme(large), replaces=before,
-            should_stop=intrude,
-        )  # fmt: skip
+            place.store, of("from", etag, large), "to", condition=Replaces(before), should_stop=intrude
+        )
     assert content_of(place.store, "to") == b"somebody else's"
     assert place.unfinished() == 0
 
 
 def test_a_small_object_is_copied_by_the_same_call(store: Store) -> None:
     etag = store.put("from", part_of(b"12345"))
-    copied = server_copy.copy_object(store, "from", "to", etag=etag, size=5, crc64nvme=crc64nvme(b"12345"))
+    copied = server_copy.copy_object(store, of("from", etag, b"12345"), "to")
     assert store.head("to").etag == copied
 
 
@@ -455,14 +449,8 @@ def test_a_small_copy_looks_also_where_the_server_ignores_conditions(store: Stor
     etag = store.put("from", part_of(b"12345"))
     before = store.put("to", part_of(b"first"))
     store.put("to", part_of(b"second"))
-    for absent, replaces in ((True, None), (False, before)):
+    source = of("from", etag, b"12345")
+    for key, condition in (("to", Absent()), ("to", Replaces(before)), ("gone", Replaces(before))):
         with pytest.raises(AlreadyExistsError):
-            server_copy.copy_object(
-                store, "from", "to", etag=etag, size=5, crc64nvme=crc64nvme(b"12345"), only_if_absent=absent,
-                replaces=replaces,
-            )  # fmt: skip
-    with pytest.raises(AlreadyExistsError):
-        server_copy.copy_object(
-            store, "from", "gone", etag=etag, size=5, crc64nvme=crc64nvme(b"12345"), replaces=before
-        )
+            server_copy.copy_object(store, source, key, condition=condition)
     assert content_of(store, "to") == b"second"

@@ -21,7 +21,7 @@ from holdfast.errors import (
     NotFoundError,
     TransientStoreError,
 )
-from holdfast.store import Part, Store
+from holdfast.store import Absent, Part, Store
 
 ODD_KEYS = [
     "plain.pt",
@@ -132,9 +132,9 @@ def test_the_server_refuses_bytes_that_are_not_what_their_checksum_says(place: P
 
 
 def test_a_conditional_write_leaves_what_is_there_alone(store: Store) -> None:
-    store.put("k", part_of(b"first"), metadata={"who": "first"}, only_if_absent=True)
+    store.put("k", part_of(b"first"), metadata={"who": "first"}, condition=Absent())
     with pytest.raises(AlreadyExistsError):
-        store.put("k", part_of(b"second"), metadata={"who": "second"}, only_if_absent=True)
+        store.put("k", part_of(b"second"), metadata={"who": "second"}, condition=Absent())
     assert content_of(store, "k") == b"first"
     assert store.head("k").metadata == {"who": "first"}
 
@@ -146,7 +146,7 @@ def test_of_sixteen_conditional_writers_one_wins_and_its_object_is_whole(place: 
         start.wait()
         try:
             part = part_of(b"%02d" % number * 1000)
-            place.store.put("k", part, metadata={"writer": str(number)}, only_if_absent=True)
+            place.store.put("k", part, metadata={"writer": str(number)}, condition=Absent())
         except AlreadyExistsError:
             return False
         return True
@@ -215,7 +215,7 @@ def test_deleting_twice_is_as_good_as_once(store: Store) -> None:
     store.delete("never/was")
     with pytest.raises(NotFoundError):
         store.head("k")
-    store.put("k", part_of(b"x"), only_if_absent=True)
+    store.put("k", part_of(b"x"), condition=Absent())
     assert store.head("k").metadata == {}
 
 

@@ -14,7 +14,7 @@ from tests.contract.conftest import Place, content_of, part_of
 from holdfast import stop
 from holdfast.checksum import crc64nvme
 from holdfast.errors import AlreadyExistsError, FileChangedError, NotFoundError, StoreError
-from holdfast.store import Part, Store, StoredPart
+from holdfast.store import Absent, Part, Store, StoredPart
 from holdfast.transfer import download
 from holdfast.transfer import parts as parts_module
 from holdfast.transfer import upload as transfer
@@ -78,7 +78,7 @@ def test_a_conditional_completion_leaves_what_is_there_alone(place: Place) -> No
     part = store.put_part(upload, 1, part_of(PIECES[0]))
     store.put("k", part_of(b"first"), metadata={"who": "first"})
     with pytest.raises(AlreadyExistsError):
-        store.complete_upload(upload, [part], crc64nvme=FIRST, only_if_absent=True)
+        store.complete_upload(upload, [part], crc64nvme=FIRST, condition=Absent())
     assert content_of(store, "k") == b"first"
     assert store.head("k").metadata == {"who": "first"}
     store.abort_upload(upload)
@@ -100,7 +100,7 @@ def test_of_eight_conditional_completions_one_wins(place: Place) -> None:
         part = parts[number]
         crc = crc64nvme(contents[number])
         try:
-            place.store.complete_upload(uploads[number], [part], crc64nvme=crc, only_if_absent=True)
+            place.store.complete_upload(uploads[number], [part], crc64nvme=crc, condition=Absent())
         except AlreadyExistsError:
             return False
         return True
@@ -168,7 +168,7 @@ def test_a_large_file_goes_up_and_comes_back(place: Place, large: Path, tmp_path
     with ThreadPoolExecutor(workers or 1) as threads:
         pool = threads if workers else None
         etag = transfer.upload_file(
-            place.store, "k", large, size=sums.size, metadata={"a": "b"}, only_if_absent=True,
+            place.store, "k", large, size=sums.size, metadata={"a": "b"}, condition=Absent(),
             workers=pool, progress=sent.append,
         )  # fmt: skip
         info = place.store.head("k")
@@ -188,7 +188,7 @@ def test_a_large_file_for_a_taken_key_is_not_even_begun(place: Place, large: Pat
     place.store.put("k", part_of(b"first"))
     sums = parts_module.checksum_file(large)
     with pytest.raises(AlreadyExistsError):
-        transfer.upload_file(place.store, "k", large, size=sums.size, only_if_absent=True)
+        transfer.upload_file(place.store, "k", large, size=sums.size, condition=Absent())
     assert content_of(place.store, "k") == b"first"
     assert place.unfinished() == 0
 
@@ -197,7 +197,7 @@ def test_a_key_that_is_taken_while_a_large_file_is_on_its_way_is_left_alone(plac
     sums = parts_module.checksum_file(large)
     with pytest.raises(AlreadyExistsError):
         transfer.upload_file(
-            place.store, "k", large, size=sums.size, only_if_absent=True,
+            place.store, "k", large, size=sums.size, condition=Absent(),
             progress=lambda _: place.intrude("k", b"somebody else's"),
         )  # fmt: skip
     assert content_of(place.store, "k") == b"somebody else's"

@@ -6,7 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, TransientStoreError
-from holdfast.store import ObjectInfo, Part, Sink, StoredPart, UnfinishedUpload, Upload
+from holdfast.store import (
+    Absent,
+    Condition,
+    Content,
+    Metadata,
+    ObjectInfo,
+    ObjectRange,
+    Part,
+    Replaces,
+    Sink,
+    StoredPart,
+    UnfinishedUpload,
+    Upload,
+)
 
 
 @dataclass
@@ -54,55 +67,34 @@ class Bucket:
         if piece := content[offset:] if size is None else content[offset : offset + size]:
             sink(memoryview(piece))
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         content = part.source if isinstance(part.source, bytes) else part.source.read_bytes()
-        return self._store(key, content[part.offset :][: part.size], metadata, only_if_absent, None)
+        return self._store(key, content[part.offset :][: part.size], metadata, condition)
 
-    def _store(
-        self, key: str, content: bytes, metadata: Mapping[str, str] | None, only_if_absent: bool, replaces: str | None
-    ) -> str:
-        if key in self.objects and only_if_absent:
+    def _store(self, key: str, content: bytes, metadata: Metadata | None, condition: Condition | None) -> str:
+        if key in self.objects and isinstance(condition, Absent):
             raise AlreadyExistsError(f"there is an object at {key!r}")
-        if replaces is not None and (key not in self.objects or self.etag(key) != replaces):
+        if isinstance(condition, Replaces) and (key not in self.objects or self.etag(key) != condition.etag):
             raise AlreadyExistsError(f"there is another object at {key!r}")
         self.objects[key] = (content, dict(metadata or {}))
         return self.etag(key)
 
     def copy(
-        self,
-        source: str,
-        key: str,
-        *,
-        etag: str,
-        size: int,
-        crc64nvme: int,
-        metadata: Mapping[str, str] | None = None,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
-        return self._store(key, self._expect(source, etag), metadata, only_if_absent, replaces)
+        return self._store(key, self._expect(source.key, source.etag), metadata, condition)
 
-    def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
         raise NotImplementedError("these objects are small")
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         raise NotImplementedError("these objects are small")
 
-    def put_part_copy(
-        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
-    ) -> StoredPart:
+    def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
         raise NotImplementedError("these objects are small")
 
     def complete_upload(
-        self,
-        upload: Upload,
-        parts: Sequence[StoredPart],
-        *,
-        crc64nvme: int,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
         raise NotImplementedError("these objects are small")
 

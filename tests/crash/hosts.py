@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ from holdfast.maintenance.retention import Retention
 from holdfast.restore import restorer
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.file_lists import MOST_INLINE
-from holdfast.store import ObjectInfo, Part
+from holdfast.store import Condition, Metadata, ObjectInfo, Part
 from holdfast.store.retry import RetryingStore
 from holdfast.sync.syncer import Syncer
 
@@ -54,11 +54,9 @@ class ClockedStore(CountedStore):
         for info in super().list(prefix):
             yield replace(info, modified=self._job.stored_at.get(info.key, info.modified))
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         self._job.stored_at.setdefault(key, self._job.clock().timestamp())
-        return super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+        return super().put(key, part, metadata=metadata, condition=condition)
 
 
 class Host:

@@ -10,14 +10,26 @@ from __future__ import annotations
 import http.client
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, Any, TypeVar
 
 from tests.crash.fuse import Crash, Fuse
 
 from holdfast.snapshot import keys
-from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, UnfinishedUpload, Upload
+from holdfast.store import (
+    Condition,
+    Content,
+    Metadata,
+    ObjectInfo,
+    ObjectRange,
+    Part,
+    Sink,
+    Store,
+    StoredPart,
+    UnfinishedUpload,
+    Upload,
+)
 
 T = TypeVar("T")
 
@@ -184,9 +196,7 @@ class CountedStore:
             half,
         )
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         kind, name = _kind(key), key.removeprefix(keys.COMMITS).removesuffix(".json")
         assert kind != "record" or isinstance(part.source, bytes)
         if kind == "record" and b'"fence"' in part.source:  # type: ignore[operator]
@@ -195,7 +205,7 @@ class CountedStore:
         def act() -> str:
             if kind == "record" and isinstance(part.source, bytes):
                 self._committing(name, part.source)
-            return self._store.put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+            return self._store.put(key, part, metadata=metadata, condition=condition)
 
         etag = self._fuse.run(f"put {kind}", act)
         if kind == "record":
@@ -203,55 +213,31 @@ class CountedStore:
         return etag
 
     def copy(
-        self,
-        source: str,
-        key: str,
-        *,
-        etag: str,
-        size: int,
-        crc64nvme: int,
-        metadata: Mapping[str, str] | None = None,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
         return self._fuse.run(
             f"copy to {_kind(key)}",
-            lambda: self._store.copy(
-                source, key, etag=etag, size=size, crc64nvme=crc64nvme, metadata=metadata,
-                only_if_absent=only_if_absent, replaces=replaces,
-            ),
-        )  # fmt: skip
+            lambda: self._store.copy(source, key, metadata=metadata, condition=condition),
+        )
 
-    def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
         return self._fuse.run("begin upload", lambda: self._store.begin_upload(key, metadata=metadata))
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         return self._fuse.run("put part", lambda: self._store.put_part(upload, number, part))
 
-    def put_part_copy(
-        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
-    ) -> StoredPart:
+    def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
         return self._fuse.run(
             "copy part",
-            lambda: self._store.put_part_copy(
-                upload, number, source, etag=etag, offset=offset, size=size, crc64nvme=crc64nvme
-            ),
+            lambda: self._store.put_part_copy(upload, number, source),
         )
 
     def complete_upload(
-        self,
-        upload: Upload,
-        parts: Sequence[StoredPart],
-        *,
-        crc64nvme: int,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
         return self._fuse.run(
             "complete upload",
-            lambda: self._store.complete_upload(
-                upload, parts, crc64nvme=crc64nvme, only_if_absent=only_if_absent, replaces=replaces
-            ),
+            lambda: self._store.complete_upload(upload, parts, crc64nvme=crc64nvme, condition=condition),
         )
 
     def abort_upload(self, upload: Upload) -> None:

@@ -21,7 +21,6 @@ from tests.crash.life import Ending, Life, Plan
 from tests.crash.operations import Disk
 from tests.crash.world import Backend, Broken, InOrder, World
 
-from holdfast.checksum import crc64nvme
 from holdfast.maintenance.retention import Retention
 from holdfast.restore import plan as wanted
 from holdfast.restore.plan import Mode
@@ -75,7 +74,7 @@ class OnS3:
         return S3Store(self.location, self.settings)
 
     def intrude(self, key: str, content: bytes) -> None:
-        self.open().put(key, Part(content, 0, len(content), crc64nvme(content)))
+        self.open().put(key, Part.of(content))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tests.faults.test_requests import BREAKS, HTML, PAGE, damaged, first_half, 
 from tests.servers import Answer, error
 
 from holdfast.errors import DamagedError, NotFoundError, StoreError, TransientStoreError
-from holdfast.store import Store
+from holdfast.store import Absent, Content, Store
 from holdfast.store.backoff import RetryPolicy
 from holdfast.transfer.download import download_file
 from holdfast.transfer.parts import checksum_file
@@ -38,7 +38,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def send(store: Store, path: Path, key: str = "model.pt") -> str:
-    return upload_file(store, key, path, size=SIZE, only_if_absent=True)
+    return upload_file(store, key, path, size=SIZE, condition=Absent())
 
 
 def fetch(store: Store, etag: str, into: Path, path: Path, key: str = "model.pt") -> bytes:
@@ -148,7 +148,7 @@ def test_a_copy_that_fails_is_repeated(said: str, job: Job) -> None:
     assert snapshot is not None
     entry, store = snapshot.files["model.pt"], job.store()
     job.proxy.on("PUT .*/copy.pt$", fault, times=2)
-    etag = copy_object(store, entry.key, "copy.pt", etag=entry.etag, size=entry.size, crc64nvme=entry.crc64nvme)
+    etag = copy_object(store, entry.content, "copy.pt")
     assert job.past_the_proxy().head("copy.pt").etag == etag
 
 
@@ -160,8 +160,7 @@ def test_a_copy_of_a_large_object_whose_parts_fail_with_status_200_is_whole(
     job.proxy.on("PUT .*/copy.pt.*partNumber=2&", Fault(instead=ERROR_IN_SUCCESS["an error"]), times=2)
     job.proxy.on("PUT .*/copy.pt.*partNumber=4&", Fault(instead=ERROR_IN_SUCCESS["a page"]))
     job.proxy.on("PUT .*/copy.pt.*partNumber=3&", Fault(loses_answer=True))
-    crc = checksum_file(large).whole
-    copied = copy_object(store, "model.pt", "copy.pt", etag=etag, size=SIZE, crc64nvme=crc)
+    copied = copy_object(store, Content("model.pt", etag, SIZE, checksum_file(large).whole), "copy.pt")
     assert fetch(job.past_the_proxy(), copied, tmp_path / "back", large, "copy.pt") == large.read_bytes()
 
 
@@ -170,7 +169,7 @@ def test_a_large_copy_that_cannot_be_made_leaves_nothing_behind(large: Path, job
     etag = send(store, large)
     job.proxy.always("PUT .*/copy.pt.*partNumber=2&", replace(BREAKS["internal error"]))
     with pytest.raises(TransientStoreError, match="to part 2 of"):
-        copy_object(store, "model.pt", "copy.pt", etag=etag, size=SIZE, crc64nvme=checksum_file(large).whole)
+        copy_object(store, Content("model.pt", etag, SIZE, checksum_file(large).whole), "copy.pt")
     assert job.unfinished_uploads() == 0
     with pytest.raises(NotFoundError):
         job.past_the_proxy().head("copy.pt")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from holdfast.restore.plan import Mode
 from holdfast.restore.restorer import Restored, restore
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
-from holdfast.store import Part, Store
+from holdfast.store import Condition, Metadata, Part, Store
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync.syncer import Synced, Syncer
 from holdfast.workers.bandwidth import Bandwidth
@@ -29,11 +29,9 @@ class Breaks(DirectoryStore):
         super().__init__(root)
         self._instead = instead
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         self._instead(key)
-        return super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+        return super().put(key, part, metadata=metadata, condition=condition)
 
 
 class Reads(DirectoryStore):

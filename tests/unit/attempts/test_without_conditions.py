@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,31 +14,20 @@ from holdfast.attempts import claim
 from holdfast.errors import SupersededError
 from holdfast.maintenance.retention import Retention
 from holdfast.snapshot import catalog
-from holdfast.store import Part
+from holdfast.store import Condition, Content, Metadata, Part
 from holdfast.store.directory.store import DirectoryStore
 
 
 class Ignores(DirectoryStore):
     """A directory that writes whatever the condition says."""
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         return super().put(key, part, metadata=metadata)
 
     def copy(
-        self,
-        source: str,
-        key: str,
-        *,
-        etag: str,
-        size: int,
-        crc64nvme: int,
-        metadata: Mapping[str, str] | None = None,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
-        return super().copy(source, key, etag=etag, size=size, crc64nvme=crc64nvme, metadata=metadata)
+        return super().copy(source, key, metadata=metadata)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.unit.job import Breaks, Job, sync
 from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.maintenance.retention import Retention
 from holdfast.snapshot import catalog
-from holdfast.store import Part
+from holdfast.store import Content, Part
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync.flush import Flush
 from holdfast.sync.syncer import Syncer
@@ -253,7 +253,7 @@ class Answers(DirectoryStore):
         if self.lose(method, key):
             raise TransientStoreError("no answer")
 
-    def copy(self, source: str, key: str, **options: Any) -> str:
+    def copy(self, source: Content, key: str, **options: Any) -> str:
         if self.refuse("copy", key):
             raise PermanentStoreError("not this name")
         etag = super().copy(source, key, **options)

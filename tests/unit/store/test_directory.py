@@ -28,7 +28,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.store import Part, Upload
+from holdfast.store import Absent, Condition, Content, Part, Replaces, Upload
 from holdfast.store.body import write_part
 from holdfast.store.directory import lock as directory_lock
 from holdfast.store.directory.ranges import copy_range
@@ -63,7 +63,7 @@ def test_a_key_that_is_no_name_below_the_root_is_refused(root: Path, key: str) -
         lambda: store.head(key),
         lambda: store.read(key, sink=lambda piece: None),
         lambda: store.delete(key),
-        lambda: store.copy(key, "k", etag="", size=0, crc64nvme=0),
+        lambda: store.copy(Content(key, "", 0, 0), "k"),
     ):
         with pytest.raises(PermanentStoreError):
             ask()
@@ -103,11 +103,11 @@ def test_what_is_neither_file_nor_directory_is_no_object(root: Path) -> None:
 def test_a_directory_is_in_the_way_of_a_file_and_the_other_way_round(root: Path) -> None:
     store = DirectoryStore(root)
     store.put("a/b", BYTES)
-    for only_if_absent in (False, True):
+    for condition in (None, Absent()):
         with pytest.raises(PermanentStoreError):
-            store.put("a", BYTES, metadata={"x": "y"}, only_if_absent=only_if_absent)
+            store.put("a", BYTES, metadata={"x": "y"}, condition=condition)
         with pytest.raises(PermanentStoreError):
-            store.put("a/b/c", BYTES, only_if_absent=only_if_absent)
+            store.put("a/b/c", BYTES, condition=condition)
     with pytest.raises(PermanentStoreError):
         store.delete("a")
     assert [info.key for info in store.list("")] == ["a/b"]
@@ -225,9 +225,8 @@ def test_files_that_others_left_on_their_way_are_not_listed(root: Path) -> None:
 # Copies
 
 
-def copy(store: DirectoryStore, source: str, key: str, *, size: int = 5, replaces: str | None = None) -> str:
-    etag = store.head(source).etag
-    return store.copy(source, key, etag=etag, size=size, crc64nvme=BYTES.crc64nvme, replaces=replaces)
+def copy(store: DirectoryStore, source: str, key: str, *, size: int = 5, condition: Condition | None = None) -> str:
+    return store.copy(Content(source, store.head(source).etag, size, BYTES.crc64nvme), key, condition=condition)
 
 
 def test_a_copy_of_more_bytes_than_there_are_is_refused(root: Path) -> None:
@@ -257,7 +256,7 @@ def test_a_copy_that_may_not_replace_what_is_there_leaves_nothing(root: Path) ->
     (root / "folder").mkdir()
     for key in ("to", "folder"):
         with pytest.raises(AlreadyExistsError):
-            copy(store, "from", key, replaces='"e"')
+            copy(store, "from", key, condition=Replaces('"e"'))
     assert names_in(root) == [".holdfast", "folder", "from"]
     assert names_in(root / ".holdfast/tmp") == []
 
@@ -340,6 +339,7 @@ def test_a_waiting_part_that_was_tampered_with_is_not_completed(root: Path) -> N
 REPLACES = """
 import os, sys
 from pathlib import Path
+from holdfast.store import Content, Replaces
 from holdfast.store.directory.store import DirectoryStore
 
 replace = os.replace
@@ -352,8 +352,8 @@ def sleep_first(*args):
 os.replace = sleep_first  # pathlib's too: it sleeps between the look and the act
 store = DirectoryStore(Path(sys.argv[1]))
 there = store.head("there")
-source = store.head("zombie's")
-store.copy("zombie's", "there", etag=source.etag, size=5, crc64nvme=int(sys.argv[2]), replaces=there.etag)
+source = Content("zombie's", store.head("zombie's").etag, 5, int(sys.argv[2]))
+store.copy(source, "there", condition=Replaces(there.etag))
 """
 
 
@@ -374,10 +374,7 @@ def asleep(root: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def replace_there(store: DirectoryStore) -> str:
-    source = store.head("successor's")
-    return store.copy(
-        "successor's", "there", etag=source.etag, size=5, crc64nvme=BYTES.crc64nvme, replaces=store.head("there").etag
-    )
+    return copy(store, "successor's", "there", condition=Replaces(store.head("there").etag))
 
 
 def test_nobody_replaces_or_deletes_what_another_process_has_looked_at_to_replace_it(
@@ -391,7 +388,7 @@ def test_nobody_replaces_or_deletes_what_another_process_has_looked_at_to_replac
     with pytest.raises(TransientStoreError, match="locked by another process"):
         store.delete("there", etag=before)
     assert store.head("there").etag == before
-    assert store.put("elsewhere", BYTES, only_if_absent=True), "a commit waits for nobody"
+    assert store.put("elsewhere", BYTES, condition=Absent()), "a commit waits for nobody"
     store.delete("elsewhere")
     asleep.communicate("go on\n")
     assert asleep.returncode == 0

@@ -11,7 +11,7 @@ from tests.servers import Answer, ScriptedServer, Seen, error, listing
 
 from holdfast.checksum import crc64nvme, to_base64
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, PermanentStoreError, TransientStoreError
-from holdfast.store import Part, StoredPart, Upload
+from holdfast.store import Absent, Condition, Content, ObjectRange, Part, Replaces, StoredPart, Upload
 from holdfast.store.backoff import RetryPolicy
 from holdfast.store.location import Location
 from holdfast.store.retry import RetryingStore
@@ -52,7 +52,7 @@ def open_at(
 
 
 def put(store: RetryingStore) -> str:
-    return store.put("k", BYTES, metadata=METADATA, only_if_absent=True)
+    return store.put("k", BYTES, metadata=METADATA, condition=Absent())
 
 
 def test_what_may_succeed_in_a_moment_is_asked_again_with_longer_and_longer_pauses(pauses: Pauses) -> None:
@@ -229,7 +229,7 @@ PARTS = [StoredPart(1, '"p"', 5, BYTES.crc64nvme)]
 
 
 def complete(store: RetryingStore) -> str:
-    return store.complete_upload(UPLOAD, PARTS, crc64nvme=BYTES.crc64nvme, only_if_absent=True)
+    return store.complete_upload(UPLOAD, PARTS, crc64nvme=BYTES.crc64nvme, condition=Absent())
 
 
 @pytest.mark.parametrize("second", [error(404, "NoSuchUpload"), TAKEN])
@@ -254,11 +254,9 @@ COPIED = copied("CopyObjectResult")
 SOURCE = Answer(headers={**HEAD, "ETag": '"source"'})
 
 
-def copy(store: RetryingStore, *, only_if_absent: bool = False, replaces: str | None = None) -> str:
-    return store.copy(
-        "from", "k", etag='"source"', size=5, crc64nvme=BYTES.crc64nvme, metadata=METADATA,
-        only_if_absent=only_if_absent, replaces=replaces,
-    )  # fmt: skip
+def copy(store: RetryingStore, condition: Condition | None = None) -> str:
+    source = Content("from", '"source"', 5, BYTES.crc64nvme)
+    return store.copy(source, "k", metadata=METADATA, condition=condition)
 
 
 @pytest.mark.parametrize(
@@ -269,19 +267,19 @@ def copy(store: RetryingStore, *, only_if_absent: bool = False, replaces: str | 
         [error(404, "NoSuchKey"), Answer(404)],  # or deleted it
     ],
 )
-@pytest.mark.parametrize("replaces", [None, '"old"'])
+@pytest.mark.parametrize("condition", [Absent(), Replaces('"old"')])
 def test_a_copy_whose_answer_was_lost_finds_its_own_object(
-    pauses: Pauses, second: list[Answer], replaces: str | None
+    pauses: Pauses, second: list[Answer], condition: Condition
 ) -> None:
     with ScriptedServer(LOST, *second, OURS, OURS) as server:
-        assert copy(open_at(server, pauses), only_if_absent=replaces is None, replaces=replaces) == '"e"'
+        assert copy(open_at(server, pauses), condition) == '"e"'
     assert server.asked == ["PUT /data/k", "PUT /data/k", "HEAD /data/from", "HEAD /data/k", "GET /data/k"]
 
 
 def test_a_copy_whose_answer_was_lost_does_not_take_another_object_for_its_own(pauses: Pauses) -> None:
     other = replace(OURS, body=b"54321")
     with ScriptedServer(LOST, TAKEN, SOURCE, other, other) as server, pytest.raises(AlreadyExistsError):
-        copy(open_at(server, pauses), replaces='"old"')
+        copy(open_at(server, pauses), Replaces('"old"'))
     with ScriptedServer(LOST, TAKEN, DONE, Answer(404)) as server, pytest.raises(DamagedError):
         copy(open_at(server, pauses))
 
@@ -351,5 +349,5 @@ def test_every_other_request_is_repeated_too(pauses: Pauses) -> None:
         store.abort_upload(UPLOAD)
         store.delete("k")
         store.check()
-        store.put_part_copy(UPLOAD, 1, "from", etag='"e"', offset=0, size=5, crc64nvme=None)
+        store.put_part_copy(UPLOAD, 1, ObjectRange(key="from", etag='"e"', offset=0, size=5))
     assert len(server.seen) == len(answers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.unit.job import Job, sync
 
 from holdfast.errors import AccessDeniedError, PermanentStoreError, TransientStoreError
 from holdfast.stop import StoppedError
-from holdfast.store import Part
+from holdfast.store import Condition, Metadata, Part
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync import flush as flushing
 from holdfast.sync.flush import Flush
@@ -41,9 +41,7 @@ class Line(DirectoryStore):
         self.puts: list[str] = []
         self.before: Callable[[str], None] = lambda key: None
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         self.before(key)
         commit = key.startswith((".holdfast/snapshots", ".holdfast/commits"))
         took = 0 if commit else part.size / MIB / self.rate
@@ -52,7 +50,7 @@ class Line(DirectoryStore):
             raise TransientStoreError("cut off")
         self.now += took
         self.puts.append("commit" if commit else key)
-        return super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+        return super().put(key, part, metadata=metadata, condition=condition)
 
 
 @pytest.fixture

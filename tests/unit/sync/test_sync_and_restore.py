@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from holdfast import stop
 from holdfast.attempts import claim as attempt
 from holdfast.errors import NoSnapshotError, PermanentStoreError, SupersededError, TransientStoreError
 from holdfast.snapshot import catalog
-from holdfast.store import Part
+from holdfast.store import Condition, Metadata, Part
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync.flush import Flush
 
@@ -320,9 +320,9 @@ def test_a_fallback_leaves_nothing_of_the_snapshot_that_failed(job: Job) -> None
 def test_a_record_whose_answer_was_lost_does_not_stop_the_next_commit(job: Job) -> None:
     class Forgets(DirectoryStore):
         def put(
-            self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
+            self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None
         ) -> str:
-            etag = super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+            etag = super().put(key, part, metadata=metadata, condition=condition)
             if key.endswith("000001-000001.json"):
                 raise TransientStoreError("no answer")
             return etag

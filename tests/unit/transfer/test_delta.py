@@ -18,7 +18,7 @@ from holdfast.errors import AccessDeniedError, PermanentStoreError, StoreError
 from holdfast.maintenance.retention import Retention
 from holdfast.snapshot import catalog
 from holdfast.snapshot.record import FileEntry, Snapshot
-from holdfast.store import StoredPart, Upload
+from holdfast.store import ObjectRange, StoredPart, Upload
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.transfer import parts
 from holdfast.transfer import upload as transfer
@@ -58,12 +58,10 @@ class CopiesAre(DirectoryStore):
         self.asked: list[str] = []
         self._happens = happens
 
-    def put_part_copy(
-        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
-    ) -> StoredPart:
-        self.asked.append(source)
-        self._happens(source)
-        return super().put_part_copy(upload, number, source, etag=etag, offset=offset, size=size, crc64nvme=crc64nvme)
+    def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
+        self.asked.append(source.key)
+        self._happens(source.key)
+        return super().put_part_copy(upload, number, source)
 
 
 def restored(job: Job, path: str, machine: str = "fresh") -> bytes:
@@ -92,12 +90,12 @@ def test_what_is_no_grid_of_the_file_is_none_and_harms_nobody(text: str) -> None
 def test_parts_are_where_their_content_is_as_long_as_it_is() -> None:
     entry = FileEntry("a", 20, 0, 0o644, 7, "a", '"e"', parts=Grid(16, (1, 2)).to_text())
     known = ContentIndex([entry])
-    assert known.part(4, 2) == Place("a", '"e"', 16)
+    assert known.part(4, 2) == ObjectRange(key="a", etag='"e"', offset=16, size=4, crc64nvme=2)
     assert known.part(16, 2) is None
     assert not known.may_have(20)
     known.add(replace(entry, key="b", etag='"f"'))
     known.gone(["a"])
-    assert known.part(4, 2) == Place("b", '"f"', 16)
+    assert known.part(4, 2) == ObjectRange(key="b", etag='"f"', offset=16, size=4, crc64nvme=2)
     known.gone(["b"])
     assert known.part(4, 2) is None
     assert known.place(20, 7) is None

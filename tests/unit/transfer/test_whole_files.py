@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 
 def kept(store: DirectoryStore, key: str, content: bytes) -> str:
-    return store.put(key, Part(content, 0, len(content), crc64nvme(content)))
+    return store.put(key, Part.of(content))
 
 
 @pytest.mark.parametrize(

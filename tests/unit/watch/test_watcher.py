@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from holdfast.maintenance.retention import Retention
 from holdfast.restore.restorer import restore
 from holdfast.snapshot import catalog
 from holdfast.snapshot.record import Snapshot
-from holdfast.store import Part, StoredPart, Upload
+from holdfast.store import Condition, Content, Metadata, Part, StoredPart, Upload
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync.syncer import Syncer
 from holdfast.watch import watcher as watch
@@ -206,7 +206,7 @@ class Ends(DirectoryStore):
         if then is not None:
             then()
 
-    def copy(self, source: str, key: str, **how: Any) -> str:
+    def copy(self, source: Content, key: str, **how: Any) -> str:
         self._note("copy")
         return super().copy(source, key, **how)
 
@@ -214,11 +214,9 @@ class Ends(DirectoryStore):
         self._note("part")
         return super().put_part(upload, number, part)
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         self.done.append(key)
-        return super().put(key, part, metadata=metadata, only_if_absent=only_if_absent)
+        return super().put(key, part, metadata=metadata, condition=condition)
 
 
 def ending(job: Job, store: Ends) -> tuple[Watcher, Callable[[], None]]:

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 
-from holdfast import checksum
 from holdfast.errors import AlreadyExistsError, DamagedError
 from holdfast.snapshot import catalog, keys, record
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
-from holdfast.store import Part, Store
+from holdfast.store import Absent, Part, Store
 
 
 def honours_conditions(store: Store, found: Catalog, workers: Executor | None = None) -> bool:
@@ -84,9 +83,7 @@ def put_claim(store: Store, key: str, about: Mapping[str, object]) -> str | None
     token = secrets.token_hex(8)
     body = json.dumps({**about, "token": token}).encode()
     try:
-        store.put(
-            key, Part(body, 0, len(body), checksum.crc64nvme(body)), metadata={keys.OWNER: token}, only_if_absent=True
-        )
+        store.put(key, Part.of(body), metadata={keys.OWNER: token}, condition=Absent())
     except AlreadyExistsError:
         return None
     return token

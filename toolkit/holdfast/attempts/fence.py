@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
-from holdfast import checksum
 from holdfast.errors import AlreadyExistsError, DamagedError
 from holdfast.snapshot import catalog, keys
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.record import Fence
-from holdfast.store import Part, Store
+from holdfast.store import Absent, Part, Store
 
 
 def fence(store: Store, found: Catalog, mine: Attempt, workers: Executor | None = None) -> Catalog:
@@ -88,9 +87,9 @@ def _put_fence(store: Store, name: str, mine: Attempt) -> bool:
             raise AlreadyExistsError(name)
         store.put(
             keys.snapshot_key(name),
-            Part(text, 0, len(text), checksum.crc64nvme(text)),
+            Part.of(text),
             metadata={keys.OWNER: mine.owner},
-            only_if_absent=True,
+            condition=Absent(),
         )
     except AlreadyExistsError:
         try:

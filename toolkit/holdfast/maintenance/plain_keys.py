@@ -13,7 +13,7 @@ from holdfast.snapshot import keys
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.ownership import Origin, PlainObject, described
 from holdfast.snapshot.record import FileEntry
-from holdfast.store import ObjectInfo, Store
+from holdfast.store import Absent, Condition, Metadata, ObjectInfo, Replaces, Store
 from holdfast.transfer import server_copy
 
 _NO_ETAG = '"holdfast"'
@@ -145,7 +145,7 @@ class PlainKeys:
         if entry.preserved is None:
             return entry
         try:
-            etag = self._copy(entry, entry.preserved, {keys.OWNER: self._owner}, None, should_stop)
+            etag = self._copy(entry, entry.preserved, {keys.OWNER: self._owner}, Absent(), should_stop)
         except AlreadyExistsError:
             etag = self._store.head(entry.preserved).etag
         return replace(entry, key=entry.preserved, etag=etag)
@@ -164,18 +164,19 @@ class PlainKeys:
         there = self._objects.get(entry.path)
         metadata = {keys.OWNER: self._owner, keys.CONTENT: keys.content_name(entry.size, entry.crc64nvme)}
         if there is not None and self.conditional is None:
-            self.conditional = not self._copied(entry, metadata, _NO_ETAG, should_stop)
-        published = self._copied(entry, metadata, there.info.etag if there else None, should_stop)
+            self.conditional = not self._copied(entry, metadata, Replaces(_NO_ETAG), should_stop)
+        condition = Replaces(there.info.etag) if there else Absent()
+        published = self._copied(entry, metadata, condition, should_stop)
         if not published:
             self.note(entry.path, 0, None)
         return published
 
     def _copied(
-        self, entry: FileEntry, metadata: Mapping[str, str], replaces: str | None, should_stop: Callable[[], bool]
+        self, entry: FileEntry, metadata: Metadata, condition: Condition, should_stop: Callable[[], bool]
     ) -> bool:
         """Copy to the plain key; return False when something else lies there than is to be replaced."""
         try:
-            etag = self._copy(entry, entry.path, metadata, replaces, should_stop)
+            etag = self._copy(entry, entry.path, metadata, condition, should_stop)
         except AlreadyExistsError:
             return False
         except stop.StoppedError:
@@ -191,20 +192,16 @@ class PlainKeys:
         self,
         entry: FileEntry,
         key: str,
-        metadata: Mapping[str, str],
-        replaces: str | None,
+        metadata: Metadata,
+        condition: Condition,
         should_stop: Callable[[], bool],
     ) -> str:
         return server_copy.copy_object(
             self._store,
-            entry.key,
+            entry.content,
             key,
-            etag=entry.etag,
-            size=entry.size,
-            crc64nvme=entry.crc64nvme,
             metadata=metadata,
-            only_if_absent=replaces is None,
-            replaces=replaces,
+            condition=condition,
             workers=self._workers,
             should_stop=should_stop,
         )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from holdfast import checksum
 from holdfast.errors import AlreadyExistsError, SupersededError
 from holdfast.snapshot import catalog, keys
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
-from holdfast.store import Part, Store
+from holdfast.store import Absent, Part, Store
 
 
 class Commits:
@@ -130,9 +129,9 @@ class Commits:
             raise AlreadyExistsError(snapshot.name)
         self._store.put(
             key,
-            Part(text, 0, len(text), checksum.crc64nvme(text)),
+            Part.of(text),
             metadata={keys.OWNER: self._attempt.owner},
-            only_if_absent=True,
+            condition=Absent(),
         )
 
     @property

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, wait
 from itertools import count
 
-from holdfast import checksum
 from holdfast.snapshot import file_lists, keys
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.file_lists import MOST_INLINE
 from holdfast.snapshot.record import FileEntry, FileList, Snapshot
-from holdfast.store import Part, Store
+from holdfast.store import Absent, Part, Store
 
 _MOST_REPEATED = 50
 """Files that a repeated record lists itself: it says once a minute what the one before it said."""
@@ -85,12 +84,9 @@ class ListWriter:
 
     def _put(self, entries: tuple[FileEntry, ...], sequence: int, number: int) -> FileList:
         key = keys.list_key(self._attempt.number, sequence, self._attempt.slot, number)
-        data = file_lists.pack(entries)
-        crc = checksum.crc64nvme(data)
-        etag = self._store.put(
-            key, Part(data, 0, len(data), crc), metadata={keys.OWNER: self._attempt.owner}, only_if_absent=True
-        )
-        return FileList(key, etag, len(data), crc, len(entries), entries)
+        part = Part.of(file_lists.pack(entries))
+        etag = self._store.put(key, part, metadata={keys.OWNER: self._attempt.owner}, condition=Absent())
+        return FileList(key, etag, part.size, part.crc64nvme, len(entries), entries)
 
     def committed(self, snapshot: Snapshot) -> None:
         """Note what was committed: what it does not name may be deleted, and is not named again."""

@@ -12,6 +12,7 @@ from typing import Any
 from holdfast import checksum, names
 from holdfast.errors import DamagedError
 from holdfast.snapshot import keys
+from holdfast.store import Content
 
 FORMAT = 1
 MOST_FILES = 10_000_000
@@ -43,6 +44,11 @@ class FileEntry:
     key: str
     etag: str
     parts: str | None = None
+
+    @property
+    def content(self) -> Content:
+        """What the object at `key` must hold."""
+        return Content(self.key, self.etag, self.size, self.crc64nvme)
 
     @property
     def preserved(self) -> str | None:

@@ -4,9 +4,9 @@ Keys are relative to the prefix of the store's location. Every method is one req
 work), so that `holdfast.retry` can repeat any of them; what needs many requests, a large upload for one, is built
 from these in `holdfast.transfer`. Implementations are safe to use from several threads.
 
-Conditions (`only_if_absent`, `replaces`, `etag`) are the store's to keep, in the same step as the deed: AWS does. Which
-other servers ignore which of them, docs/reliability.md says; a directory looks and acts in two steps for `replaces` and
-for the `etag` of a deletion, under a lock where the file system has locks.
+A `Condition` and the `etag` of a deletion are the store's to keep, in the same step as the deed: AWS does. Which other
+servers ignore which of them, docs/reliability.md says; a directory looks and acts in two steps for `Replaces` and for a
+deletion, under a lock where the file system has locks.
 
 All methods raise `TransientStoreError` where a repetition may help and a `PermanentStoreError` where it will not.
 """
@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from holdfast.checksum import crc64nvme as checksum_of
+
 Sink = Callable[[memoryview], None]
+Metadata = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,33 @@ class ObjectInfo:
     size: int
     etag: str
     modified: float
-    metadata: Mapping[str, str] | None = None
+    metadata: Metadata | None = None
     crc64nvme: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an object at a key must hold: its ETag, its size in bytes and its CRC64NVME."""
+
+    key: str
+    etag: str
+    size: int
+    crc64nvme: int
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A write succeeds only where the key has no object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replaces:
+    """A write succeeds only where the object at the key has this ETag."""
+
+    etag: str
+
+
+Condition = Absent | Replaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +87,30 @@ class Part:
     size: int
     crc64nvme: int
     read: bool = False
+
+    @classmethod
+    def of(cls, content: bytes) -> Part:
+        """Return bytes in memory as a part."""
+        return cls(content, 0, len(content), checksum_of(content))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRange:
+    """A range of an object in the store.
+
+    Attributes:
+        key: of the object.
+        etag: of the content that is wanted.
+        offset: first byte of the range.
+        size: bytes in the range, at least 1.
+        crc64nvme: checksum of the range; None when it is not known.
+    """
+
+    key: str
+    etag: str
+    offset: int
+    size: int
+    crc64nvme: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +136,7 @@ class Upload:
 
     key: str
     id: str
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,51 +188,37 @@ class Store(Protocol):
         """
         ...
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         """Store a whole object in one request (up to 5 GB on S3) and return its ETag.
 
-        Visible whole or not at all. Raises AlreadyExistsError when `only_if_absent` finds the key taken, and
-        FileChangedError when the file no longer holds the bytes that `part.crc64nvme` was computed from.
+        Visible whole or not at all. Raises AlreadyExistsError when the condition does not hold, and FileChangedError
+        when the file no longer holds the bytes that `part.crc64nvme` was computed from.
         """
         ...
 
     def copy(
-        self,
-        source: str,
-        key: str,
-        *,
-        etag: str,
-        size: int,
-        crc64nvme: int,
-        metadata: Mapping[str, str] | None = None,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
         """Copy an object to another key inside the store, in one request (up to 5 GB on S3), and return its ETag.
 
         Visible whole or not at all.
 
         Args:
-            source: the object to copy.
+            source: what to copy. The checksum that the store computes of the copy, where it says so, is held against
+                its checksum.
             key: where to; never the source itself (PermanentStoreError).
-            etag: the content of the source that is wanted.
-            size: its bytes.
-            crc64nvme: its checksum. What the store sums up of the copy, where it says so, is held against it.
             metadata: of the copy; that of the source is not copied.
-            only_if_absent: leave an object that is there already alone.
-            replaces: the ETag of the object that must lie at `key`.
+            condition: what must lie at `key`.
 
         Raises:
             NotFoundError: there is no source.
             DamagedError: the source is no longer this content, or the copy has another checksum: then the copy lies at
                 `key` on S3, and in a directory it does not.
-            AlreadyExistsError: at `key` lies what the conditions do not allow; with `replaces` also: nothing.
+            AlreadyExistsError: at `key` lies what the condition does not allow; with `Replaces` also: nothing.
         """
         ...
 
-    def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
         """Begin a multipart upload; nothing becomes visible before `complete_upload`."""
         ...
 
@@ -191,21 +229,11 @@ class Store(Protocol):
         """
         ...
 
-    def put_part_copy(
-        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
-    ) -> StoredPart:
+    def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
         """Make a range of an object in the store a part of an upload; sizes and numbers as `put_part`.
 
-        S3 takes ranges only of objects that are larger than 5 MiB.
-
-        Args:
-            upload: where the part goes. Its key may be the source's.
-            number: of the part.
-            source: the object that has the bytes.
-            etag: the content of the source that is wanted.
-            offset: first byte of the range.
-            size: bytes in the range, at least 1.
-            crc64nvme: checksum of the range, None when it is not known. What the store sums up is held against it.
+        S3 takes ranges only of objects that are larger than 5 MiB. The upload's key may be the source's. The checksum
+        that the store computes is held against that of the range, where there is one.
 
         Raises:
             NotFoundError: there is no source, or the upload has ended.
@@ -214,18 +242,11 @@ class Store(Protocol):
         ...
 
     def complete_upload(
-        self,
-        upload: Upload,
-        parts: Sequence[StoredPart],
-        *,
-        crc64nvme: int,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
         """Make the upload visible as one object, checked against the checksum of the whole, and return its ETag.
 
-        The conditions, and AlreadyExistsError when they do not hold, are those of `copy`. Raises NotFoundError when the
-        upload has ended.
+        Raises AlreadyExistsError as `copy`, and NotFoundError when the upload has ended.
         """
         ...
 

@@ -6,13 +6,25 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
 from holdfast.checksum import crc64nvme as checksum_of
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, StoreError, TransientStoreError
-from holdfast.store import ObjectInfo, Part, Sink, Store, StoredPart, UnfinishedUpload, Upload
+from holdfast.store import (
+    Condition,
+    Content,
+    Metadata,
+    ObjectInfo,
+    ObjectRange,
+    Part,
+    Sink,
+    Store,
+    StoredPart,
+    UnfinishedUpload,
+    Upload,
+)
 from holdfast.store.backoff import RetryPolicy, Tries
 
 T = TypeVar("T")
@@ -129,37 +141,23 @@ class RetryingStore:
             else:
                 return
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         """As `Store.put`. A repeated conditional put that finds its own object is a success."""
         return self._repeat_write(
-            lambda: self._store.put(key, part, metadata=metadata, only_if_absent=only_if_absent),
+            lambda: self._store.put(key, part, metadata=metadata, condition=condition),
             lambda: self._own(key, part.size, part.crc64nvme, metadata),
         )
 
     def copy(
-        self,
-        source: str,
-        key: str,
-        *,
-        etag: str,
-        size: int,
-        crc64nvme: int,
-        metadata: Mapping[str, str] | None = None,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
         """As `Store.copy`. A repeated copy that finds its own object is a success, also when the source has gone."""
         return self._repeat_write(
-            lambda: self._store.copy(
-                source, key, etag=etag, size=size, crc64nvme=crc64nvme, metadata=metadata,
-                only_if_absent=only_if_absent, replaces=replaces,
-            ),
-            lambda: self._own(key, size, crc64nvme, metadata),
-        )  # fmt: skip
+            lambda: self._store.copy(source, key, metadata=metadata, condition=condition),
+            lambda: self._own(key, source.size, source.crc64nvme, metadata),
+        )
 
-    def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
         """As `Store.begin_upload`. A lost answer may leave an upload behind that nobody completes."""
         return self._repeat(lambda: self._store.begin_upload(key, metadata=metadata))
 
@@ -167,30 +165,16 @@ class RetryingStore:
         """As `Store.put_part`."""
         return self._repeat(lambda: self._store.put_part(upload, number, part))
 
-    def put_part_copy(
-        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
-    ) -> StoredPart:
+    def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
         """As `Store.put_part_copy`."""
-        return self._repeat(
-            lambda: self._store.put_part_copy(
-                upload, number, source, etag=etag, offset=offset, size=size, crc64nvme=crc64nvme
-            )
-        )
+        return self._repeat(lambda: self._store.put_part_copy(upload, number, source))
 
     def complete_upload(
-        self,
-        upload: Upload,
-        parts: Sequence[StoredPart],
-        *,
-        crc64nvme: int,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
         """As `Store.complete_upload`. A repetition that finds the upload gone and its own object there is a success."""
         return self._repeat_write(
-            lambda: self._store.complete_upload(
-                upload, parts, crc64nvme=crc64nvme, only_if_absent=only_if_absent, replaces=replaces
-            ),
+            lambda: self._store.complete_upload(upload, parts, crc64nvme=crc64nvme, condition=condition),
             lambda: self._own(upload.key, sum(part.size for part in parts), crc64nvme, upload.metadata),
         )
 
@@ -233,7 +217,7 @@ class RetryingStore:
                     raise
                 return etag
 
-    def _own(self, key: str, size: int, crc: int, metadata: Mapping[str, str] | None) -> str | None:
+    def _own(self, key: str, size: int, crc: int, metadata: Metadata | None) -> str | None:
         """Return the ETag of the object at `key` if it is exactly what was to be written there, else None.
 
         Size and metadata also fit an earlier version of the same file by the same attempt: the checksum decides. Where

@@ -27,7 +27,7 @@ from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.ownership import Origin
 from holdfast.snapshot.record import FileEntry
 from holdfast.stop import refuse_if_stopped
-from holdfast.store import Part, Store
+from holdfast.store import Absent, Part, Store
 from holdfast.transfer import upload
 from holdfast.transfer.content_index import ContentIndex, Place
 from holdfast.transfer.multipart_upload import MultipartUpload
@@ -136,7 +136,7 @@ class FileUploader:
         def send(key: str) -> Place:
             refuse_if_stopped(should_stop, f"storing {state.path}")
             metadata = {keys.OWNER: self._attempt.owner}
-            etag = self._store.put(key, part, metadata=metadata, only_if_absent=True)
+            etag = self._store.put(key, part, metadata=metadata, condition=Absent())
             self._count(state.size)
             return Place(key, etag)
 
@@ -167,7 +167,7 @@ class FileUploader:
             should_stop=should_stop,
             on_last=on_last,
         )
-        send = partial(sending.to, metadata={keys.OWNER: self._attempt.owner}, only_if_absent=True)
+        send = partial(sending.to, metadata={keys.OWNER: self._attempt.owner}, condition=Absent())
         beginning = (state.size, sum_range(path, 0, MIB))
         with self._locks.setdefault(beginning, threading.Lock()):  # what may be one content: the second waits
             try:
@@ -228,7 +228,7 @@ class FileUploader:
             )
             if note is None:
                 return None
-            send = partial(sending.to, only_if_absent=True, resumed=note)
+            send = partial(sending.to, condition=Absent(), resumed=note)
             return self._send_to(note.upload.key, state, send, lambda: sending.completing)
         except (AccessDeniedError, NoBucketError):
             raise

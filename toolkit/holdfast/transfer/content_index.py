@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from holdfast.snapshot.record import FileEntry
+from holdfast.store import ObjectRange
 from holdfast.transfer import part_checksums
 
 _Content = tuple[int, int]  # bytes, CRC64NVME
@@ -15,17 +16,10 @@ _Content = tuple[int, int]  # bytes, CRC64NVME
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where bytes lie in the store.
-
-    Attributes:
-        key: of the object that has them.
-        etag: of the content that has them.
-        offset: of the first one in it.
-    """
+    """Where a whole content lies in the store: the key and the ETag of the object."""
 
     key: str
     etag: str
-    offset: int = 0
 
 
 class ContentIndex:
@@ -65,11 +59,13 @@ class ContentIndex:
         """Return where a whole content lies; None when the store is not known to have it."""
         return self._contents.get((size, crc64nvme))
 
-    def part(self, size: int, crc64nvme: int) -> Place | None:
+    def part(self, size: int, crc64nvme: int) -> ObjectRange | None:
         """Return where a part of a large content lies that has these bytes; None when none is known."""
         content, offset = self._parts.get((crc64nvme, size), (None, 0))
         whole = self._contents.get(content) if content else None
-        return Place(whole.key, whole.etag, offset) if whole else None
+        if whole is None:
+            return None
+        return ObjectRange(key=whole.key, etag=whole.etag, offset=offset, size=size, crc64nvme=crc64nvme)
 
     def may_have(self, size: int) -> bool:
         """Say whether there is a content of that size of which only the checksum of the whole tells what it is."""

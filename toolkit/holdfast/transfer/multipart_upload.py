@@ -7,7 +7,7 @@ to have these bytes, and sent where it is not. Nothing is read or summed up befo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from holdfast.errors import (
     TransientStoreError,
 )
 from holdfast.stop import StoppedError, StopQuestion
-from holdfast.store import Part, Store, StoredPart, Upload
+from holdfast.store import Condition, Metadata, ObjectRange, Part, Store, StoredPart, Upload
 from holdfast.transfer.content_index import ContentIndex, Place
 from holdfast.transfer.parallel import drop, look, side_by_side
 from holdfast.transfer.parts import PartSums
@@ -82,8 +82,8 @@ class MultipartUpload:
         self,
         key: str,
         *,
-        metadata: Mapping[str, str] | None = None,
-        only_if_absent: bool = False,
+        metadata: Metadata | None = None,
+        condition: Condition | None = None,
         resumed: Note | None = None,
     ) -> Place:
         """Make the file an object, visible whole or not at all, unless the store is known to have its content.
@@ -93,7 +93,7 @@ class MultipartUpload:
         Args:
             key: of the object.
             metadata: user metadata.
-            only_if_absent: leave an object that is there already alone.
+            condition: what must lie at `key`.
             resumed: an upload to the same key that goes on; its metadata stays what it was. When it cannot go on, that
                 is a PermanentStoreError.
 
@@ -102,28 +102,23 @@ class MultipartUpload:
 
         Raises:
             FileChangedError: the file is no longer what it was. Nothing became visible.
-            AlreadyExistsError: `only_if_absent` and the key is taken.
+            AlreadyExistsError: the condition does not hold.
             StoppedError: `should_stop` said yes. Nothing became visible.
             StoreError: the store did not take it.
         """
-        begin = partial(self._begin, key, metadata, only_if_absent)
+        begin = partial(self._begin, key, metadata, condition)
         upload = _Upload(self, self.known, begin, resumed)
         try:
-            return upload.run(key, only_if_absent)
+            return upload.run(key, condition)
         except (AlreadyExistsError, AccessDeniedError, NoBucketError):
             raise
         except PermanentStoreError:
             if not upload.copied or resumed is not None:
                 raise
-        return _Upload(self, ContentIndex(), begin, None).run(key, only_if_absent)
+        return _Upload(self, ContentIndex(), begin, None).run(key, condition)
 
-    def _begin(
-        self,
-        key: str,
-        metadata: Mapping[str, str] | None,
-        only_if_absent: bool,  # noqa: FBT001  bound by partial
-    ) -> tuple[Upload, Note | None]:
-        look(self.store, key, only_if_absent=only_if_absent)
+    def _begin(self, key: str, metadata: Metadata | None, condition: Condition | None) -> tuple[Upload, Note | None]:
+        look(self.store, key, condition)
         upload = self.store.begin_upload(key, metadata=metadata)
         return upload, self.note(upload)
 
@@ -175,7 +170,7 @@ class _Upload:
         self._put_off: list[int] = []
         self._stored: dict[int, StoredPart] = {}
 
-    def run(self, key: str, only_if_absent: bool) -> Place:  # noqa: FBT001
+    def run(self, key: str, condition: Condition | None) -> Place:
         """Store all parts and complete the upload, or find that the content is known."""
         try:
             self._take(self._sending.run(self._jobs()))
@@ -187,10 +182,10 @@ class _Upload:
             self._take(self._sending.run(self._rest()))
             upload, note = self._begun()
             self._sending.refuse_if_changed()
-            look(self._store, key, only_if_absent=only_if_absent)
+            look(self._store, key, condition)
             parts = [part for _, part in sorted(self._stored.items())]
             self._sending.completing = True
-            etag = self._store.complete_upload(upload, parts, crc64nvme=sums.whole, only_if_absent=only_if_absent)
+            etag = self._store.complete_upload(upload, parts, crc64nvme=sums.whole, condition=condition)
         except BaseException as error:
             self._drop(error)
             raise
@@ -240,7 +235,7 @@ class _Upload:
             note.add(stored)
         return _Done(number, stored, sent)
 
-    def _source(self, number: int, crc: int) -> Place | None:
+    def _source(self, number: int, crc: int) -> ObjectRange | None:
         return self._known.part(self._sums.ranges[number - 1][1], crc) if self._known.copies else None
 
     def _copied(self, upload: Upload, number: int, crc: int) -> StoredPart | None:
@@ -248,12 +243,9 @@ class _Upload:
         source = self._source(number, crc)
         if source is None:
             return None
-        _, length = self._sums.ranges[number - 1]
         self.copied = True
         try:
-            return self._store.put_part_copy(
-                upload, number, source.key, etag=source.etag, offset=source.offset, size=length, crc64nvme=crc
-            )
+            return self._store.put_part_copy(upload, number, source)
         except (DamagedError, NotFoundError):
             self._known.gone([source.key])  # or the upload has: the part that is sent then will tell
             return None

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from holdfast.errors import AlreadyExistsError, NotFoundError, StoreError
 from holdfast.stop import StopQuestion, refuse_if_stopped
-from holdfast.store import Store, Upload
+from holdfast.store import Condition, Replaces, Store, Upload
 from holdfast.transfer.parts import MIB
 
 T = TypeVar("T")
@@ -88,19 +88,19 @@ def drop(store: Store, upload: Upload, error: BaseException) -> bool:
     return True
 
 
-def look(store: Store, key: str, *, only_if_absent: bool, replaces: str | None = None) -> None:
+def look(store: Store, key: str, condition: Condition | None) -> None:
     """Look at a key before bytes travel for it, and again before they take it.
 
     What counts is the condition that goes along with the last request; on servers that ignore it, this is all there is.
 
     Raises:
-        AlreadyExistsError: what lies at the key is not what the conditions allow.
+        AlreadyExistsError: what lies at the key is not what the condition allows.
     """
-    if not only_if_absent and replaces is None:
+    if condition is None:
         return
     try:
         there = store.head(key).etag
     except NotFoundError:
         there = None
-    if (only_if_absent and there is not None) or replaces not in (None, there):
+    if there != (condition.etag if isinstance(condition, Replaces) else None):
         raise AlreadyExistsError(f"there is {'nothing' if there is None else 'an object of other content'} at {key!r}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import partial
 
 from holdfast.errors import PermanentStoreError
 from holdfast.stop import StopQuestion, refuse_if_stopped
-from holdfast.store import Store
+from holdfast.store import Condition, Content, Metadata, ObjectRange, Store
 from holdfast.transfer.parallel import dropped_on_failure, look, side_by_side
 from holdfast.transfer.parts import ranges
 
@@ -18,15 +17,11 @@ SINGLE_COPY = 64 << 20
 
 def copy_object(
     store: Store,
-    source: str,
+    source: Content,
     key: str,
     *,
-    etag: str,
-    size: int,
-    crc64nvme: int,
-    metadata: Mapping[str, str] | None = None,
-    only_if_absent: bool = False,
-    replaces: str | None = None,
+    metadata: Metadata | None = None,
+    condition: Condition | None = None,
     workers: Executor | None = None,
     should_stop: StopQuestion | None = None,
 ) -> str:
@@ -34,42 +29,34 @@ def copy_object(
 
     Args:
         store: which store.
-        source: the object to copy.
+        source: what to copy. The store compares the copy of a large object with its checksum.
         key: where to.
-        etag: the content of the source that is wanted.
-        size: its bytes.
-        crc64nvme: its checksum, which the copy of a large object is held against by the store.
         metadata: of the copy; that of the source is not copied.
-        only_if_absent: leave an object that is there already alone.
-        replaces: the ETag of the object that must lie at `key`.
+        condition: what must lie at `key`.
         workers: copies the parts of a large object; None: one after the other, in this thread.
         should_stop: asked between parts.
 
     Raises:
         NotFoundError: there is no source.
         DamagedError: the source is no longer this content.
-        AlreadyExistsError: at `key` lies what the conditions do not allow; with `replaces` also: nothing.
+        AlreadyExistsError: at `key` lies what the condition does not allow; with `Replaces` also: nothing.
         StoppedError: `should_stop` said yes. Nothing became visible.
         StoreError: the store did not copy it.
     """
-    doing = f"copying {source!r} to {key!r}"
+    doing = f"copying {source.key!r} to {key!r}"
     refuse_if_stopped(should_stop, doing)
-    if source == key:
+    if source.key == key:
         raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
-    look(store, key, only_if_absent=only_if_absent, replaces=replaces)
-    if size < SINGLE_COPY:
-        return store.copy(
-            source, key, etag=etag, size=size, crc64nvme=crc64nvme, metadata=metadata,
-            only_if_absent=only_if_absent, replaces=replaces,
-        )  # fmt: skip
+    look(store, key, condition)
+    if source.size < SINGLE_COPY:
+        return store.copy(source, key, metadata=metadata, condition=condition)
     upload = store.begin_upload(key, metadata=metadata)
     with dropped_on_failure(store, upload):
-        jobs = (
-            partial(store.put_part_copy, upload, number, source, etag=etag, offset=start, size=length, crc64nvme=None)
-            for number, (start, length) in enumerate(ranges(size), start=1)
+        wanted = (
+            ObjectRange(key=source.key, etag=source.etag, offset=start, size=length)
+            for start, length in ranges(source.size)
         )
+        jobs = (partial(store.put_part_copy, upload, number, part) for number, part in enumerate(wanted, start=1))
         stored = sorted(side_by_side(jobs, workers, should_stop, doing), key=lambda part: part.number)
-        look(store, key, only_if_absent=only_if_absent, replaces=replaces)
-        return store.complete_upload(
-            upload, stored, crc64nvme=crc64nvme, only_if_absent=only_if_absent, replaces=replaces
-        )
+        look(store, key, condition)
+        return store.complete_upload(upload, stored, crc64nvme=source.crc64nvme, condition=condition)

@@ -6,13 +6,13 @@ that is given an executor must not itself run in that executor, because it waits
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
 from holdfast.errors import FileChangedError
 from holdfast.stop import StopQuestion, refuse_if_stopped
-from holdfast.store import Store
+from holdfast.store import Condition, Metadata, Store
 from holdfast.transfer.content_index import ContentIndex
 from holdfast.transfer.multipart_upload import MultipartUpload
 from holdfast.transfer.parts import whole_file
@@ -29,8 +29,8 @@ def upload_file(
     path: Path,
     *,
     size: int,
-    metadata: Mapping[str, str] | None = None,
-    only_if_absent: bool = False,
+    metadata: Metadata | None = None,
+    condition: Condition | None = None,
     workers: Executor | None = None,
     progress: Progress | None = None,
     should_stop: StopQuestion | None = None,
@@ -43,20 +43,20 @@ def upload_file(
         path: the file.
         size: its bytes.
         metadata: user metadata.
-        only_if_absent: leave an object that is there already alone.
+        condition: what must lie at `key`.
         workers: runs the parts of a large file; None: one after the other, in this thread.
         progress: gets the bytes of each part that has arrived, always in this thread.
         should_stop: asked between parts.
 
     Raises:
         FileChangedError: the file has another size, or changed while it was read. Nothing became visible.
-        AlreadyExistsError: `only_if_absent` and the key is taken.
+        AlreadyExistsError: the condition does not hold.
         StoppedError: `should_stop` said yes. Nothing became visible.
         StoreError: the store did not take it.
     """
     refuse_if_stopped(should_stop, f"storing {path}")
     if size < SINGLE_PUT:
-        etag = store.put(key, whole_file(path, size=size), metadata=metadata, only_if_absent=only_if_absent)
+        etag = store.put(key, whole_file(path, size=size), metadata=metadata, condition=condition)
         (progress or _ignore)(size)
         return etag
     sending = MultipartUpload(
@@ -69,7 +69,7 @@ def upload_file(
         progress=progress,
         should_stop=should_stop,
     )
-    return sending.to(key, metadata=metadata, only_if_absent=only_if_absent).etag
+    return sending.to(key, metadata=metadata, condition=condition).etag
 
 
 def _guard(path: Path, size: int) -> Callable[[], None]:

@@ -17,7 +17,7 @@ from tests.servers import SECRET, Answer, ScriptedServer, error, listing
 
 from holdfast.checksum import crc64nvme, to_base64
 from holdfast.errors import DamagedError, FileChangedError, PermanentStoreError
-from holdfast.store import Part, Upload
+from holdfast.store import Absent, Part, Upload
 from holdfast.store.location import Location
 from holdfast.store.s3.settings import from_environ
 from holdfast.store.s3.store import S3Store
@@ -28,7 +28,7 @@ from holdfast.transfer.parts import whole_file
 def test_every_request_for_any_key_is_signed_as_it_is_sent(key: str) -> None:
     with ScriptedServer(DONE, DONE, DONE, DONE, listing()) as server:
         store = open_at(server)
-        store.put(key, BYTES, metadata={"holdfast-attempt": "1", "note": "two  words"}, only_if_absent=True)
+        store.put(key, BYTES, metadata={"holdfast-attempt": "1", "note": "two  words"}, condition=Absent())
         store.head(key)
         store.put_part(Upload(key, "id/with+odd=signs"), 7, BYTES)
         store.delete(key)
@@ -66,7 +66,7 @@ def test_a_session_token_is_sent_and_signed() -> None:
 
 def test_a_body_travels_with_its_checksum_its_condition_and_its_metadata() -> None:
     with ScriptedServer(DONE) as server:
-        assert open_at(server).put("k", BYTES, metadata={"holdfast-attempt": "1"}, only_if_absent=True) == '"e"'
+        assert open_at(server).put("k", BYTES, metadata={"holdfast-attempt": "1"}, condition=Absent()) == '"e"'
     (seen,) = server.seen
     assert seen.body == b"12345"
     assert seen.headers["x-amz-checksum-crc64nvme"] == to_base64(BYTES.crc64nvme)

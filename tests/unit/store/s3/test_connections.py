@@ -168,7 +168,7 @@ def test_one_tls_connection_serves_requests_of_all_sizes_one_after_the_other(cer
         store = open_at(server, AWS_CA_BUNDLE=certificate[0])
         for answer in answers:
             assert read_all(store) == answer.body
-        store.put("k", Part(content, 0, len(content), crc64nvme(content)))
+        store.put("k", Part.of(content))
     assert server.seen[-1].body == content
     assert server.connections == 1
 

@@ -20,7 +20,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.store import StoredPart, UnfinishedUpload, Upload
+from holdfast.store import Absent, Condition, Content, ObjectRange, Replaces, StoredPart, UnfinishedUpload, Upload
 from holdfast.store.s3.store import S3Store
 
 CRC = to_base64(BYTES.crc64nvme)
@@ -42,15 +42,13 @@ def source(etag: str) -> Answer:
     return Answer(headers={"ETag": etag, "Last-Modified": "Fri, 02 Jan 2026 03:04:05 GMT"})
 
 
-def copy(store: S3Store, *, key: str = "from", only_if_absent: bool = False, replaces: str | None = None) -> str:
-    return store.copy(
-        key, "to", etag='"e"', size=5, crc64nvme=BYTES.crc64nvme, metadata={"holdfast-attempt": "2"},
-        only_if_absent=only_if_absent, replaces=replaces,
-    )  # fmt: skip
+def copy(store: S3Store, *, key: str = "from", condition: Condition | None = None) -> str:
+    source = Content(key, '"e"', 5, BYTES.crc64nvme)
+    return store.copy(source, "to", metadata={"holdfast-attempt": "2"}, condition=condition)
 
 
 def copy_part(store: S3Store, *, crc: int | None = None) -> StoredPart:
-    return store.put_part_copy(UPLOAD, 7, "from", etag='"e"', offset=100, size=50, crc64nvme=crc)
+    return store.put_part_copy(UPLOAD, 7, ObjectRange(key="from", etag='"e"', offset=100, size=50, crc64nvme=crc))
 
 
 def test_a_copy_names_its_source_and_what_it_must_be() -> None:
@@ -69,8 +67,8 @@ def test_a_copy_names_its_source_and_what_it_must_be() -> None:
 
 def test_the_conditions_of_a_copy_are_headers() -> None:
     with ScriptedServer(copied(), copied()) as server:
-        copy(open_at(server), only_if_absent=True)
-        copy(open_at(server), replaces='"old"')
+        copy(open_at(server), condition=Absent())
+        copy(open_at(server), condition=Replaces('"old"'))
     assert (server.seen[0].headers["if-none-match"], server.seen[1].headers["if-match"]) == ("*", '"old"')
 
 
@@ -87,7 +85,7 @@ def test_the_conditions_of_a_copy_are_headers() -> None:
 )
 def test_which_condition_of_a_copy_failed_is_found_out(refusal: Answer, there: Answer, kind: type[Exception]) -> None:
     with ScriptedServer(refusal, there) as server, pytest.raises(kind):
-        copy(open_at(server), replaces='"old"')
+        copy(open_at(server), condition=Replaces('"old"'))
     assert server.asked == ["PUT /data/p/to", "HEAD /data/p/from"]
 
 
@@ -171,7 +169,7 @@ def test_a_completion_states_the_checksums_that_are_known() -> None:
     parts = [StoredPart(1, '"a"', 5, 0), StoredPart(2, '"b"', 5, None)]
     answer = b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>'
     with ScriptedServer(Answer(body=answer)) as server:
-        open_at(server).complete_upload(UPLOAD, parts, crc64nvme=0, replaces='"old"')
+        open_at(server).complete_upload(UPLOAD, parts, crc64nvme=0, condition=Replaces('"old"'))
     (seen,) = server.seen
     assert seen.headers["if-match"] == '"old"'
     names = [[child.tag.rpartition("}")[2] for child in part] for part in ET.fromstring(seen.body)]
@@ -179,19 +177,19 @@ def test_a_completion_states_the_checksums_that_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "replaces", "kind"),
+    ("code", "condition", "kind"),
     [
-        ("NoSuchKey", '"old"', AlreadyExistsError),
-        ("NoSuchUpload", '"old"', NotFoundError),
+        ("NoSuchKey", Replaces('"old"'), AlreadyExistsError),
+        ("NoSuchUpload", Replaces('"old"'), NotFoundError),
         ("NoSuchUpload", None, NotFoundError),
     ],
 )
 def test_a_completion_tells_a_missing_upload_from_a_missing_object(
-    code: str, replaces: str | None, kind: type[StoreError]
+    code: str, condition: Condition | None, kind: type[StoreError]
 ) -> None:
     for answer in (error(404, code), error(200, code)):
         with ScriptedServer(answer) as server, pytest.raises(kind):
-            open_at(server).complete_upload(UPLOAD, [StoredPart(1, '"a"', 5, 0)], crc64nvme=0, replaces=replaces)
+            open_at(server).complete_upload(UPLOAD, [StoredPart(1, '"a"', 5, 0)], crc64nvme=0, condition=condition)
 
 
 def test_parts_that_are_not_the_whole_are_not_completed_again_and_again() -> None:
@@ -216,7 +214,7 @@ def test_a_condition_on_content_takes_the_permission_to_read_it() -> None:
         for ask in (
             lambda: store.delete("k", etag='"e"'),
             lambda: copy(store),
-            lambda: store.complete_upload(UPLOAD, [StoredPart(1, '"a"', 5, 0)], crc64nvme=0, replaces='"e"'),
+            lambda: store.complete_upload(UPLOAD, [StoredPart(1, '"a"', 5, 0)], crc64nvme=0, condition=Replaces('"e"')),
         ):
             with pytest.raises(AccessDeniedError, match="and s3:"):
                 ask()

@@ -8,13 +8,14 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.errors import AlreadyExistsError, NoBucketError, PermanentStoreError
 from holdfast.fsync import fsync
+from holdfast.store import Absent, Condition, Metadata, Replaces
 from holdfast.store.directory.lock import Lock
 from holdfast.store.os_errors import os_error, os_errors
 
@@ -133,23 +134,15 @@ class Layout:
                 path.mkdir(exist_ok=True)
                 fsync(path.parent)
 
-    def publish(
-        self,
-        file: Path,
-        key: str,
-        metadata: Mapping[str, str] | None,
-        *,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
-    ) -> str:
+    def publish(self, file: Path, key: str, metadata: Metadata | None, condition: Condition | None = None) -> str:
         """Make a synced file the object of a key, in one step, and return its ETag. The file's own name may stay.
 
         Raises:
-            AlreadyExistsError: `only_if_absent` and the key is taken (a file system also has no place for a file below
-            another file, or where a directory is), or not taken by what `replaces` names.
+            AlreadyExistsError: the condition does not hold (for `Absent` also where a file is a parent of the path, or
+            a directory lies at it).
         """
         target = self.path(key)
-        if only_if_absent and any(parent.is_file() for parent in target.parents):
+        if isinstance(condition, Absent) and any(parent.is_file() for parent in target.parents):
             raise AlreadyExistsError(f"there is an object where the directory of {key!r} should be")
         self.make_directories(target.parent)
         with os_errors(file, "look at"):
@@ -157,13 +150,14 @@ class Layout:
         self._write_metadata(key, etag, metadata or {})
         before = None
         try:
-            if only_if_absent:
-                _link(file, target, key)
-            elif replaces is None:
-                before = _replace(file, target, key, None)
-            else:
-                with self.alone():
-                    before = _replace(file, target, key, replaces)
+            match condition:
+                case None:
+                    before = _replace(file, target, key, None)
+                case Absent():
+                    _link(file, target, key)
+                case Replaces(replaced):
+                    with self.alone():
+                        before = _replace(file, target, key, replaced)
         except BaseException:
             self.forget(key, etag)
             raise
@@ -200,7 +194,7 @@ class Layout:
         name = hashlib.sha256(f"{key}\0{etag}".encode("utf-8", "surrogateescape")).hexdigest()
         return self.root / OWN / "metadata" / f"{name}.json"
 
-    def _write_metadata(self, key: str, etag: str, metadata: Mapping[str, str]) -> None:
+    def _write_metadata(self, key: str, etag: str, metadata: Metadata) -> None:
         if not metadata:
             return
         path = self._metadata_path(key, etag)

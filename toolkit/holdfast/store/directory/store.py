@@ -11,8 +11,8 @@ An object is a file at its key; symbolic links are none. What S3 does and a file
 A process that is killed leaves its files in tmp/ and uploads/. Nobody uses them again; `unfinished_uploads` yields the
 ones of both places, and `abort_upload` takes them away. Directories that become empty stay.
 
-Of several writers with `only_if_absent` exactly one wins, on every host: the file is linked to its key. A file system
-has no such step for `replaces` and for the `etag` of a deletion: the key is looked at, and then renamed to or unlinked.
+Of several writers with `Absent` exactly one wins, on every host: the file is linked to its key. A file system has no
+such step for `Replaces` and for the `etag` of a deletion: the key is looked at, and then renamed to or unlinked.
 An advisory lock makes the two one for all who use the store on this machine, and on others where the file system passes
 locks on. Where it has none, what somebody else writes in that moment is lost, as is what is written there by others.
 """
@@ -22,7 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,7 +34,18 @@ from holdfast.errors import (
     PermanentStoreError,
     TransientStoreError,
 )
-from holdfast.store import ObjectInfo, Part, Sink, StoredPart, UnfinishedUpload, Upload
+from holdfast.store import (
+    Condition,
+    Content,
+    Metadata,
+    ObjectInfo,
+    ObjectRange,
+    Part,
+    Sink,
+    StoredPart,
+    UnfinishedUpload,
+    Upload,
+)
 from holdfast.store.body import PIECE, write_part
 from holdfast.store.directory.layout import RESERVED, Layout, etag_of
 from holdfast.store.directory.ranges import copy_range
@@ -150,37 +161,26 @@ class DirectoryStore:
         finally:
             os.close(descriptor)
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         """As `Store.put`; durable when it returns."""
         with self._layout.new_file(key) as new:
             write_part(part, new.descriptor, new.path, 0)
-            return self._layout.publish(new.synced(), key, metadata, only_if_absent=only_if_absent)
+            return self._layout.publish(new.synced(), key, metadata, condition)
 
     def copy(
-        self,
-        source: str,
-        key: str,
-        *,
-        etag: str,
-        size: int,
-        crc64nvme: int,
-        metadata: Mapping[str, str] | None = None,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
         """As `Store.copy`; durable when it returns. The copy has blocks of its own only where they cannot be shared."""
-        if source == key:
+        if source.key == key:
             raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
-        with self._opened(source) as origin, self._layout.new_file(key) as new:
-            self._expect(source, origin, etag)
-            copied = copy_range(origin, new.descriptor, new.path, offset=0, size=size, to=0)
-            self._expect(source, origin, etag)
-            _compare(source, copied, crc64nvme)
-            return self._layout.publish(new.synced(), key, metadata, only_if_absent=only_if_absent, replaces=replaces)
+        with self._opened(source.key) as origin, self._layout.new_file(key) as new:
+            self._expect(source.key, origin, source.etag)
+            copied = copy_range(origin, new.descriptor, new.path, offset=0, size=source.size, to=0)
+            self._expect(source.key, origin, source.etag)
+            _compare(source, copied)
+            return self._layout.publish(new.synced(), key, metadata, condition)
 
-    def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
         """As `Store.begin_upload`."""
         return Upload(key, self._uploads.begin(key), dict(metadata or {}))
 
@@ -188,31 +188,21 @@ class DirectoryStore:
         """As `Store.put_part`."""
         return self._uploads.write(upload, number, part)
 
-    def put_part_copy(
-        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
-    ) -> StoredPart:
+    def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
         """As `Store.put_part_copy`."""
-        with self._opened(source) as origin:
-            self._expect(source, origin, etag)
-            part = self._uploads.copy(upload, number, origin, offset=offset, size=size)
-            self._expect(source, origin, etag)
-        _compare(source, part.crc64nvme, crc64nvme)
+        with self._opened(source.key) as origin:
+            self._expect(source.key, origin, source.etag)
+            part = self._uploads.copy(upload, number, origin, offset=source.offset, size=source.size)
+            self._expect(source.key, origin, source.etag)
+        _compare(source, part.crc64nvme)
         return part
 
     def complete_upload(
-        self,
-        upload: Upload,
-        parts: Sequence[StoredPart],
-        *,
-        crc64nvme: int,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
         """As `Store.complete_upload`; durable when it returns."""
         whole = self._uploads.finish(upload, parts, crc64nvme)
-        etag = self._layout.publish(
-            whole, upload.key, upload.metadata, only_if_absent=only_if_absent, replaces=replaces
-        )
+        etag = self._layout.publish(whole, upload.key, upload.metadata, condition)
         self._uploads.drop(upload)
         return etag
 
@@ -247,6 +237,6 @@ class DirectoryStore:
             self._layout.forget(key, there)
 
 
-def _compare(source: str, copied: int | None, wanted: int | None) -> None:
-    if wanted not in (None, copied):
-        raise DamagedError(f"what was copied of {source!r} is not what was recorded: its CRC64NVME is another one")
+def _compare(source: Content | ObjectRange, copied: int | None) -> None:
+    if source.crc64nvme not in (None, copied):
+        raise DamagedError(f"what was copied of {source.key!r} is not what was recorded: its CRC64NVME is another one")

@@ -10,7 +10,7 @@ from holdfast.errors import (
     DamagedError,
     TransientStoreError,
 )
-from holdfast.store import StoredPart
+from holdfast.store import Absent, Condition, Content, Metadata, ObjectRange, Replaces, StoredPart
 
 
 def parse_xml(body: bytes) -> ET.Element:
@@ -37,7 +37,7 @@ METADATA = "x-amz-meta-"
 CHECKSUM = "x-amz-checksum-crc64nvme"
 
 
-def metadata_headers(metadata: Mapping[str, str] | None) -> dict[str, str]:
+def metadata_headers(metadata: Metadata | None) -> dict[str, str]:
     """Return the headers that give an object its user metadata."""
     return {f"{METADATA}{name}": value for name, value in (metadata or {}).items()}
 
@@ -51,12 +51,20 @@ def metadata_in(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def conditions(*, replaces: str | None = None, only_if_absent: bool = False) -> dict[str, str]:
+def condition_headers(condition: Condition | None) -> dict[str, str]:
     """Return the headers that say what must lie at the key, or that nothing may."""
-    return {
-        **({"If-None-Match": "*"} if only_if_absent else {}),
-        **({} if replaces is None else {"If-Match": replaces}),
-    }
+    match condition:
+        case None:
+            return {}
+        case Absent():
+            return {"If-None-Match": "*"}
+        case Replaces(etag):
+            return if_match(etag)
+
+
+def if_match(etag: str | None) -> dict[str, str]:
+    """Return the header that names the content at the key; none for None."""
+    return {} if etag is None else {"If-Match": etag}
 
 
 def etag_in(root: ET.Element) -> str:
@@ -73,15 +81,15 @@ def crc_of(text: str | None) -> int | None:
         return None
 
 
-def compare(root: ET.Element, source: str, wanted: int | None) -> int | None:
+def compare(root: ET.Element, source: Content | ObjectRange) -> int | None:
     """Return the checksum of what was copied, as the server says it; None when it does not.
 
     Raises:
         DamagedError: it is another one than was wanted.
     """
     told = crc_of(text_of(root, "ChecksumCRC64NVME"))
-    if None not in (told, wanted) and told != wanted:
-        raise DamagedError(f"what was copied of {source!r} is not what was recorded: its CRC64NVME is another one")
+    if told is not None and source.crc64nvme not in (None, told):
+        raise DamagedError(f"what was copied of {source.key!r} is not what was recorded: its CRC64NVME is another one")
     return told
 
 

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 
-from holdfast.checksum import crc64nvme as checksum_of
 from holdfast.checksum import to_base64
 from holdfast.errors import (
     AlreadyExistsError,
@@ -20,7 +19,19 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.store import ObjectInfo, Part, Sink, StoredPart, UnfinishedUpload, Upload
+from holdfast.store import (
+    Condition,
+    Content,
+    Metadata,
+    ObjectInfo,
+    ObjectRange,
+    Part,
+    Replaces,
+    Sink,
+    StoredPart,
+    UnfinishedUpload,
+    Upload,
+)
 from holdfast.store.location import Location
 from holdfast.store.s3 import errors, messages
 from holdfast.store.s3.client import Client, Request, deliver
@@ -84,7 +95,7 @@ class S3Store:
             if etag not in (None, info.etag):
                 raise self._replaced(key)
             return
-        headers = {} if etag is None else {"If-Match": etag}
+        headers = messages.if_match(etag)
         if offset or size is not None:
             headers["Range"] = f"bytes={offset}-" if size is None else f"bytes={offset}-{offset + size - 1}"
         try:
@@ -102,14 +113,12 @@ class S3Store:
     def _replaced(self, key: str) -> DamagedError:
         return DamagedError(f"object {key!r} is no longer the content that was recorded: somebody has replaced it")
 
-    def put(
-        self, key: str, part: Part, *, metadata: Mapping[str, str] | None = None, only_if_absent: bool = False
-    ) -> str:
+    def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         """As `Store.put`."""
         headers = {
             messages.CHECKSUM: to_base64(part.crc64nvme),
             **messages.metadata_headers(metadata),
-            **messages.conditions(only_if_absent=only_if_absent),
+            **messages.condition_headers(condition),
         }
         request = self._request("PUT", "storing", key, "s3:PutObject", headers=headers, body=part)
         with self._client.send(request) as response:
@@ -122,25 +131,15 @@ class S3Store:
         return _etag(response, f"storing {key!r}")
 
     def copy(
-        self,
-        source: str,
-        key: str,
-        *,
-        etag: str,
-        size: int,
-        crc64nvme: int,
-        metadata: Mapping[str, str] | None = None,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
         """As `Store.copy`: CopyObject."""
-        if source == key:
+        if source.key == key:
             raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
-        only_if = messages.conditions(replaces=replaces, only_if_absent=only_if_absent)
         headers = {
-            **self._source(source, etag),
+            **self._source(source),
             **messages.metadata_headers(metadata),
-            **only_if,
+            **messages.condition_headers(condition),
             "x-amz-metadata-directive": "REPLACE",
             # Neither tags nor annotations are copied: that would take permissions that nothing else needs.
             "x-amz-tagging-directive": "REPLACE",
@@ -149,30 +148,35 @@ class S3Store:
         }
         permission = "s3:GetObject and s3:PutObject"
         try:
-            request = self._request("PUT", f"copying {source!r} to", key, permission, headers=headers)
+            request = self._request("PUT", f"copying {source.key!r} to", key, permission, headers=headers)
             root = self._client.answer(request, "CopyObjectResult")
         except (AlreadyExistsError, NotFoundError) as error:
             # S3 does not say which condition failed, nor which of the two keys is not there.
-            if self.head(source).etag != etag or not only_if:
-                raise self._replaced(source) from error
-            raise AlreadyExistsError(f"copying {source!r} failed: at {key!r} lies something else: {error}") from error
+            if self.head(source.key).etag != source.etag or condition is None:
+                raise self._replaced(source.key) from error
+            raise AlreadyExistsError(
+                f"copying {source.key!r} failed: at {key!r} lies something else: {error}"
+            ) from error
         except errors.StrangeAnswerError as error:
             raise _copies_nothing(error) from error
-        self._vouch(messages.compare(root, source, crc64nvme), source, etag)
+        self._vouch(messages.compare(root, source), source)
         return messages.etag_in(root) or self.head(key).etag
 
-    def _vouch(self, told: int | None, source: str, etag: str) -> None:
+    def _vouch(self, told: int | None, source: Content | ObjectRange) -> None:
         """Look whether what was copied is still there, where no checksum says what was copied.
 
         radosgw 16 and moto copy also a source that is another content than the request says.
         """
-        if told is None and self.head(source).etag != etag:
-            raise self._replaced(source)
+        if told is None and self.head(source.key).etag != source.etag:
+            raise self._replaced(source.key)
 
-    def _source(self, key: str, etag: str) -> dict[str, str]:
-        return {"x-amz-copy-source": self._client.target(self._prefix + key), "x-amz-copy-source-if-match": etag}
+    def _source(self, source: Content | ObjectRange) -> dict[str, str]:
+        return {
+            "x-amz-copy-source": self._client.target(self._prefix + source.key),
+            "x-amz-copy-source-if-match": source.etag,
+        }
 
-    def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
         """As `Store.begin_upload`."""
         headers = {
             "x-amz-checksum-algorithm": "CRC64NVME",
@@ -195,34 +199,31 @@ class S3Store:
         ) as response:
             return StoredPart(number, self._stored(upload.key, part, response), part.size, part.crc64nvme)
 
-    def put_part_copy(
-        self, upload: Upload, number: int, source: str, *, etag: str, offset: int, size: int, crc64nvme: int | None
-    ) -> StoredPart:
+    def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
         """As `Store.put_part_copy`: UploadPartCopy."""
         query = [("partNumber", str(number)), ("uploadId", upload.id)]
-        headers = {**self._source(source, etag), "x-amz-copy-source-range": f"bytes={offset}-{offset + size - 1}"}
-        doing, permission = f"copying {source!r} to part {number} of", "s3:GetObject and s3:PutObject"
+        last = source.offset + source.size - 1
+        headers = {
+            **self._source(source),
+            "x-amz-copy-source-range": f"bytes={source.offset}-{last}",
+        }
+        doing, permission = f"copying {source.key!r} to part {number} of", "s3:GetObject and s3:PutObject"
         try:
             request = self._request("PUT", doing, upload.key, permission, query, headers)
             root = self._client.answer(request, "CopyPartResult")
         except AlreadyExistsError as error:
-            raise self._replaced(source) from error
+            raise self._replaced(source.key) from error
         except errors.BeyondEndError as error:
             raise PermanentStoreError(str(error)) from error  # the ETag is right: the object will not grow
         except errors.StrangeAnswerError as error:
             raise _copies_nothing(error) from error
-        told = messages.compare(root, source, crc64nvme)
-        self._vouch(told, source, etag)
-        return StoredPart(number, messages.etag_in(root), size, told if crc64nvme is None else crc64nvme)
+        told = messages.compare(root, source)
+        self._vouch(told, source)
+        crc = told if source.crc64nvme is None else source.crc64nvme
+        return StoredPart(number, messages.etag_in(root), source.size, crc)
 
     def complete_upload(
-        self,
-        upload: Upload,
-        parts: Sequence[StoredPart],
-        *,
-        crc64nvme: int,
-        only_if_absent: bool = False,
-        replaces: str | None = None,
+        self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
         """As `Store.complete_upload`."""
         headers = {
@@ -230,19 +231,19 @@ class S3Store:
             messages.CHECKSUM: to_base64(crc64nvme),
             "x-amz-checksum-type": "FULL_OBJECT",
             "x-amz-mp-object-size": str(sum(part.size for part in parts)),
-            **messages.conditions(replaces=replaces, only_if_absent=only_if_absent),
+            **messages.condition_headers(condition),
         }
-        text = messages.completion(parts)
-        body = Part(text, 0, len(text), checksum_of(text))
+        replaces = isinstance(condition, Replaces)
+        body = Part.of(messages.completion(parts))
         query = [("uploadId", upload.id)]
-        permission = "s3:PutObject" if replaces is None else "s3:PutObject and s3:GetObject"
+        permission = "s3:PutObject and s3:GetObject" if replaces else "s3:PutObject"
         request = self._request("POST", "completing", upload.key, permission, query, headers, body)
         try:
             root = self._client.answer(request, "CompleteMultipartUploadResult")
         except errors.BadDigestError as error:
             raise PermanentStoreError(f"{error}; the parts are not the whole that was announced") from error
         except NotFoundError as error:
-            if replaces is None or isinstance(error, errors.NoUploadError):
+            if not replaces or isinstance(error, errors.NoUploadError):
                 raise
             raise AlreadyExistsError(f"there is nothing to replace at {upload.key!r}: {error}") from error
         # Some servers (radosgw 16) leave the name of what they made empty.
@@ -266,7 +267,7 @@ class S3Store:
     def delete(self, key: str, *, etag: str | None = None) -> None:
         """As `Store.delete`, with If-Match."""
         permission = "s3:DeleteObject" if etag is None else "s3:DeleteObject and s3:GetObject"
-        request = self._request("DELETE", "deleting", key, permission, headers=messages.conditions(replaces=etag))
+        request = self._request("DELETE", "deleting", key, permission, headers=messages.if_match(etag))
         try:
             with self._client.send(request):
                 pass
