@@ -98,7 +98,7 @@ def test_a_mistyped_command_ends_no_job_that_runs_under_the_prefix(tmp_path: Pat
     (tmp_path / "store").mkdir()
     done = line("pyhton", "train.py", directory=tmp_path, CHECKPOINT_S3_URI=f"file://{tmp_path}/store")
     assert done.returncode == 127
-    assert "'pyhton' is not there" in done.stderr
+    assert "no program 'pyhton' in PATH" in done.stderr
     assert not list((tmp_path / "store").iterdir()), "no attempt was claimed"
 
 

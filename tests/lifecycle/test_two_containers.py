@@ -1,4 +1,4 @@
-"""Two containers on one prefix: the later one has it, and the earlier one learns of that and stops."""
+"""Two containers on one prefix: the later one takes it over, and the earlier one finds that out and stops."""
 
 import sys
 

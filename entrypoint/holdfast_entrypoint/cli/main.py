@@ -49,7 +49,7 @@ environment:
   HOLDFAST_HOST              this host's name among them (the hostname)
   HOLDFAST_RUN               the same on all hosts of one start, different at the next start
   HOLDFAST_S3_TIMEOUT_SECONDS
-                             how long a silence of the server is borne (60)
+                             read timeout in seconds of requests to the store (60)
   HOLDFAST_UPLOAD_LIMIT      what uploads to S3 may take while the script runs undisturbed: 50MB/s (no limit)
   HOLDFAST_REPORT_FILE       where a JSON report of this run goes
 

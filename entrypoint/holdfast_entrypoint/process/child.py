@@ -28,13 +28,13 @@ class CommandError(ConfigError):
 
 
 def refuse_if_missing(program: str, *, environ: Mapping[str, str]) -> None:
-    """Look for a program that is named without a path, as starting it would: a typo is better known before anything.
+    """Refuse a command that PATH does not have: a typo should be found before an attempt is claimed.
 
     Raises:
-        CommandError: no directory of PATH has it.
+        CommandError: there is no such program.
     """
     if "/" not in program and shutil.which(program, path=environ.get("PATH")) is None:
-        raise CommandError(f"{program!r} is not there: no directory of PATH has a program of that name", 127)
+        raise CommandError(f"there is no program {program!r} in PATH: check the spelling, or give its path", 127)
 
 
 class Child:
@@ -54,7 +54,7 @@ class Child:
         try:
             process = subprocess.Popen(list(command), env=dict(environ), cwd=directory, start_new_session=True)
         except FileNotFoundError as error:
-            raise CommandError(f"{command[0]!r} is not there: {error.strerror}: {error.filename}", 127) from error
+            raise CommandError(f"{command[0]!r} cannot be started: {error.strerror}: {error.filename}", 127) from error
         except OSError as error:
             advice = f": {MORE_PROCESSES}" if error.errno == errno.EAGAIN else ""
             raise CommandError(f"{command[0]!r} cannot be executed: {error.strerror}{advice}", 126) from error
