@@ -10,8 +10,8 @@ from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
-from holdfast.store.s3.settings import StaticKeys
-from holdfast.store.s3.signer import Scribe
+from holdfast.store.s3.settings import S3Settings, StaticKeys
+from holdfast.store.s3.signer import Signer
 
 MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 HEADERS = {
@@ -54,8 +54,9 @@ def theirs(method: str, url: str, headers: dict[str, str], keys: StaticKeys, reg
 )
 def test_every_request_is_signed_as_botocore_signs_it(method: str, target: str, token: str | None) -> None:
     keys = StaticKeys("AKID", "secret/key+1", token)
+    signer = Signer(S3Settings(keys=keys), clock=lambda: MOMENT)
     for headers in ({}, HEADERS):
-        signed = Scribe().sign(method, "h.example:9000", target, headers, keys=keys, region="eu-west-1", moment=MOMENT)
+        signed = signer.sign(method, "h.example:9000", target, headers, "eu-west-1")
         assert signed["Authorization"].rpartition("Signature=")[2] == theirs(
             method, f"http://h.example:9000{target}", headers, keys, "eu-west-1"
         )
@@ -63,16 +64,21 @@ def test_every_request_is_signed_as_botocore_signs_it(method: str, target: str, 
         assert signed.get("X-Amz-Security-Token") == token
 
 
-def test_the_key_follows_the_day_the_region_and_the_credentials() -> None:
-    scribe = Scribe()
+def test_the_key_follows_the_day_the_region_and_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    now = [MOMENT]
+    signer = Signer(S3Settings(region="eu-west-1"), clock=lambda: now[0])
     seen = set()
     for secret in ("one", "two"):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        signer.renew()
         for region in ("eu-west-1", "us-east-1"):
             for days in (0, 1):
-                keys = StaticKeys("AKID", secret, None)
-                moment = MOMENT + timedelta(days=days)
-                again = Scribe().sign("GET", "h", "/", {}, keys=keys, region=region, moment=moment)
-                signed = scribe.sign("GET", "h", "/", {}, keys=keys, region=region, moment=moment)
-                assert signed == again
+                now[0] = MOMENT + timedelta(days=days)
+                fresh = Signer(S3Settings(keys=StaticKeys("AKID", secret, None)), clock=lambda: now[0])
+                signed = signer.sign("GET", "h", "/", {}, region)
+                assert signed == fresh.sign("GET", "h", "/", {}, region)
                 seen.add(signed["Authorization"])
     assert len(seen) == 8

@@ -26,7 +26,7 @@ from holdfast.store.s3.settings import StaticKeys
 _METADATA_ATTEMPTS = ("metadata_service_num_attempts", "AWS_METADATA_SERVICE_NUM_ATTEMPTS", 3, int)
 
 
-class Chain:
+class CredentialChain:
     """What botocore finds on this machine. Safe to use from several threads.
 
     The credentials are refreshed by botocore when they are about to end.
