@@ -84,9 +84,7 @@ def bare(server: Server, prefix: str, directory: Path) -> float:
     claimed = claim.claim(store, (), host="h", version="0", platform="local", started=datetime.now(UTC))
     found = fence.fence(store, catalog.read_catalog(store), claimed)
     with Workers() as workers:
-        syncer = Syncer(
-            store, directory, claimed, Base(found), workers=workers, clock=lambda: datetime.now(UTC), tell=print
-        )
+        syncer = Syncer(store, directory, claimed, Base(found), workers=workers, clock=lambda: datetime.now(UTC))
         scan = syncer.scan()
         begin = time.monotonic()
         syncer.sync(scan)

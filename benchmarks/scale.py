@@ -271,7 +271,7 @@ def many_hosts(count: int) -> list[Cost]:
         def start(name: str, run: str) -> Machine:
             mine, found, base = rendezvous.join(
                 bucket, Group(names, run), host=name, version="0", platform="local", clock=lambda: clock[0],
-                workers=workers, tell=lambda text: None,
+                workers=workers,
             )  # fmt: skip
             found = fence.fence(bucket, found, mine, workers)
             chosen = candidates.of(bucket, found, base, workers) if base else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from holdfast.stop import StoppedError
 from holdfast.sync.ledger import Ledger
 from holdfast.watch.settling import Killed, Settling
 from holdfast.watch.watcher import Watcher
-from holdfast.wording import listed, tell_reasons
+from holdfast.wording import by_kind, listed
 from holdfast_entrypoint.preparation import Prepared
+
+_LOG = logging.getLogger(__name__)
 
 _PROGRESS_EVERY = 10.0
 
@@ -27,7 +30,6 @@ class Guard:
         prepared: what the restore left.
         directory: the checkpoint directory.
         workers: look at the directory.
-        tell: gets a sentence about what the operator should know.
         wake: called from another thread when there is something to look at here.
     """
 
@@ -37,7 +39,6 @@ class Guard:
         directory: Path,
         *,
         workers: Executor,
-        tell: Callable[[str], None],
         wake: Callable[[], None],
     ) -> None:
         self.superseded: SupersededError | None = None
@@ -46,7 +47,6 @@ class Guard:
         self._background = prepared.background
         self._directory = directory
         self._workers = workers
-        self._tell = tell
         self._wake = wake
         settling = Settling()
         settling.finished(state for it in prepared.restored.kept for state in it.states)
@@ -58,7 +58,6 @@ class Guard:
             self._syncer,
             self._directory,
             workers=self._workers,
-            tell=self._tell,
             on_end=lambda: self._ended(watcher),
             settling=settling,
         )
@@ -123,10 +122,12 @@ class Guard:
         durable = self._is_durable()
         ledger = self.ledger()
         if ledger is not None and (ledger.missed or (ledger.stored and seconds_left() < math.inf)):
-            self._tell(ledger.summary)
+            _LOG.log(logging.WARNING if ledger.missed else logging.INFO, "%s", ledger.summary)
         left = self._syncer.left_over() if not durable and self.superseded is None else []
         if left:
-            self._tell(f"finished and not stored: {listed(left)}; the next attempt on this directory goes on with it")
+            _LOG.warning(
+                "finished and not stored: %s; the next attempt on this directory goes on with it", listed(left)
+            )
         return durable
 
     def _say_progress(self, left: float) -> None:
@@ -135,27 +136,29 @@ class Guard:
             sent = min(flush.sent, flush.dirty)
             of_time = f"; {left:.0f} s are left" if left < math.inf else ""
             percent = 100 * sent // flush.dirty
-            self._tell(f"flushing: {sent:,} of {flush.dirty:,} bytes ({percent} %) sent{of_time}")
+            _LOG.info("%s", f"flushing: {sent:,} of {flush.dirty:,} bytes ({percent} %) sent{of_time}")
 
     def _is_durable(self) -> bool:
         watcher = self._watcher
         if watcher.error is not None:
             if self.superseded is None:
-                self._tell(f"the last flush failed: {watcher.error}")
+                _LOG.error("the last flush failed: %s", watcher.error)
             return False
         if watcher.last is None:
-            self._tell(f"the time ran out before the last flush was committed; {self._advice()}")
+            _LOG.error("the time ran out before the last flush was committed; %s", self._advice())
             return False
         # What is provably not whole is no checkpoint yet: nobody finished it.
         late = {path: why for path, why in watcher.last.unfinished.items() if not isinstance(why, CutFileError)}
         cut = {path: why for path, why in watcher.last.unfinished.items() if path not in late}
-        tell_reasons(cut, "{!r} is not in the snapshot: {}".format, self._tell)
+        for sentence in by_kind(cut, "{!r} is not in the snapshot: {}".format):
+            _LOG.warning("%s", sentence)
         missed = {checkpoint_of(path): why for path, why in late.items()}
         stopped = [name for name, why in missed.items() if isinstance(why, StoppedError)]
         if stopped:
-            self._tell(f"{listed(stopped)} did not make it: no time was left; {self._advice()}")
+            _LOG.error("%s did not make it: no time was left; %s", listed(stopped), self._advice())
         failed = {name: why for name, why in missed.items() if not isinstance(why, StoppedError)}
-        tell_reasons(failed, "{!r} did not make it: {}".format, self._tell)
+        for sentence in by_kind(failed, "{!r} did not make it: {}".format):
+            _LOG.error("%s", sentence)
         return not late
 
     def _advice(self) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,20 +35,21 @@ from holdfast_entrypoint.process.interruption import Interruption
 from holdfast_entrypoint.process.supervisor import Superseded, Supervisor
 from holdfast_entrypoint.report import Report
 
+_LOG = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from holdfast_entrypoint.guard import Guard
 
 INTERRUPTED, INTERRUPTED_INCOMPLETE, FLUSH_FAILED = 143, 75, 74
 
 
-def live(config: Config, command: Command, *, environ: Mapping[str, str], tell: Callable[[str], None]) -> int:
+def live(config: Config, command: Command, *, environ: Mapping[str, str]) -> int:
     """Live one life and return the exit code.
 
     Args:
         config: what was configured.
         command: the script's command.
         environ: our own environment.
-        tell: gets a sentence about everything that the operator should know.
 
     Raises:
         HoldfastError: before the script was started; its exit code is the container's.
@@ -58,7 +60,7 @@ def live(config: Config, command: Command, *, environ: Mapping[str, str], tell: 
             private.chmod(0o755)  # a script that gives up its privileges reads the notice too
         except OSError as error:
             raise ConfigError(f"{error}: mount a writable /tmp (--tmpfs /tmp), or set TMPDIR") from error
-        life = _Life(config, command, environ, tell, private)
+        life = _Life(config, command, environ, private)
         stack.enter_context(signals.recorded(life.supervisor.inbox))
         stack.callback(signals.hold_back)  # a signal after the end must not replace the exit code
         stack.callback(life.workers.shutdown, wait=False, cancel_futures=True)
@@ -69,7 +71,7 @@ def live(config: Config, command: Command, *, environ: Mapping[str, str], tell: 
             try:
                 life.report.write(config.report_file)
             except OSError as error:
-                tell(f"the report cannot be written: {error}")
+                _LOG.warning("the report cannot be written: %s", error)
         return life.report.exit_code
 
 
@@ -81,7 +83,6 @@ class _Life:
         config: Config,
         command: Command,
         environ: Mapping[str, str],
-        tell: Callable[[str], None],
         private: Path,
     ) -> None:
         self.report = Report(attempt=config.run_number)
@@ -92,7 +93,6 @@ class _Life:
         self.interruption = Interruption(
             grace=config.grace,
             notice_path=private / "notice.json",
-            tell=tell,
             ticks=time.monotonic,
             clock=time.time,
         )
@@ -103,12 +103,10 @@ class _Life:
             flush_seconds=self._flush_seconds,
             on_stop=self._flush_soon,
             on_rebalance=self._flush_soon,
-            tell=tell,
         )
         self._config = config
         self._command = command
         self._environ = environ
-        self._tell = tell
         self._notice_path = private / "notice.json"
         self._prepared: Prepared | None = None
         self._guard: Guard | None = None
@@ -120,7 +118,7 @@ class _Life:
         self._restore()
         self.supervisor.handle(0)
         if self.interruption.deadline is not None:
-            self._tell("interrupted before the script was started")
+            _LOG.warning("interrupted before the script was started")
             return INTERRUPTED
         self._stand_guard()  # before the script: what it renames into place in its first moments is whole, if seen
         child = self._start()
@@ -133,9 +131,8 @@ class _Life:
             stored = self._flush()
         self.report.script_exit = child.exit_code
         if child.died_of_signal and not self.supervisor.script_was_stopped:
-            self._tell(
-                f"the script was ended by signal {(child.exit_code or 128) - 128} (9: memory ran out, or somebody)"
-            )
+            number = (child.exit_code or 128) - 128
+            _LOG.error("the script was ended by signal %d (9: memory ran out, or somebody)", number)
         return self._exit_code(child, stored=stored and self._store_outputs(child))
 
     def watch_notices(self) -> NoticeWatcher:
@@ -145,7 +142,6 @@ class _Life:
             MetadataClient(endpoint) if endpoint else None,
             host_file=self._config.host_notice_file,
             on_notice=self.supervisor.inbox.put,
-            on_trouble=self._tell,
             expect_metadata=self._config.platform in (Platform.EC2, Platform.ECS, Platform.BATCH),
         )
         watcher.start()
@@ -155,10 +151,10 @@ class _Life:
         try:
             environment.make_tree(self._config)
         except OSError as error:
-            self._tell(
-                f"{self._config.base} cannot be laid out as on SageMaker ({error}); "
-                "set SAGEMAKER_BASE_DIR to a writable directory if the script needs it"
-            )
+            _LOG.warning(
+                "%s cannot be laid out as on SageMaker (%s); set SAGEMAKER_BASE_DIR to a writable directory if the "
+                "script needs it", self._config.base, error,
+            )  # fmt: skip
         try:
             self._config.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -178,19 +174,18 @@ class _Life:
             self.supervisor.in_background(lambda: self._open(outputs_place).check(), until=interrupted)
         if place is None:
             if not self._config.managed:
-                self._tell("CHECKPOINT_S3_URI is not set: the script is supervised, checkpoints are not stored")
+                _LOG.warning("CHECKPOINT_S3_URI is not set: the script is supervised, checkpoints are not stored")
             return
         self.workers.submit(importlib.import_module, "holdfast_entrypoint.guard")  # while the network is waited for
 
         def bring() -> Prepared:
-            with progress.shown("restoring", self._tell) as (tell, count):
+            with progress.shown("restoring") as count:
                 return prepare(
                     self._config,
                     place,
                     self._open(place),
                     workers=self.workers,
                     bandwidth=self._bandwidth,
-                    tell=tell,
                     progress=count,
                     should_stop=interrupted,
                 )
@@ -207,7 +202,6 @@ class _Life:
             place,
             self._environ,
             seconds_left=self.interruption.seconds_left,
-            tell=self._tell,
             allow=self._allow,
             concurrency=self._concurrency,
         )
@@ -245,7 +239,6 @@ class _Life:
                 self._prepared,
                 self._config.checkpoints,
                 workers=self.workers,
-                tell=self._tell,
                 wake=self._look_at_guard,
             )
 
@@ -301,7 +294,6 @@ class _Life:
                 self._config.base,
                 host=self._config.output_host,
                 workers=self.workers,
-                tell=self._tell,
                 should_stop=self._out_of_time,
             )
             return True
@@ -311,15 +303,15 @@ class _Life:
         except SupersededError:
             return False
         except (HoldfastError, OSError) as error:
-            self._tell(f"the outputs were not stored: {error}")
+            _LOG.error("the outputs were not stored: %s", error)
             return False
 
     def _exit_code(self, child: Child, *, stored: bool) -> int:
         if self._guard is not None and self._guard.superseded is not None:
             if self._config.group is not None:
-                self._tell(f"{self._guard.superseded}. The hosts have begun anew without this one: run it again")
+                _LOG.error("%s. The hosts have begun anew without this one: run it again", self._guard.superseded)
                 return INTERRUPTED_INCOMPLETE
-            self._tell(f"{self._guard.superseded}. Run one container on a prefix; this one must not be run again")
+            _LOG.error("%s. Run one container on a prefix; this one must not be run again", self._guard.superseded)
             return SupersededError.exit_code
         if self.supervisor.script_was_stopped:
             return INTERRUPTED if stored else INTERRUPTED_INCOMPLETE

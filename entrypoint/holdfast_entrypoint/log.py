@@ -1,15 +1,29 @@
-"""What the supervisor says: one line on stderr for each thing an operator should know, without secrets."""
+"""The handler of the log: one write to stderr for each record, as text or JSON, without secrets."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from holdfast_entrypoint.config import log_settings, platforms
+from holdfast_entrypoint.config.platforms import Platform
+
+LOGGERS = ("holdfast", "holdfast_entrypoint")
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)(_ID)?$", re.IGNORECASE)
 _CREDENTIALS_IN_URI = re.compile(r"(?<=://)(?:[^/@\s]+|[^/:@\s]*:[^@\s]+)@")
 _PASSWORD_IN_URI = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
 _SHORTEST_SECRET = 6
+_STAMPED = frozenset({Platform.SAGEMAKER, Platform.BATCH, Platform.ECS, Platform.KUBERNETES})
+"""Platforms whose log drivers note the time of each line."""
+_bars: list[Callable[[], None]] = []
+"""What clears the progress bars on the screen."""
 
 
 class Redactor:
@@ -31,16 +45,94 @@ class Redactor:
         return self._values.sub("***", text) if self._values else text
 
 
-def teller(environ: Mapping[str, str]) -> Callable[[str], None]:
-    """Return the function that says a sentence (or several lines) on stderr."""
-    redact = Redactor(environ)
+def install(environ: Mapping[str, str], *, by_hand: bool) -> None:
+    """Send what is logged to stderr, as the environment says. Wrong settings are reported by the reader, not here.
 
-    def tell(text: str) -> None:
-        lines = "".join(f"holdfast: {line}\n" for line in redact(text).splitlines())
+    Args:
+        environ: the environment.
+        by_hand: the command is one that people call: its lines have no time.
+    """
+    level, written, _ = log_settings.read(environ)
+    handler = StderrHandler(Redactor(environ), as_json=written == "json", timed=not by_hand and needs_time(environ))
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.propagate = False
+        logger.addHandler(handler)
+
+
+def needs_time(environ: Mapping[str, str]) -> bool:
+    """Say whether a line of text needs the time: not on a terminal, nor where the reader of stderr notes it."""
+    return not (
+        os.getpid() == 1  # a container's engine stamps its lines
+        or os.isatty(2)
+        or _is_journal(environ)
+        or platforms.detect(environ) in _STAMPED
+    )
+
+
+def _is_journal(environ: Mapping[str, str]) -> bool:
+    """Say whether stderr is journald's: the variable alone is also inherited by what is redirected to a file."""
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class StderrHandler(logging.Handler):
+    """Write each record to stderr.
+
+    Args:
+        redact: returns a text without secrets.
+        as_json: one JSON object a line instead of text.
+        timed: text begins with the time, UTC. JSON always has it.
+    """
+
+    def __init__(self, redact: Callable[[str], str], *, as_json: bool, timed: bool) -> None:
+        super().__init__()
+        self._redact = redact
+        self._as_json = as_json
+        self._timed = timed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record. What cannot be written is lost: a checkpoint must not be lost for a log line."""
         try:
+            message = self.format(record)
+        except Exception:  # noqa: BLE001  values that do not fit their sentence
+            message = f"{record.msg} {record.args}"
+        lines = (self._json if self._as_json else self._text)(record, self._redact(message))
+        with contextlib.suppress(OSError):  # nobody reads any more (EPIPE)
+            for clear in _bars:
+                clear()
             # One write, past Python's buffers: lines of several threads and of the script do not tear each other apart.
             os.write(2, lines.encode(errors="backslashreplace"))
-        except OSError:
-            return  # nobody reads any more (EPIPE); a checkpoint must not be lost for a log line
 
-    return tell
+    def _text(self, record: logging.LogRecord, message: str) -> str:
+        prefix = f"{_time(record, 'seconds')} holdfast: " if self._timed else "holdfast: "
+        if record.levelno != logging.INFO:
+            prefix += f"{record.levelname.lower()}: "
+        return "".join(f"{prefix}{line}\n" for line in message.splitlines())
+
+    def _json(self, record: logging.LogRecord, message: str) -> str:
+        fields = {
+            "time": _time(record, "milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": message,
+        }
+        return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def _time(record: logging.LogRecord, precision: str) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+@contextmanager
+def beside_bar(clear: Callable[[], None]) -> Iterator[None]:
+    """Call `clear`, which takes a progress bar off the screen, before each line, as long as the `with` lasts."""
+    _bars.append(clear)
+    try:
+        yield
+    finally:
+        _bars.remove(clear)

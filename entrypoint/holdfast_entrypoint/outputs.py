@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from holdfast.store import Store
 from holdfast.transfer import upload
+
+_LOG = logging.getLogger(__name__)
 
 ARCHIVES = (("model", "model.tar.gz"), ("output/data", "output.tar.gz"))
 _FAILURE_CHARACTERS = 1024  # what SageMaker shows of the file
@@ -21,7 +24,6 @@ def store_archives(
     *,
     host: str | None,
     workers: Executor,
-    tell: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> None:
     """Pack and store each output directory that holds something.
@@ -31,7 +33,6 @@ def store_archives(
         base: /opt/ml.
         host: the directory of the store that the archives go to; None for the store itself.
         workers: runs the parts of a large archive.
-        tell: gets a sentence about each archive.
         should_stop: asked between parts.
 
     Raises:
@@ -57,7 +58,7 @@ def store_archives(
                 workers=workers,
                 should_stop=should_stop,
             )
-        tell(f"{source} stored as {key}: {size:,} bytes")
+        _LOG.info("%s stored as %s: %s bytes", source, key, f"{size:,}")
 
 
 def write_failure(base: Path, reason: str) -> None:

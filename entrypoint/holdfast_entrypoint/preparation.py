@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from holdfast.workers.bandwidth import Bandwidth
 from holdfast.workers.pool import Workers
 from holdfast_entrypoint.config.settings import Config
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -59,7 +62,6 @@ def prepare(
     *,
     workers: Workers,
     bandwidth: Bandwidth,
-    tell: Callable[[str], None],
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> Prepared:
@@ -69,13 +71,12 @@ def prepare(
         HoldfastError: the store is unreachable or denied, nothing verifies, or the disk is too small.
         transfer.StoppedError: `should_stop` said yes.
     """
-    leftovers = Unsent(config.checkpoints, str(place), workers=Workers(1), tell=tell)
+    leftovers = Unsent(config.checkpoints, str(place), workers=Workers(1))
     bring = partial(
         restorer.restore,
         store,
         directory=config.checkpoints,
         workers=workers,
-        tell=tell,
         progress=progress,
         should_stop=should_stop,
         mode=config.restore,
@@ -84,10 +85,12 @@ def prepare(
     claimed, restored = (
         _alone(config, store, bring, workers)
         if config.group is None
-        else _together(config, config.group, store, bring, workers, tell)
+        else _together(config, config.group, store, bring, workers)
     )
     if not claimed.conditional:
-        tell("this store ignores conditional writes: of two containers on one prefix the older one may not notice")
+        _LOG.warning(
+            "this store ignores conditional writes: of two containers on one prefix the older one may not notice"
+        )
     syncer = Syncer(
         store,
         config.checkpoints,
@@ -98,7 +101,6 @@ def prepare(
         bandwidth=bandwidth,
         drivers=Workers(FILES_AT_A_TIME),
         clock=lambda: datetime.now(UTC),
-        tell=tell,
         room_for_prefix=len(place.prefix.encode()) + 1,
         leftovers=leftovers,
     )
@@ -111,11 +113,10 @@ def prepare(
         absent=syncer.absent,
         located=syncer.located,
         workers=workers.behind,
-        tell=tell,
         should_stop=should_stop,
     )
     resume = latest(directory=config.checkpoints) if restored.checkpoints or restored.kept else None
-    tell(_summary(place, claimed, restored, resume))
+    _LOG.info("%s", _summary(place, claimed, restored, resume))
     return Prepared(claimed, restored, background, syncer, resume)
 
 
@@ -146,7 +147,6 @@ def _together(
     store: Store,
     bring: Callable[..., Restored],
     workers: Executor,
-    tell: Callable[[str], None],
 ) -> tuple[Attempt, Restored]:
     """Join the attempt of all hosts, end this host's earlier ones, and restore what all of them restore."""
     passed_over: list[str] = []
@@ -160,7 +160,6 @@ def _together(
             clock=lambda: datetime.now(UTC),
             workers=workers,
             passed_over=passed_over,
-            tell=tell,
         )
         found = fence.fence(store, found, claimed, workers)
         try:
@@ -168,7 +167,7 @@ def _together(
             return claimed, bring(catalog=found, mine=claimed, candidates=chosen)
         except NoSnapshotError:
             passed_over += base
-            tell(f"what attempt {claimed.number} began from does not verify: the hosts begin another one")
+            _LOG.warning("what attempt %d began from does not verify: the hosts begin another one", claimed.number)
 
 
 def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path | None) -> str:

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from holdfast_entrypoint.log import beside_bar
+
+_LOG = logging.getLogger(__name__)
+
 EVERY = 10.0
 """Seconds between two lines in a log."""
-Tell = Callable[[str], None]
 Progress = Callable[[int, int], None]
 """Gets the bytes that are done, and all there are."""
 
 
 @contextmanager
-def shown(doing: str, tell: Tell) -> Iterator[tuple[Tell, Progress]]:
+def shown(doing: str) -> Iterator[Progress]:
     """Show progress as long as the `with` lasts.
 
     Args:
         doing: such as "restoring".
-        tell: says a sentence on stderr.
 
     Yields:
-        What says a sentence meanwhile, and what gets the progress. Both work afterwards, too.
+        What gets the progress. It works afterwards, too.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield tell, Lines(doing, tell, time.monotonic)
+    if not _on_terminal():
+        yield Lines(doing, time.monotonic)
         return
-    with bar(doing) as (drawn, _):
-
-        def say(text: str) -> None:
-            drawn.clear()
-            tell(text)
+    with bar(doing) as drawn:
 
         def count(done: int, total: int) -> None:
             drawn.update(done - drawn.n)
@@ -41,34 +40,32 @@ def shown(doing: str, tell: Tell) -> Iterator[tuple[Tell, Progress]]:
                 drawn.total = total
                 drawn.refresh()
 
-        yield say, count
+        yield count
 
 
 class Lines:
-    """Says every few seconds how far something has come, how fast, and for how long it will go on.
+    """Logs every few seconds how far something has come, how fast, and for how long it will go on.
 
     Args:
         doing: what it is.
-        tell: gets the sentence.
         clock: seconds.
     """
 
-    def __init__(self, doing: str, tell: Tell, clock: Callable[[], float]) -> None:
+    def __init__(self, doing: str, clock: Callable[[], float]) -> None:
         self._doing = doing
-        self._tell = tell
         self._clock = clock
-        self._began = self._said = clock()
+        self._began = self._logged = clock()
 
     def __call__(self, done: int, total: int) -> None:
         """Take note of the bytes that are done, and of all there are."""
         now = self._clock()
-        if now - self._said < EVERY:
+        if now - self._logged < EVERY:
             return
-        self._said = now
+        self._logged = now
         rate = done / (now - self._began)
         left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
         share = 100 * done // max(1, total)
-        self._tell(f"{self._doing}: {done:,} of {total:,} bytes ({share} %), {rate / 1e6:,.1f} MB/s{left}")
+        _LOG.info("%s", f"{self._doing}: {done:,} of {total:,} bytes ({share} %), {rate / 1e6:,.1f} MB/s{left}")
 
 
 class Bar(Protocol):
@@ -79,10 +76,6 @@ class Bar(Protocol):
 
     def update(self, n: float | None = 1, /) -> object:
         """Add to what is done."""
-        ...
-
-    def clear(self) -> None:
-        """Take it off the screen."""
         ...
 
     def refresh(self) -> object:
@@ -99,20 +92,21 @@ class _NoBar:
     def update(self, n: float | None = 1, /) -> None:
         pass
 
-    def clear(self) -> None:
-        pass
-
     def refresh(self) -> None:
         pass
 
 
 @contextmanager
-def bar(label: str) -> Iterator[tuple[Bar, Callable[[str], None]]]:
-    """Show progress on a terminal; a pipe or a log gets none."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield _NoBar(), lambda text: print(f"holdfast: {text}", file=sys.stderr)
+def bar(label: str) -> Iterator[Bar]:
+    """Show progress on a terminal, on which lines of the log have lines of their own; a pipe or a log gets none."""
+    if not _on_terminal():
+        yield _NoBar()
         return
     from tqdm import tqdm  # noqa: PLC0415  20 ms that only a bar needs
 
-    with tqdm(desc=label, unit="B", unit_scale=True, unit_divisor=1024, leave=False) as shown:
-        yield shown, lambda text: tqdm.write(f"holdfast: {text}", file=sys.stderr)
+    with tqdm(desc=label, unit="B", unit_scale=True, unit_divisor=1024, leave=False) as drawn, beside_bar(drawn.clear):
+        yield drawn
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()

@@ -7,6 +7,7 @@ python -m tests.crash.campaign --seed 1 --case 417      # the same case again
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -28,6 +29,7 @@ S3_EVERY = 40
 """One case of so many is on an S3 server."""
 _CHUNK = 20
 _MOST_FAILURES = 5
+_NOWHERE = logging.NullHandler()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def command(case: Case, server: Server | None) -> str:
 
 def run(cases: Iterable[Case], server: Server | None) -> Tally:
     """Live cases, one after the other."""
+    logging.getLogger("holdfast").addHandler(_NOWHERE)  # thousands of lives warn of thousands of crashes
     tally = Tally()
     for case in cases:
         failure = play(case, server, tally)

@@ -84,7 +84,7 @@ class Host:
         group = Group(HOSTS, run)
         claimed, found, base = rendezvous.join(
             self._store, group, host=self.name, version="0", platform="local", clock=self._job.clock,
-            workers=InOrder(), tell=lambda _: None,
+            workers=InOrder(),
         )  # fmt: skip
         self.fuse.stage = "fence"
         found = fence.fence(self._store, found, claimed)
@@ -94,13 +94,12 @@ class Host:
             found,
             self.directory,
             workers=InOrder(),
-            tell=lambda _: None,
             candidates=[candidates.of(self._store, found, base, InOrder())] if base else [],
             mine=claimed,
         )
         self._syncer = Syncer(
             self._store, self.directory, claimed, done.base, retention=retention, workers=InOrder(),
-            clock=self._job.clock, tell=lambda _: None, most_inline=self._job.most_inline,
+            clock=self._job.clock, most_inline=self._job.most_inline,
         )  # fmt: skip
         self.resumed = done.snapshot is not None
 
@@ -240,6 +239,6 @@ class Job:
         store = self.world.backend.open()
         with self._disk.used_by(None):
             found = catalog.read_catalog(store)
-            restorer.restore(store, found, empty, workers=InOrder(), tell=lambda _: None)
+            restorer.restore(store, found, empty, workers=InOrder())
             tree = {path: file.content.decode() for path, file in read_tree(empty).items()}
         self._check_tree("a reader", tree)

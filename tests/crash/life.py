@@ -21,6 +21,7 @@ from tests.crash.journal import Claimed, Commit, Durable, File, Left, TookOver, 
 from tests.crash.operations import CountedStore, Disk
 from tests.crash.script import Move, Script
 from tests.crash.world import World, content_of
+from tests.logs import each_sentence
 
 from holdfast.attempts import claim, fence
 from holdfast.checksum import crc64nvme, from_hex
@@ -177,14 +178,13 @@ class Life:
         self._fuse.stage = "fence"
         found = fence.fence(self._store, found, claimed)
         self._fuse.stage = "restore"
-        leftovers = Unsent(machine, "the world", workers=self._workers, tell=lambda text: None)
+        leftovers = Unsent(machine, "the world", workers=self._workers)
         with self._unless_superseded():
             done = restorer.restore(
                 self._store,
                 found,
                 machine,
                 workers=self._workers,
-                tell=lambda _: None,
                 mine=claimed,
                 mode=self._plan.mode,
                 leftovers=leftovers,
@@ -214,7 +214,6 @@ class Life:
             retention=self._plan.retention,
             workers=self._workers,
             clock=lambda: datetime.now(UTC),
-            tell=lambda _: None,
             most_inline=self._plan.most_inline,
             leftovers=leftovers,
         )
@@ -226,18 +225,17 @@ class Life:
             absent=self._syncer.absent,
             located=self._syncer.located,
             workers=self._workers,
-            tell=self._told,
             should_stop=lambda: False,
         )
 
-    def _told(self, text: str) -> None:
-        """An older checkpoint that is as it was committed arrives."""
+    def _check_sentence(self, text: str) -> None:
+        """Report an older checkpoint that does not arrive though it is as it was committed."""
         if "does not arrive" in text and not self._world.crowded:
             self._world.journal.note(Violation(f"TORN: {text}"))
 
     def _arrive(self) -> None:
         """Let the next of the older checkpoints arrive."""
-        with suppress(StoppedError):
+        with suppress(StoppedError), each_sentence(self._check_sentence):
             self._background.step()
 
     @contextmanager

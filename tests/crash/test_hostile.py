@@ -210,11 +210,9 @@ def live(bucket: Bucket, directory: Path, said: list[str]) -> None:
     found = catalog.read_catalog(bucket)
     mine = claim.claim(bucket, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
     found = fence.fence(bucket, found, mine)
-    done = restorer.restore(bucket, found, directory, workers=InOrder(), tell=said.append, mine=mine)
+    done = restorer.restore(bucket, found, directory, workers=InOrder(), mine=mine)
     (directory / "one more").write_bytes(b"one more")
-    syncer = Syncer(
-        bucket, directory, mine, done.base, workers=InOrder(), clock=lambda: datetime.now(UTC), tell=said.append
-    )
+    syncer = Syncer(bucket, directory, mine, done.base, workers=InOrder(), clock=lambda: datetime.now(UTC))
     syncer.sync(syncer.scan())
     syncer.tidy()
 

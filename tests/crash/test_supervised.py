@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.crash import writer
 from tests.crash.world import InOrder
+from tests.logs import Logged
 
 from holdfast.restore import restorer
 from holdfast.snapshot import catalog
@@ -40,7 +41,9 @@ def run(root: Path, machine: str, number: int) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_whatever_a_supervisor_was_at_when_it_was_killed_its_successor_resumes_from_whole_saves(tmp_path: Path) -> None:
+def test_whatever_a_supervisor_was_at_when_it_was_killed_its_successor_resumes_from_whole_saves(
+    tmp_path: Path, logged: Logged
+) -> None:
     (tmp_path / "store").mkdir()
     store = DirectoryStore(tmp_path / "store")
     dice = random.Random(1)
@@ -55,11 +58,10 @@ def test_whatever_a_supervisor_was_at_when_it_was_killed_its_successor_resumes_f
         assert not (durable and "fetched" in log) or (restored and restored[1] >= durable), log
         durable = max([durable, *re.findall(r"snapshot ([0-9-]+): ", log)])
         empty = tmp_path / f"empty-{life}"
-        said: list[str] = []
         found = catalog.read_catalog(store)
-        done = restorer.restore(store, found, empty, workers=InOrder(), tell=said.append)
+        done = restorer.restore(store, found, empty, workers=InOrder())
         assert writer.verdict(empty) is None
-        assert said == []
+        assert logged() == []
         assert (done.snapshot.name if done.snapshot else "") >= durable
     assert killed >= KILLS // 2
     assert durable

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.crash.journal import Commit, File, Journal, Owes, Paid, Tree, Violation, read_tree
+from tests.logs import each_sentence
 
 from holdfast.errors import HoldfastError
 from holdfast.names import checkpoint_of
@@ -166,7 +167,7 @@ class World:
     def check_newest(self, name: str | None, machine: Path) -> None:
         """Hold the newest checkpoint that a machine has against the one that it has when everything is restored."""
         store, everything = self.backend.open(), self.root / "everything"
-        done = restorer.restore(store, catalog.read_catalog(store), everything, workers=InOrder(), tell=lambda _: None)
+        done = restorer.restore(store, catalog.read_catalog(store), everything, workers=InOrder())
         newest, there = latest(directory=everything), latest(directory=machine)
         is_same = (done.snapshot.name if done.snapshot else None) == name
         if done.checkpoints and is_same and (newest and newest.name) != (there and there.name):
@@ -184,11 +185,12 @@ class World:
         empty = self.root / "empty"
         said: list[str] = []
         try:
-            done = restorer.restore(store, found, empty, workers=InOrder(), tell=said.append)
+            with each_sentence(said.append):
+                done = restorer.restore(store, found, empty, workers=InOrder())
         except HoldfastError as error:
             raise Broken(f"LOST: a restore fails: {error!r}") from error
         if said:
-            raise Broken(f"TORN: a restore into an empty directory has something to tell: {said}")
+            raise Broken(f"TORN: a restore into an empty directory has something to log: {said}")
         name = done.snapshot.name if done.snapshot else None
         if name != max(snapshots, default=None):
             raise Broken(f"LOST: restored {name}, and {max(snapshots)} is there")

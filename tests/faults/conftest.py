@@ -45,7 +45,6 @@ class Job:
     def __init__(
         self, root: Path, proxy: FaultyProxy, server: ObjectServer, prefix: str, workers: ThreadPoolExecutor
     ) -> None:
-        self.said: list[str] = []
         self.proxy = proxy
         self._root = root
         self._server = server
@@ -86,7 +85,6 @@ class Job:
             Base(fence.fence(store, found, claimed)),
             workers=self._workers,
             clock=lambda: datetime.now(UTC),
-            tell=self.said.append,
         )
 
     def sync(self, syncer: Syncer) -> Synced:
@@ -95,7 +93,7 @@ class Job:
     def restore(self, machine: str, store: Store | None = None) -> Restored:
         store = store or self.store()
         found = catalog.read_catalog(store)
-        return restore(store, found, self._root / machine, workers=self._workers, tell=self.said.append)
+        return restore(store, found, self._root / machine, workers=self._workers)
 
     def verify(self) -> list[str]:
         """Return what `holdfast verify` finds wrong with the newest snapshot, through the proxy."""

@@ -12,6 +12,7 @@ from tests.faults.conftest import Job
 from tests.faults.proxy import Fault
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.supervised import wait_until
+from tests.logs import Logged
 from tests.servers import Answer, Seen, error
 
 from holdfast.checksum import crc64nvme
@@ -50,7 +51,7 @@ def stored(job: Job, snapshot: Snapshot | None) -> bytes:
     ],
     ids=["not implemented", "invalid", "no length", "denied", "an empty part", "another result"],
 )
-def test_a_server_that_copies_no_parts_gets_the_whole_file(refusal: Answer, job: Job) -> None:
+def test_a_server_that_copies_no_parts_gets_the_whole_file(refusal: Answer, job: Job, logged: Logged) -> None:
     syncer = job.syncer()
     job.write("model.bin", CONTENT)
     job.sync(syncer)
@@ -60,7 +61,7 @@ def test_a_server_that_copies_no_parts_gets_the_whole_file(refusal: Answer, job:
     assert done.unfinished == {}
     assert stored(job, done.snapshot) == CHANGED
     assert job.unfinished_uploads() == 0
-    assert "this store copies no parts" in job.said[-1]
+    assert "this store copies no parts" in logged()[-1]
     job.proxy.mend()
     before = refused.fired
     job.write("model.bin", CONTENT[:-1] + b"x")

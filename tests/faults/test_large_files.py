@@ -10,6 +10,7 @@ import pytest
 from tests.faults.conftest import Job
 from tests.faults.proxy import Fault
 from tests.faults.test_requests import BREAKS, HTML, PAGE, damaged, first_half, flipped
+from tests.logs import Logged
 from tests.servers import Answer, error
 
 from holdfast.errors import DamagedError, NotFoundError, StoreError, TransientStoreError
@@ -115,7 +116,7 @@ def test_parts_that_cannot_be_dropped_either_are_named_beside_the_first_reason(l
     assert "s3:AbortMultipartUpload" in caught.value.__notes__[0]
 
 
-def test_a_server_that_does_not_check_what_it_gets_is_found_out_by_the_restore(job: Job) -> None:
+def test_a_server_that_does_not_check_what_it_gets_is_found_out_by_the_restore(job: Job, logged: Logged) -> None:
     """The damage is done and committed; the restore sees it, says so, and takes the snapshot before."""
     job.write("model.pt", b"first" * 1000)
     syncer = job.syncer()
@@ -125,8 +126,8 @@ def test_a_server_that_does_not_check_what_it_gets_is_found_out_by_the_restore(j
     job.write("model.pt", b"other" * 1000)
     job.sync(syncer)
     assert job.restored() == {"model.pt": b"first" * 1000}
-    assert "passed over, the one before it is tried: object" in job.said[-1]
-    assert "has CRC64NVME" in job.said[-1]
+    assert "passed over, the one before it is tried: object" in logged()[-1]
+    assert "has CRC64NVME" in logged()[-1]
 
 
 def test_a_download_that_is_damaged_time_and_again_leaves_no_file(large: Path, job: Job, tmp_path: Path) -> None:

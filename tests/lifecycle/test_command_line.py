@@ -76,6 +76,8 @@ def test_train_runs_the_program_as_sagemaker_does(arguments: tuple[str, ...], tm
         (("ls",), {}, "required: URI"),
         (("ls", "bucket"), {}, "URI must be"),
         (("true",), {"CHECKPOINT_S3_URI": "s3:/x", "HOLDFAST_GRACE_SECONDS": "x"}, "HOLDFAST_GRACE_SECONDS"),
+        (("true",), {"HOLDFAST_LOG_LEVEL": "loud"}, "holdfast: error: HOLDFAST_LOG_LEVEL must be debug, info"),
+        (("ls", "file:///x"), {"HOLDFAST_LOG_FORMAT": "xml"}, "HOLDFAST_LOG_FORMAT must be text or json"),
         (("true",), {"CHECKPOINT_S3_URI": "s3://bucket/x", "AWS_ENDPOINT_URL_S3": "localhost:9000"}, "http://HOST"),
     ],
 )

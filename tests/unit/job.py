@@ -61,7 +61,6 @@ class Job:
         self.root = root
         self.workers = workers
         self.drivers: ThreadPoolExecutor | None = None
-        self.said: list[str] = []
         (root / "store").mkdir()
         self.store: Store = DirectoryStore(root / "store")
 
@@ -70,7 +69,7 @@ class Job:
         if only is not None:
             options |= {"candidates": [candidates.of(self.store, found, only, self.workers)], "adopt": False}
         directory = self.root / machine
-        return restore(self.store, found, directory, workers=self.workers, tell=self.said.append, **options)
+        return restore(self.store, found, directory, workers=self.workers, **options)
 
     def syncer(
         self,
@@ -103,7 +102,7 @@ class Job:
         claimed = claim.claim(
             self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
         )
-        left = Unsent(self.root / machine, place, workers=self.workers, tell=self.said.append)
+        left = Unsent(self.root / machine, place, workers=self.workers)
         done = self.restore(machine, mine=claimed, mode=mode, leftovers=left)
         return done, self.syncer_of(claimed, machine, restored=done, leftovers=left)
 
@@ -115,7 +114,6 @@ class Job:
             absent=syncer.absent,
             located=syncer.located,
             workers=self.workers,
-            tell=self.said.append,
             should_stop=lambda: False,
         )
 
@@ -138,7 +136,6 @@ class Job:
             workers=self.workers,
             drivers=self.drivers,
             clock=lambda: datetime.now(UTC),
-            tell=self.said.append,
             bandwidth=bandwidth,
             leftovers=leftovers,
         )

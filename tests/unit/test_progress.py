@@ -10,37 +10,39 @@ import subprocess
 import sys
 import termios
 
+from tests.logs import Logged
+
 from holdfast_entrypoint import progress
 
 DRAWS = """
-import os
-from holdfast_entrypoint import progress
-with progress.shown("restoring", lambda text: os.write(2, f"holdfast: {text}\\n".encode())) as (tell, count):
+import logging
+from holdfast_entrypoint import log, progress
+log.install({}, by_hand=True)
+LOG = logging.getLogger("holdfast.any")
+with progress.shown("restoring") as count:
     count(0, 1 << 20)
     count(1 << 19, 1 << 20)
-    tell("a sentence")
-tell("another one")
+    LOG.info("a sentence")
+LOG.info("another one")
 count(1 << 20, 1 << 20)
 """
 
 
-def test_a_log_gets_a_line_every_ten_seconds_with_the_rate_and_what_is_left() -> None:
-    said: list[str] = []
+def test_a_log_gets_a_line_every_ten_seconds_with_the_rate_and_what_is_left(logged: Logged) -> None:
     times = iter((0.0, 5.0, 10.0, 12.0, 20.0))
-    lines = progress.Lines("restoring", said.append, lambda: next(times))
+    lines = progress.Lines("restoring", lambda: next(times))
     for done in (100, 200_000_000, 240_000_000, 300_000_000):
         lines(done, 1_000_000_000)
-    assert said == [
+    assert logged() == [
         "restoring: 200,000,000 of 1,000,000,000 bytes (20 %), 20.0 MB/s, 40 s left",
         "restoring: 300,000,000 of 1,000,000,000 bytes (30 %), 15.0 MB/s, 47 s left",
     ]
 
 
-def test_where_nothing_has_come_yet_nobody_knows_how_long_it_takes() -> None:
-    said: list[str] = []
+def test_where_nothing_has_come_yet_nobody_knows_how_long_it_takes(logged: Logged) -> None:
     times = iter((0.0, 10.0))
-    progress.Lines("restoring", said.append, lambda: next(times))(0, 0)
-    assert said == ["restoring: 0 of 0 bytes (0 %), 0.0 MB/s"]
+    progress.Lines("restoring", lambda: next(times))(0, 0)
+    assert logged() == ["restoring: 0 of 0 bytes (0 %), 0.0 MB/s"]
 
 
 def test_a_terminal_gets_a_bar_between_whose_pictures_sentences_stand_on_lines_of_their_own() -> None:

@@ -1,6 +1,6 @@
-"""What befell many checkpoints takes a few words of the log."""
+"""Long lists of names and errors take a few words of the log."""
 
-from holdfast.wording import counted, listed, tell_reasons, tell_some
+from holdfast.wording import by_kind, counted, first_few, listed
 
 
 def test_one_thing_is_not_many() -> None:
@@ -18,18 +18,12 @@ def test_of_many_names_the_first_are_named_and_the_others_counted() -> None:
     assert text == "step-0 (0), step-1 (1), step-2 (2), step-3 (3), step-4 (4) and 2,995 more"
 
 
-def test_of_many_sentences_the_first_are_told_and_the_others_counted() -> None:
-    said: list[str] = []
-    tell_some(["one", "two"], said.append)
-    assert said == ["one", "two"]
-    said.clear()
-    tell_some(["the same"] * 8, said.append)
-    assert said == ["the same"] * 5 + ["… and 3 more like these"]
+def test_of_many_sentences_the_first_are_shown_and_the_others_counted() -> None:
+    assert first_few(["one", "two"]) == ["one", "two"]
+    assert first_few(["the same"] * 8) == ["the same"] * 5 + ["… and 3 more like these"]
 
 
 def test_another_kind_of_trouble_is_not_hidden_behind_many_of_the_first() -> None:
-    said: list[str] = []
     reasons: dict[str, Exception] = {f"file-{number}": ValueError("cut") for number in range(9)}
     reasons["last"] = OSError("refused")
-    tell_reasons(reasons, "{!r}: {}".format, said.append)
-    assert said[-2:] == ["… and 4 more like these", "'last': refused"]
+    assert by_kind(reasons, "{!r}: {}".format)[-2:] == ["… and 4 more like these", "'last': refused"]

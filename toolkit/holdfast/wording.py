@@ -1,4 +1,4 @@
-"""Telling: what befell many checkpoints takes a few words of the log, however many they are."""
+"""Shorten long lists of names and errors for log messages."""
 
 from __future__ import annotations
 
@@ -19,20 +19,15 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def tell_reasons(
-    reasons: Mapping[str, Exception], sentence: Callable[[str, Exception], str], tell: Callable[[str], None]
-) -> None:
-    """Tell of names what befell them: of each kind of error the first few, and how many more there are."""
+def by_kind(reasons: Mapping[str, Exception], sentence: Callable[[str, Exception], str]) -> list[str]:
+    """Return a sentence for each name and its error: of each kind of error the first few, and how many more."""
     kinds: dict[type[Exception], list[str]] = {}
     for name, reason in reasons.items():
         kinds.setdefault(type(reason), []).append(sentence(name, reason))
-    for sentences in kinds.values():
-        tell_some(sentences, tell)
+    return [shown for sentences in kinds.values() for shown in first_few(sentences)]
 
 
-def tell_some(sentences: Sequence[str], tell: Callable[[str], None]) -> None:
-    """Tell the first few of sentences of one kind, and how many more there are."""
-    for sentence in sentences[:_NAMED]:
-        tell(sentence)
-    if len(sentences) > _NAMED:
-        tell(f"… and {len(sentences) - _NAMED:,} more like these")
+def first_few(sentences: Sequence[str]) -> list[str]:
+    """Return the first few of sentences of one kind, and one that says how many more there are."""
+    more = len(sentences) - _NAMED
+    return [*sentences[:_NAMED], *([f"… and {more:,} more like these"] if more > 0 else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,10 @@ import holdfast
 from holdfast.errors import MORE_PROCESSES, ConfigError, HoldfastError
 from holdfast_entrypoint import log
 from holdfast_entrypoint.cli.arguments import Parser
+from holdfast_entrypoint.config import log_settings
 from holdfast_entrypoint.process import signals
+
+_LOG = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Training that survives the spot market: restore checkpoints, run the training script, store
@@ -52,6 +56,9 @@ environment:
                              read timeout in seconds of requests to the store (60)
   HOLDFAST_UPLOAD_LIMIT      what uploads to S3 may take while the script runs undisturbed: 50MB/s (no limit)
   HOLDFAST_REPORT_FILE       where a JSON report of this run goes
+  HOLDFAST_LOG_LEVEL         debug, info, warning or error (info)
+  HOLDFAST_LOG_FORMAT        text or json (text); text has the time unless the
+                             engine, the platform or the journal adds it
 
 exit codes:
   the script's own           it ended by itself and everything is stored (128+n for signal n)
@@ -63,51 +70,56 @@ exit codes:
 """
 
 
+BY_HAND = ("ls", "pull", "push", "verify", "gc")
+"""Commands that people and scripts call beside or without a job."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process."""
-    tell = log.teller(os.environ)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    log.install(os.environ, by_hand=bool(arguments) and arguments[0] in BY_HAND)
 
     def work() -> int:
-        code = _dispatch(list(sys.argv[1:] if arguments is None else arguments), tell)
+        code = _dispatch(list(arguments))
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()
         return code
 
     # Not sys.exit: it waits for the threads of every pool, and a transfer that hangs in the network must not hold the
     # container past its deadline.
-    os._exit(_guarded(work, tell))
+    os._exit(_guarded(work))
 
 
-def _guarded(work: Callable[[], int], tell: Callable[[str], None]) -> int:
+def _guarded(work: Callable[[], int]) -> int:
     """Do the work; turn an error into a sentence and its exit code."""
     try:
         return work()
     except HoldfastError as error:
-        tell(str(error))
+        _LOG.error("%s", error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         return 141  # 128 + SIGPIPE: whoever read our output has heard enough
     except OSError as error:
-        tell(f"the system refused it: {error}; check permissions and space")
+        _LOG.error("the system refused it: %s; check permissions and space", error)
         return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001  the one place where what nobody foresaw becomes an exit code
-        return _unforeseen(error, tell)
+        return _unforeseen(error)
 
 
-def _unforeseen(error: Exception, tell: Callable[[str], None]) -> int:
+def _unforeseen(error: Exception) -> int:
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        tell(f"no thread can be started, there are as many as there may be here: {MORE_PROCESSES}")
+        _LOG.error("no thread can be started, there are as many as there may be here: %s", MORE_PROCESSES)
         return ConfigError.exit_code
     import traceback  # noqa: PLC0415  only when there is something to trace
 
-    tell("".join(traceback.format_exception(error)))
-    tell(f"this is a bug in holdfast: {type(error).__name__}: {error}")
+    trace = "".join(traceback.format_exception(error))
+    _LOG.error("%sthis is a bug in holdfast: %s: %s", trace, type(error).__name__, error)
     return HoldfastError.exit_code
 
 
-def _dispatch(arguments: list[str], tell: Callable[[str], None]) -> int:
+def _dispatch(arguments: list[str]) -> int:
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("train", [])
     if verb in ("-h", "--help", "help"):
         sys.stdout.write(f"{DESCRIPTION}\n{ENVIRONMENT}")
@@ -117,17 +129,19 @@ def _dispatch(arguments: list[str], tell: Callable[[str], None]) -> int:
         return 0
     if verb == "serve":
         raise ConfigError("serve: this is a training image; deploy the model from model.tar.gz with a serving image")
-    if verb in ("ls", "pull", "push", "verify", "gc"):
+    if verb in BY_HAND:
         signals.heard_by_default()
+        if problems := log_settings.read(os.environ)[-1]:
+            raise ConfigError(*problems)
         from holdfast_entrypoint.cli import verbs  # noqa: PLC0415  the data plane is loaded only for those who use it
 
-        return verbs.main(verb, rest, tell)
+        return verbs.main(verb, rest)
     if verb.startswith("-") and verb != "--":
         raise ConfigError(f"{verb} is no option of holdfast: see `holdfast --help`")
-    return _run(verb, rest, os.environ, tell)
+    return _run(verb, rest, os.environ)
 
 
-def _run(verb: str, rest: list[str], environ: Mapping[str, str], tell: Callable[[str], None]) -> int:
+def _run(verb: str, rest: list[str], environ: Mapping[str, str]) -> int:
     """Run `train`, `run [--] COMMAND...` or a bare command."""
     if verb == "run":
         parser = Parser(
@@ -161,5 +175,5 @@ def _run(verb: str, rest: list[str], environ: Mapping[str, str], tell: Callable[
     if problems:
         raise ConfigError(*problems)
     for hint in reader.misspelt(environ):
-        tell(hint)
-    return lifecycle.live(settings, what, environ=environ, tell=tell)
+        _LOG.warning("%s", hint)
+    return lifecycle.live(settings, what, environ=environ)

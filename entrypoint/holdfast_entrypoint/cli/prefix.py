@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.ownership import PlainObject
 from holdfast.snapshot.record import Fence, Snapshot
 from holdfast.store import Store
+
+_LOG = logging.getLogger(__name__)
 
 LOOK = "`holdfast ls URI` shows which there are"
 
@@ -25,13 +27,11 @@ class Prefix:
         store: where it is.
         found: what a listing found there.
         workers: runs requests side by side.
-        tell: gets a sentence about what the operator should know.
     """
 
     store: Store
     found: Catalog
     workers: Executor
-    tell: Callable[[str], None]
 
     def newest(self, name: str | None = None) -> Candidate | None:
         """Return the named snapshot, or the newest whose records hold; None on an empty prefix.
@@ -49,7 +49,7 @@ class Prefix:
         for candidate in candidates.newest_first(self.store, self.found, self.workers):
             if isinstance(candidate, Candidate):
                 return candidate
-            self.tell(str(candidate))
+            _LOG.warning("%s", candidate)
         return None
 
     def survey(self, chosen: Candidate | None) -> dict[str, PlainObject]:

@@ -22,9 +22,9 @@ def pull(options: argparse.Namespace, prefix: Prefix) -> int:
         raise ConfigError(f"pull: {directory} is not empty: name a new directory, nothing is ever overwritten")
     named = prefix.newest(options.snapshot) if options.snapshot else None
     chosen = None if named is None else [named]
-    with progress.shown("pull", prefix.tell) as (tell, count):
+    with progress.shown("pull") as count:
         done = restorer.restore(
-            prefix.store, prefix.found, directory, workers=prefix.workers, tell=tell, progress=count,
+            prefix.store, prefix.found, directory, workers=prefix.workers, progress=count,
             candidates=chosen, adopt=chosen is None, checkpoint=options.checkpoint,
         )  # fmt: skip
     if not done.files:

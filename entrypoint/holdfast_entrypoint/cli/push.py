@@ -64,7 +64,7 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
         before.adopted if before else {},
         prefix.survey(before),
     )
-    with progress.bar("push") as (bar, note):
+    with progress.bar("push") as bar:
 
         def sent(size: int) -> None:
             bar.update(size)
@@ -78,7 +78,6 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
             workers=prefix.workers,
             drivers=Workers(FILES_AT_A_TIME),
             clock=lambda: datetime.now(UTC),
-            tell=note,
             only=path.name,
             bandwidth=Bandwidth(time.monotonic, progress=sent),
         )

@@ -17,7 +17,7 @@ from holdfast_entrypoint.cli.arguments import Parser
 from holdfast_entrypoint.cli.prefix import Prefix
 
 
-def main(verb: str, arguments: Sequence[str], tell: Callable[[str], None]) -> int:
+def main(verb: str, arguments: Sequence[str]) -> int:
     """Run one of the verbs and return the exit code.
 
     Raises:
@@ -28,7 +28,7 @@ def main(verb: str, arguments: Sequence[str], tell: Callable[[str], None]) -> in
     concurrency = Concurrency()
     store = open_store(place, os.environ, concurrency=concurrency)
     with Workers(concurrency=concurrency) as workers:
-        return _VERBS[verb](options, Prefix(store, catalog.read_catalog(store), workers, tell))
+        return _VERBS[verb](options, Prefix(store, catalog.read_catalog(store), workers))
 
 
 def _parser(verb: str) -> Parser:

@@ -24,7 +24,7 @@ def verify(options: argparse.Namespace, prefix: Prefix) -> int:
     if not wanted:
         raise NoSnapshotError("verify: there are no snapshots here; `holdfast ls URI` shows what is")
     results: list[dict[str, Any]] = []
-    with progress.bar("verify") as (bar, _):
+    with progress.bar("verify") as bar:
         checked: dict[tuple[str, str, int], str | None] = {}
         for name in wanted:
             entry = records[name]

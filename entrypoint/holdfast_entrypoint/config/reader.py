@@ -22,7 +22,7 @@ from holdfast.snapshot import keys
 from holdfast.store import location
 from holdfast.store.location import Location
 from holdfast.workers import rate_limit
-from holdfast_entrypoint.config import platforms
+from holdfast_entrypoint.config import log_settings, platforms
 from holdfast_entrypoint.config.platforms import Platform
 from holdfast_entrypoint.config.settings import Config
 
@@ -38,6 +38,8 @@ VARIABLES = frozenset(
         "HOLDFAST_HOST",
         "HOLDFAST_HOSTS",
         "HOLDFAST_HOST_NOTICE_FILE",
+        "HOLDFAST_LOG_FORMAT",
+        "HOLDFAST_LOG_LEVEL",
         "HOLDFAST_NOTICE_FILE",
         "HOLDFAST_REPORT_FILE",
         "HOLDFAST_RESUME",
@@ -89,6 +91,7 @@ class _Reader:
         if not self._base.is_absolute():
             self.problems.append(f"SAGEMAKER_BASE_DIR must be an absolute directory; it is {str(self._base)!r}")
         self._platform = platforms.detect(environ)
+        self.problems += log_settings.read(environ)[-1]
 
     def config(self) -> Config:
         hyperparameters = {key: _decoded(value) for key, value in self._json("hyperparameters.json").items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from holdfast.notices.imds import Notice
 from holdfast_entrypoint.process import notice_file
 from holdfast_entrypoint.process.deadline import Deadline
+
+_LOG = logging.getLogger(__name__)
 
 DUPLICATE_SECONDS = 1.0
 """A second signal within this time is the same stop, told twice (by a group signal and by docker, for one)."""
@@ -24,7 +27,6 @@ class Interruption:
     Args:
         grace: seconds between SIGTERM and SIGKILL on this platform.
         notice_path: HOLDFAST_NOTICE_FILE.
-        tell: gets a sentence about each notice.
         ticks: a monotonic clock in seconds.
         clock: seconds since the epoch.
     """
@@ -34,7 +36,6 @@ class Interruption:
         *,
         grace: float,
         notice_path: Path,
-        tell: Callable[[str], None],
         ticks: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
@@ -47,7 +48,6 @@ class Interruption:
         # Our own end takes a moment too: the exit code must be out before the SIGKILL.
         self._grace = grace - min(_MARGIN_SECONDS / 2, grace / 20)
         self._notice_path = notice_path
-        self._tell = tell
         self._ticks = ticks
         self._clock = clock
         self._last_signal = -math.inf
@@ -65,16 +65,16 @@ class Interruption:
             return False
         self._last_signal = now
         if repeated and self.deadline is not None:
-            self._tell(f"{name} again: the script gets at most {HURRY_SECONDS:g} s more")
+            _LOG.warning("%s again: the script gets at most %g s more", name, HURRY_SECONDS)
             self._set(self.deadline.hurried(now, HURRY_SECONDS), "signal")
             return False
-        self._tell(f"{name}: {round(self._grace, 1):g} s until the container is killed")
+        _LOG.warning("%s: %g s until the container is killed", name, round(self._grace, 1))
         return self._set(Deadline.after(self._grace, now, flush=flush), "signal")
 
     def hear_notice(self, notice: Notice, *, flush: float) -> bool:
         """Take a notice; return whether the script must be told to stop now."""
         if notice.kind == "rebalance":
-            self._tell(f"{notice.detail}: storing what is there, training goes on")
+            _LOG.info("%s: storing what is there, training goes on", notice.detail)
             if self.deadline is None:
                 self._write(kind="rebalance", stop=False, stop_by=None, deadline=None)
             return False
@@ -83,7 +83,7 @@ class Interruption:
             seconds = min(_LONGEST_NOTICE, max(1.0, notice.deadline - self._clock()))
             # the hour of the host and ours differ, and "approximately" is EC2's own word
             seconds -= min(_MARGIN_SECONDS, seconds / 5)
-        self._tell(f"{notice.detail}: stopping within {seconds:.0f} s")
+        _LOG.warning("%s: stopping within %.0f s", notice.detail, seconds)
         return self._set(Deadline.after(seconds, self._ticks(), flush=flush), notice.kind)
 
     def hear_superseded(self) -> bool:
@@ -113,4 +113,4 @@ class Interruption:
         try:
             notice_file.write(self._notice_path, kind=kind, stop=stop, stop_by=stop_by, deadline=deadline)
         except OSError as error:  # a full disk: the signal still tells the script
-            self._tell(f"the notice file cannot be written: {error}")
+            _LOG.warning("the notice file cannot be written: %s", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -17,6 +18,8 @@ from holdfast_entrypoint.process import signals
 from holdfast_entrypoint.process.child import Child
 from holdfast_entrypoint.process.inbox import Inbox
 from holdfast_entrypoint.process.interruption import Interruption
+
+_LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -41,7 +44,6 @@ class Supervisor:
         flush_seconds: says how long storing what is dirty is expected to take.
         on_stop: called when it is first known that everything must end.
         on_rebalance: called when a rebalance recommendation comes.
-        tell: gets a sentence about what the operator should know.
     """
 
     def __init__(
@@ -53,7 +55,6 @@ class Supervisor:
         flush_seconds: Callable[[], float],
         on_stop: Callable[[], None],
         on_rebalance: Callable[[], None],
-        tell: Callable[[str], None],
     ) -> None:
         self.inbox = Inbox()
         self.script_was_stopped = False
@@ -65,7 +66,6 @@ class Supervisor:
         self._flush_seconds = flush_seconds
         self._on_stop = on_stop
         self._on_rebalance = on_rebalance
-        self._tell = tell
         self._checkpoints = checkpoints
         self._child: Child | None = None
         self._signalled_at = 0.0
@@ -116,7 +116,7 @@ class Supervisor:
         while child.alive():
             deadline = self._interruption.deadline
             if deadline is not None and time.monotonic() >= deadline.stop_by:
-                self._tell("the script has not ended in time: SIGKILL; what is left of the time is for the flush")
+                _LOG.warning("the script has not ended in time: SIGKILL; what is left of the time is for the flush")
                 self._kill(child)
                 break
             self.handle()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.logs import Logged
 
 from holdfast.attempts import fence, rendezvous
 from holdfast.attempts.rendezvous import Group
@@ -60,7 +61,6 @@ class Job:
 
     def __init__(self, root: Path, workers: ThreadPoolExecutor) -> None:
         self.now = START
-        self.said: list[str] = []
         self._root = root
         self._workers = workers
         (root / "store").mkdir()
@@ -74,17 +74,17 @@ class Job:
         host = only or hosts[0]
         claimed, found, base = rendezvous.join(
             self.store, Group(hosts, run), host=host, version="0", platform="local", clock=lambda: self.now,
-            workers=self._workers, tell=self.said.append,
+            workers=self._workers,
         )  # fmt: skip
         found = fence.fence(self.store, found, claimed)
         directory = self._root / f"{run}-{host}"
         restored = restore(
-            self.store, found, directory, workers=self._workers, tell=self.said.append, mine=claimed,
+            self.store, found, directory, workers=self._workers, mine=claimed,
             candidates=[candidates.of(self.store, found, base, self._workers)] if base else [], mode=mode,
         )  # fmt: skip
         syncer = Syncer(
             self.store, directory, claimed, restored.base, retention=Retention(last=2), workers=self._workers,
-            clock=lambda: self.now, tell=self.said.append,
+            clock=lambda: self.now,
         )  # fmt: skip
         return Host(directory, claimed, restored, syncer)
 
@@ -100,7 +100,6 @@ class Job:
             absent=host.syncer.absent,
             located=host.syncer.located,
             workers=self._workers,
-            tell=self.said.append,
             should_stop=lambda: False,
         ).run()
 
@@ -234,7 +233,7 @@ def test_without_a_run_hosts_find_together_by_the_time(job: Job) -> None:
     def begin(host: str) -> int:
         claimed, _, _ = rendezvous.join(
             job.store, Group(group), host=host, version="0", platform="local", clock=lambda: job.now,
-            workers=job._workers, tell=job.said.append,
+            workers=job._workers,
         )  # fmt: skip
         return claimed.number
 
@@ -252,7 +251,7 @@ def test_sixteen_hosts_that_start_at_once_are_one_attempt_with_one_base(job: Job
     def begin(host: str) -> tuple[int, tuple[str, ...]]:
         claimed, _, base = rendezvous.join(
             job.store, Group(hosts, "run"), host=host, version="0", platform="local", clock=lambda: job.now,
-            workers=ThreadPoolExecutor(1), tell=job.said.append,
+            workers=ThreadPoolExecutor(1),
         )  # fmt: skip
         return claimed.number, base
 
@@ -260,17 +259,17 @@ def test_sixteen_hosts_that_start_at_once_are_one_attempt_with_one_base(job: Job
         assert set(threads.map(begin, hosts)) == {(1, ())}
 
 
-def test_the_same_path_on_two_hosts_is_told_and_each_gets_its_own_back(job: Job) -> None:
+def test_the_same_path_on_two_hosts_is_told_and_each_gets_its_own_back(job: Job, logged: Logged) -> None:
     one, two = job.begin_all("first", "a", "b")
     one.write("log/state.json", b"from a", job.later(1))
     two.write("log/state.json", b"from b!", job.later(1))
     for host in (one, two):
         host.sync()
         host.syncer.speak(ended=True)
-    assert any("other content on another host" in text for text in job.said)
+    assert any("other content on another host" in text for text in logged())
     again = job.begin_all("second", "a", "b")
     assert [host.files()["log/state.json"] for host in again] == [b"from a", b"from b!"]
-    assert any("is different on a and b" in text for text in job.said)
+    assert any("is different on a and b" in text for text in logged())
 
 
 def test_who_begins_anew_ends_the_lives_of_all_hosts_and_who_joins_only_his_own(job: Job) -> None:
@@ -291,7 +290,7 @@ def test_a_host_that_joins_a_start_that_is_over_is_ended_and_joins_the_next(job:
     def begin(host: str, run: str | None = None) -> tuple[Attempt, Catalog]:
         claimed, found, _ = rendezvous.join(
             job.store, Group(("a", "b"), run), host=host, version="0", platform="local", clock=lambda: job.now,
-            workers=job._workers, tell=job.said.append,
+            workers=job._workers,
         )  # fmt: skip
         return claimed, fence.fence(job.store, found, claimed)
 
@@ -302,7 +301,6 @@ def test_a_host_that_joins_a_start_that_is_over_is_ended_and_joins_the_next(job:
     assert begin("a")[0].number == 2
     zombie = Syncer(
         job.store, job._root / "b", stale, Base(found), workers=job._workers, clock=lambda: job.now,
-        tell=job.said.append,
     )  # fmt: skip
     with pytest.raises(SupersededError):
         zombie.speak()

@@ -140,6 +140,21 @@ def test_a_grace_that_is_none_is_refused(value: str, base: Path) -> None:
     assert "HOLDFAST_GRACE_SECONDS" in problems(environ(base, HOLDFAST_GRACE_SECONDS=value))
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("HOLDFAST_LOG_LEVEL", "loud", "HOLDFAST_LOG_LEVEL must be debug, info, warning, error; it is 'loud'"),
+        ("HOLDFAST_LOG_FORMAT", "xml", "HOLDFAST_LOG_FORMAT must be text or json; it is 'xml'"),
+    ],
+)
+def test_a_wrong_setting_of_the_log_is_reported_with_all_others(
+    base: Path, variable: str, value: str, sentence: str
+) -> None:
+    said = problems(environ(base, HOLDFAST_GRACE_SECONDS="x", **{variable: value}))
+    assert sentence in said
+    assert "HOLDFAST_GRACE_SECONDS" in said
+
+
 def test_an_upload_limit_is_bytes_per_second_and_none_is_no_limit(base: Path) -> None:
     assert reader.load(environ(base)).upload_limit is None
     assert reader.load(environ(base, HOLDFAST_UPLOAD_LIMIT="")).upload_limit is None

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.logs import Logged
 from tests.unit.job import Job, sync
 
 from holdfast.errors import ConfigError
@@ -67,11 +68,11 @@ def test_a_key_of_a_thousand_bytes_comes_back_also_when_it_is_overwritten(job: J
     assert back(job) == {name: b"3"}
 
 
-def test_a_name_whose_key_would_be_too_long_is_left_out_and_named(job: Job) -> None:
+def test_a_name_whose_key_would_be_too_long_is_left_out_and_named(job: Job, logged: Logged) -> None:
     job.write("/".join(["y" * 200] * 5), b"too long")
     job.write("short", b"taken")
     assert back(job) == {"short": b"taken"}
-    assert any("longer than 1024 bytes" in text for text in job.said)
+    assert any("longer than 1024 bytes" in text for text in logged())
 
 
 def test_names_that_differ_in_case_only_are_two_files(job: Job) -> None:
@@ -108,7 +109,7 @@ def test_modes_and_times_come_back_and_the_owner_can_always_write(job: Job) -> N
     assert stat.S_IMODE((job.root / "two/read only").stat().st_mode) == 0o644
 
 
-def test_a_link_inside_the_directory_comes_back_as_a_file_and_all_others_are_named(job: Job) -> None:
+def test_a_link_inside_the_directory_comes_back_as_a_file_and_all_others_are_named(job: Job, logged: Logged) -> None:
     job.write("step-9/model", b"weights")
     (job.root / "one/last").symlink_to("step-9/model")
     (job.root / "one/latest").symlink_to("step-9")
@@ -117,7 +118,7 @@ def test_a_link_inside_the_directory_comes_back_as_a_file_and_all_others_are_nam
     assert back(job) == {"last": b"weights", "step-9/model": b"weights"}
     assert not (job.root / "two/last").is_symlink()
     for name, reason in (("latest", "link to a directory"), ("outside", "leaves"), ("broken", "broken link")):
-        assert any(repr(name) in text and reason in text for text in job.said)
+        assert any(repr(name) in text and reason in text for text in logged())
 
 
 def test_hard_links_are_files_whose_content_is_sent_once(job: Job) -> None:
@@ -139,13 +140,13 @@ def test_a_sparse_file_comes_back_with_the_same_content(job: Job) -> None:
     assert back(job) == {"sparse": expected}
 
 
-def test_what_is_no_file_is_left_out_and_named(job: Job) -> None:
+def test_what_is_no_file_is_left_out_and_named(job: Job, logged: Logged) -> None:
     job.write("model", b"x")
     os.mkfifo(job.root / "one/fifo")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(job.root / "one/sock"))
         assert back(job) == {"model": b"x"}
-    assert sum("no regular file" in text for text in job.said) == 2
+    assert sum("no regular file" in text for text in logged()) == 2
 
 
 def test_sagemakers_markers_are_ignored_both_ways(job: Job) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.logs import Logged
 from tests.unit.job import Job, sync
 from watchdog.events import FileMovedEvent
 
@@ -96,13 +97,15 @@ def is_moved_aside(job: Job) -> bool:
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_what_was_finished_and_not_sent_is_the_newest_checkpoint_of_the_next_life(job: Job, mode: Mode) -> None:
+def test_what_was_finished_and_not_sent_is_the_newest_checkpoint_of_the_next_life(
+    job: Job, mode: Mode, logged: Logged
+) -> None:
     left(job)
     done, syncer = job.next_life("one", mode)
     assert [sorted(it.checkpoints) for it in done.kept] == [["epoch-2"]]
     assert latest(directory=job.root / "one") == job.root / "one/epoch-2"
     assert files(job) == ONE | TWO
-    assert "attempt 1 had finished and not stored 'epoch-2': kept here, and stored now" in job.said
+    assert "attempt 1 had finished and not stored 'epoch-2': kept here, and stored now" in logged()
     assert sync(syncer).bytes_uploaded > 0
     assert newest_record(job) == ONE | TWO
 
@@ -209,21 +212,21 @@ def test_a_checkpoint_of_which_something_is_gone_is_moved_aside(job: Job) -> Non
     assert is_moved_aside(job)
 
 
-def test_what_was_to_go_to_another_prefix_is_moved_aside_and_told(job: Job) -> None:
+def test_what_was_to_go_to_another_prefix_is_moved_aside_and_told(job: Job, logged: Logged) -> None:
     left(job)
     job.next_life("one", place="s3://another/prefix")
     assert is_moved_aside(job)
-    assert any("it was to go to file:///store" in text for text in job.said)
+    assert any("it was to go to file:///store" in text for text in logged())
 
 
-def test_when_another_machine_has_committed_meanwhile_its_snapshot_is_the_newest(job: Job) -> None:
+def test_when_another_machine_has_committed_meanwhile_its_snapshot_is_the_newest(job: Job, logged: Logged) -> None:
     left(job)
     _, elsewhere = job.next_life("two")
     job.write("epoch-2/weights", b"elsewhere", "two")
     sync(elsewhere)
     job.next_life("one")
     assert files(job) == ONE | {"epoch-2/weights": b"elsewhere"}
-    assert any("not stored 'epoch-2'" in text and "somebody has committed since" in text for text in job.said)
+    assert any("not stored 'epoch-2'" in text and "somebody has committed since" in text for text in logged())
 
 
 def test_an_attempt_of_which_the_prefix_knows_nothing_left_nothing_here(job: Job) -> None:
@@ -233,7 +236,7 @@ def test_an_attempt_of_which_the_prefix_knows_nothing_left_nothing_here(job: Job
     assert is_moved_aside(job)
 
 
-def test_after_a_loss_of_power_only_what_was_on_the_disk_counts(job: Job) -> None:
+def test_after_a_loss_of_power_only_what_was_on_the_disk_counts(job: Job, logged: Logged) -> None:
     left(job)
     edit(job, boot="before the loss of power")
     done, _ = job.next_life("one")
@@ -242,26 +245,26 @@ def test_after_a_loss_of_power_only_what_was_on_the_disk_counts(job: Job) -> Non
     edit(job, boot="before the loss of power", unsent=[unsent | {"durable": False}])
     job.next_life("one")
     assert is_moved_aside(job)
-    assert any("before it was known to be on the disk" in text for text in job.said)
+    assert any("before it was known to be on the disk" in text for text in logged())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1, "unsent": [{"files": [[1]]}]}'])
-def test_a_note_that_cannot_be_read_counts_for_nothing_and_is_told(job: Job, text: str) -> None:
+def test_a_note_that_cannot_be_read_counts_for_nothing_and_is_told(job: Job, text: str, logged: Logged) -> None:
     left(job)
     note(job).write_text(text)
     job.next_life("one")
     assert is_moved_aside(job)
-    assert any("unsent.json cannot be read" in said for said in job.said)
+    assert any("unsent.json cannot be read" in said for said in logged())
 
 
-def test_a_checkpoint_that_is_provably_not_whole_is_moved_aside(job: Job) -> None:
+def test_a_checkpoint_that_is_provably_not_whole_is_moved_aside(job: Job, logged: Logged) -> None:
     syncer = first_life(job)
     job.write("epoch-2/model.safetensors", (1000).to_bytes(8, "little") + b'{"a"')
     cut_flush(syncer)
     assert note(job).exists()  # there was no time to look
     job.next_life("one")
     assert is_moved_aside(job)
-    assert any("is not whole" in text for text in job.said)
+    assert any("is not whole" in text for text in logged())
 
 
 def test_files_that_are_overwritten_side_by_side_stay_together_or_go_together(job: Job) -> None:
@@ -315,13 +318,13 @@ def test_new_content_of_the_same_size_and_time_is_sent(job: Job) -> None:
     assert newest_record(job) == {"epoch-1/weights": b"NEW", "epoch-1/index": b"one"}
 
 
-def test_what_somebody_else_has_put_into_the_store_under_its_name_goes_first(job: Job) -> None:
+def test_what_somebody_else_has_put_into_the_store_under_its_name_goes_first(job: Job, logged: Logged) -> None:
     left(job)
     (job.root / "store/epoch-2").mkdir()
     (job.root / "store/epoch-2/weights").write_bytes(b"from SageMaker")
     job.next_life("one")
     assert files(job) == ONE | {"epoch-2/weights": b"from SageMaker"}
-    assert any("'epoch-2': not gone on with, somebody else" in text for text in job.said)
+    assert any("'epoch-2': not gone on with, somebody else" in text for text in logged())
 
 
 def test_a_link_to_what_the_restore_may_replace_is_moved_aside(job: Job) -> None:
@@ -345,12 +348,12 @@ def test_a_link_to_what_stays_stays_too(job: Job) -> None:
     assert files(job) == ONE
 
 
-def test_many_checkpoints_are_noted_together_and_not_one_by_one(job: Job) -> None:
+def test_many_checkpoints_are_noted_together_and_not_one_by_one(job: Job, logged: Logged) -> None:
     syncer = first_life(job)
     for number in range(500):
         job.write(f"{number:03d}.pt", b"%d" % number)
     events: EventQueue = queue.SimpleQueue()
-    stop = observe(job.root / "one", events, tell=job.said.append, on_overflow=lambda: pytest.fail("too many events"))
+    stop = observe(job.root / "one", events, on_overflow=lambda: pytest.fail("too many events"))
     assert stop is not None
     began = time.monotonic()
     cut_flush(syncer)
@@ -364,4 +367,4 @@ def test_many_checkpoints_are_noted_together_and_not_one_by_one(job: Job) -> Non
     assert all(it["durable"] for it in json.loads(note(job).read_text())["unsent"])
     done, _ = job.next_life("one")
     assert len(done.kept) == 500
-    assert sum("had finished and not stored" in text for text in job.said) == 1
+    assert sum("had finished and not stored" in text for text in logged()) == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.logs import Logged
 from tests.unit.job import Breaks, Job, sync
 
 from holdfast.errors import PermanentStoreError, TransientStoreError
@@ -163,7 +164,7 @@ def test_orphans_of_a_dead_attempt_are_swept_by_the_next_one_after_its_first_com
 
 def test_a_job_below_another_jobs_prefix_is_nobodys_business_but_its_own(job: Job) -> None:
     below = Job.__new__(Job)
-    below.root, below.workers, below.drivers, below.said = job.root / "below", job.workers, None, []
+    below.root, below.workers, below.drivers = job.root / "below", job.workers, None
     (below.root / "two").mkdir(parents=True)
     below.store = DirectoryStore(job.root / "store/jobs/42")
     (job.root / "store/jobs").mkdir()
@@ -382,7 +383,7 @@ def test_a_deletion_without_an_answer_leaves_the_plain_key_for_new_content(job: 
 
 
 def test_a_name_that_cannot_be_published_or_deleted_holds_back_no_other_and_is_told_once(
-    job: Job, answers: Answers
+    job: Job, answers: Answers, logged: Logged
 ) -> None:
     answers.refuse = lambda method, key: key == "a"
     syncer = job.syncer("one", answers, retention=Retention(last=1))
@@ -393,7 +394,7 @@ def test_a_name_that_cannot_be_published_or_deleted_holds_back_no_other_and_is_t
         syncer.tidy()
         check(job)
     assert stored(job)["b"] == b"3b"
-    assert [text for text in job.said if "'a'" in text] == ["'a' stays below .holdfast/ in the store: not this name"]
+    assert [text for text in logged() if "'a'" in text] == ["'a' stays below .holdfast/ in the store: not this name"]
     for path in ("a", "b", "step-1"):
         (job.root / "one" / path).unlink()
     for content in (b"4", b"5"):
@@ -401,10 +402,10 @@ def test_a_name_that_cannot_be_published_or_deleted_holds_back_no_other_and_is_t
         sync(syncer)
         syncer.tidy()
     assert at_plain_keys(job) == {"a": b"1a", "c": b"5", "step-2": b"2step-2", "step-3": b"3step-3"}
-    assert len([text for text in job.said if "'a' is no longer kept and cannot be deleted" in text]) == 1
+    assert len([text for text in logged() if "'a' is no longer kept and cannot be deleted" in text]) == 1
 
 
-def test_a_directory_in_the_way_of_a_file_leaves_the_file_at_its_content_key(job: Job) -> None:
+def test_a_directory_in_the_way_of_a_file_leaves_the_file_at_its_content_key(job: Job, logged: Logged) -> None:
     syncer = job.syncer("one", retention=Retention(last=1))
     job.write("shape/shard", b"a directory")
     sync(syncer)
@@ -416,5 +417,5 @@ def test_a_directory_in_the_way_of_a_file_leaves_the_file_at_its_content_key(job
         syncer.tidy()
         check(job)
     assert stored(job)["z"] == b"another"
-    assert len([text for text in job.said if "'shape' stays below .holdfast/" in text]) == 1
+    assert len([text for text in logged() if "'shape' stays below .holdfast/" in text]) == 1
     assert "shape/shard" not in stored(job)

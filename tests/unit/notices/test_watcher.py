@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from examples.demo.imds import REBALANCE, SPOT_ACTION, TOKEN, MetadataServer
+from tests.logs import Logged
 
 from holdfast.errors import ConfigError
 from holdfast.notices.imds import (
@@ -59,11 +60,15 @@ def client(server: MetadataServer, ticks: Ticks) -> Iterator[MetadataClient]:
 
 
 class Listener:
-    """Keeps what a watcher says."""
+    """Keeps the notices of a watcher, and what it logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, logged: Logged) -> None:
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
-        self.troubles: list[str] = []
+        self._logged = logged
+
+    @property
+    def troubles(self) -> list[str]:
+        return self._logged()
 
     def watch(
         self,
@@ -77,7 +82,6 @@ class Listener:
             client,
             host_file=host_file,
             on_notice=self.notices.put,
-            on_trouble=self.troubles.append,
             expect_metadata=expect_metadata,
             interval=0.01,
             clock=lambda: NOW,
@@ -86,8 +90,8 @@ class Listener:
 
 
 @pytest.fixture
-def listener() -> Listener:
-    return Listener()
+def listener(logged: Logged) -> Listener:
+    return Listener(logged)
 
 
 def closed_endpoint() -> str:
@@ -487,9 +491,7 @@ def test_the_thread_reports_a_notice_and_goes_on_watching(
 
 
 def test_stop_ends_the_thread_in_the_middle_of_its_pause(client: MetadataClient, listener: Listener) -> None:
-    watcher = NoticeWatcher(
-        client, host_file=None, on_notice=listener.notices.put, on_trouble=listener.troubles.append, interval=3600
-    )
+    watcher = NoticeWatcher(client, host_file=None, on_notice=listener.notices.put, interval=3600)
     watcher.start()
     watcher.stop()
     wait_for_the_end()
@@ -527,9 +529,7 @@ def test_a_watch_that_fails_says_so(tmp_path: Path, listener: Listener) -> None:
         raise RuntimeError("no memory")
 
     (tmp_path / "notice").touch()
-    watcher = NoticeWatcher(
-        None, host_file=tmp_path / "notice", on_notice=fail, on_trouble=listener.troubles.append, interval=0.01
-    )
+    watcher = NoticeWatcher(None, host_file=tmp_path / "notice", on_notice=fail, interval=0.01)
     watcher.start()
     wait_for_the_end()
     assert len(listener.troubles) == 1

@@ -21,12 +21,10 @@ class Clock:
 class Setting:
     def __init__(self, path: Path) -> None:
         self.clock = Clock()
-        self.said: list[str] = []
         self.path = path / "notice.json"
         self.interruption = Interruption(
             grace=31,
             notice_path=self.path,
-            tell=self.said.append,
             ticks=self.clock,
             clock=lambda: self.clock() + 5000,
         )

@@ -33,7 +33,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 def restored(job: Job, store: Store) -> Restored:
     found = catalog.read_catalog(job.store)
-    return restore(store, found, job.root / "two", workers=job.workers, tell=job.said.append)
+    return restore(store, found, job.root / "two", workers=job.workers)
 
 
 def breaks_after(job: Job, parts: int) -> Path:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.logs import Logged
 from tests.unit.job import Job, Reads, sync
 
 from holdfast.restore.plan import SMALL, TOGETHER, Mode, PlannedFile, split
@@ -201,23 +202,23 @@ def test_nothing_arrives_in_a_directory_that_the_script_has_cleared(job: Job) ->
     assert committed(job) == of_steps(1, 2, 3)
 
 
-def test_nothing_arrives_where_the_directory_itself_is_gone(job: Job) -> None:
+def test_nothing_arrives_where_the_directory_itself_is_gone(job: Job, logged: Logged) -> None:
     three_steps(job)
     _, syncer, background = job.resumed("two", Mode.LATEST)
     shutil.rmtree(job.root / "two")
     background.run()
     assert not (job.root / "two/step-2").exists()
-    assert any("no older checkpoint arrives" in text for text in job.said)
+    assert any("no older checkpoint arrives" in text for text in logged())
     assert sync(syncer).snapshot is None
 
 
-def test_a_damaged_older_checkpoint_does_not_arrive_and_stays_in_the_snapshots(job: Job) -> None:
+def test_a_damaged_older_checkpoint_does_not_arrive_and_stays_in_the_snapshots(job: Job, logged: Logged) -> None:
     three_steps(job)
     rot(job.root / "store/step-2/model.pt")
     _, syncer, background = job.resumed("two", Mode.LATEST)
     background.run()
     assert tree(job, "two") == of_steps(1, 3)
-    assert any("'step-2' does not arrive" in text for text in job.said)
+    assert any("'step-2' does not arrive" in text for text in logged())
     write(job, "step-4/model.pt", 4, "two")
     done = sync(syncer)
     assert done.snapshot is not None
@@ -252,7 +253,7 @@ def test_after_a_stop_nothing_is_put_in_place_and_the_next_life_has_what_was_fet
     assert tree(job, "two") == of_steps(1, 2, 3)
 
 
-def test_room_for_the_next_checkpoint_stays_free(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_for_the_next_checkpoint_stays_free(job: Job, monkeypatch: pytest.MonkeyPatch, logged: Logged) -> None:
     three_steps(job)
     _, _, background = job.resumed("two", Mode.LATEST)
     free = os.statvfs(job.root)
@@ -260,7 +261,7 @@ def test_room_for_the_next_checkpoint_stays_free(job: Job, monkeypatch: pytest.M
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     background.run()
     assert tree(job, "two") == of_steps(3)
-    assert any("kept free for the next checkpoint" in text for text in job.said)
+    assert any("kept free for the next checkpoint" in text for text in logged())
 
 
 def test_top_level_files_arrive_one_by_one_and_never_over_what_the_script_has_made(job: Job) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.logs import Logged
 from tests.unit.job import Breaks, Job, sync
 
 from holdfast.attempts import claim, fence
@@ -38,7 +39,7 @@ def syncer(job: Job, machine: str, store: Store | None = None, last: int = 3) ->
     fence.fence(job.store, found, claimed)
     return Syncer(
         store or job.store, job.root / machine, claimed, job.restore(machine).base, retention=Retention(last=last),
-        workers=job.workers, clock=lambda: datetime.now(UTC), tell=job.said.append, most_inline=0,
+        workers=job.workers, clock=lambda: datetime.now(UTC), most_inline=0,
     )  # fmt: skip
 
 
@@ -195,7 +196,7 @@ def test_lists_that_a_dead_attempt_left_without_a_record_go_after_the_first_comm
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "of another snapshot"])
-def test_a_snapshot_whose_list_does_not_hold_is_passed_over_loudly(job: Job, damage: str) -> None:
+def test_a_snapshot_whose_list_does_not_hold_is_passed_over_loudly(job: Job, damage: str, logged: Logged) -> None:
     write_many(job)
     one = syncer(job, "one")
     sync(one)
@@ -211,7 +212,7 @@ def test_a_snapshot_whose_list_does_not_hold_is_passed_over_loudly(job: Job, dam
     done = job.restore("two")
     assert done.snapshot is not None
     assert done.snapshot.name == "000001-000001"
-    assert any("passed over" in text and "list" in text for text in job.said)
+    assert any("passed over" in text and "list" in text for text in logged())
     assert (job.root / "two/step/007").read_bytes() == b"7"
 
 

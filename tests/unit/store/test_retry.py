@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from tests.logs import Logged
 from tests.servers import Answer, ScriptedServer, Seen, error, listing
 
 from holdfast.checksum import crc64nvme, to_base64
@@ -108,16 +109,15 @@ def test_whoever_must_stop_does_not_wait_for_another_try(pauses: Pauses) -> None
     assert pauses.total < 1
 
 
-def test_what_fails_time_and_again_is_said_once_for_all_requests() -> None:
-    said: list[str] = []
+def test_what_fails_time_and_again_is_said_once_for_all_requests(logged: Logged) -> None:
     with ScriptedServer(BUSY, DONE, *[BUSY] * 4, DONE, *[BUSY] * 2, DONE) as server:
         inner = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
-        store = RetryingStore(inner, tell=said.append, sleep=lambda seconds: None)
+        store = RetryingStore(inner, sleep=lambda seconds: None)
         store.delete("a")
-        assert said == []
+        assert logged() == []
         store.delete("b")
         store.delete("c")
-    assert said == ["deleting 'b' failed: HTTP 503 (SlowDown); trying again"]
+    assert logged() == ["deleting 'b' failed: HTTP 503 (SlowDown); trying again"]
 
 
 # Reading

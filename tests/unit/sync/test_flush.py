@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.logs import Logged
 from tests.unit.job import Job, sync
 
 from holdfast.errors import AccessDeniedError, PermanentStoreError, TransientStoreError
@@ -230,7 +231,7 @@ def test_what_was_deleted_leaves_the_snapshot_in_a_flush_of_nothing_else(job: Jo
 
 @pytest.mark.parametrize("error", [AccessDeniedError("the token has expired"), TransientStoreError("busy")])
 def test_what_a_store_refuses_for_a_while_is_stored_when_it_does_so_no_longer(
-    job: Job, line: Line, syncer: Syncer, error: Exception
+    job: Job, line: Line, syncer: Syncer, error: Exception, logged: Logged
 ) -> None:
     refused = iter([error])
 
@@ -240,9 +241,9 @@ def test_what_a_store_refuses_for_a_while_is_stored_when_it_does_so_no_longer(
 
     line.before = refuse
     write(job, "new/a", 1, 100)
-    done = Flush(syncer, seconds_left=lambda: math.inf, tell=job.said.append)
+    done = Flush(syncer, seconds_left=lambda: math.inf)
     assert done.run(syncer.scan, ()).unfinished == {}
-    assert any("is tried again in 2 s" in text and str(error) in text for text in job.said)
+    assert any("is tried again in 2 s" in text and str(error) in text for text in logged())
     assert done.ledger().stored.keys() == {"new"}
 
 
@@ -255,7 +256,7 @@ def test_what_a_store_denies_to_the_end_of_the_time_is_an_error(job: Job, line: 
 
     line.before = deny
     write(job, "new/a", 1, 100)
-    done = Flush(syncer, seconds_left=lambda: 100.0 if len(asked) < 2 else 0.0, tell=job.said.append)
+    done = Flush(syncer, seconds_left=lambda: 100.0 if len(asked) < 2 else 0.0)
     with pytest.raises(AccessDeniedError):
         done.run(syncer.scan, ())
     assert len(asked) > 1

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.logs import Logged
 from tests.unit.job import Breaks, Job, sync
 
 from holdfast import stop
@@ -244,14 +245,14 @@ def test_a_file_stands_where_a_directory_must_be_and_the_other_way_round(job: Jo
     assert kept == {b"a file", b"in a directory"}
 
 
-def test_garbage_among_the_records_is_passed_over_aloud(job: Job) -> None:
+def test_garbage_among_the_records_is_passed_over_aloud(job: Job, logged: Logged) -> None:
     syncer = job.syncer("one")
     job.write("a", b"1")
     sync(syncer)
     for name in ("000009-000001.json", "000009-000002.json", "latest.json", "000001-00001x.json"):
         (job.root / "store/.holdfast/commits" / name).write_bytes(b"\xff{" * 10)
     assert list(job.restore("two").base.files) == ["a"]
-    assert sum("passed over" in text for text in job.said) == 2
+    assert sum("passed over" in text for text in logged()) == 2
 
 
 def test_nothing_but_garbage_is_an_error(job: Job) -> None:
@@ -419,7 +420,9 @@ def test_a_store_that_takes_nothing_is_an_error_of_the_store(job: Job) -> None:
         sync(syncer)
 
 
-def test_what_somebody_has_put_over_a_file_of_the_snapshot_is_adopted_and_the_rest_restored(job: Job) -> None:
+def test_what_somebody_has_put_over_a_file_of_the_snapshot_is_adopted_and_the_rest_restored(
+    job: Job, logged: Logged
+) -> None:
     job.write("model.pt", b"ours")
     job.write("optimizer.pt", b"ours too")
     sync(job.syncer("one"))
@@ -428,4 +431,4 @@ def test_what_somebody_has_put_over_a_file_of_the_snapshot_is_adopted_and_the_re
     assert done.foreign == {"model.pt"}
     assert (job.root / "two/model.pt").read_bytes() == b"somebody else's"
     assert (job.root / "two/optimizer.pt").read_bytes() == b"ours too"
-    assert job.said == [], "nothing was passed over"
+    assert logged() == [], "nothing was passed over"

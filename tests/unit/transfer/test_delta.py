@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.logs import Logged
 from tests.unit.job import Job, sync
 
 from holdfast.errors import AccessDeniedError, PermanentStoreError, StoreError
@@ -253,7 +254,7 @@ def test_a_source_that_is_no_longer_there_is_not_asked_twice_and_its_parts_trave
 
 @pytest.mark.parametrize("refusal", [PermanentStoreError, AccessDeniedError])
 def test_a_store_that_copies_no_parts_is_asked_once_and_gets_everything(
-    job: Job, content: bytes, refusal: type[StoreError]
+    job: Job, content: bytes, refusal: type[StoreError], logged: Logged
 ) -> None:
     def refuse(source: str) -> None:
         raise refusal("copying failed: HTTP 501 (NotImplemented)")
@@ -272,7 +273,7 @@ def test_a_store_that_copies_no_parts_is_asked_once_and_gets_everything(
         asked.add(len(store.asked))
     assert asked <= {1, 2, 3, 4}  # as many as there are workers
     assert len(asked) == 1
-    assert [text for text in job.said if "copies no parts" in text] == [job.said[-1]]
+    assert [text for text in logged() if "copies no parts" in text] == [logged()[-1]]
     assert list(store.unfinished_uploads()) == []
     assert restored(job, "model.bin") == content
 

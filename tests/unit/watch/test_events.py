@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.lifecycle.supervised import wait_until
+from tests.logs import Logged
 
 from holdfast.watch.events import Events
 from holdfast.watch.settling import Settling
 
 
-def test_what_is_written_into_staging_is_no_news_and_what_is_put_in_place_is(tmp_path: Path) -> None:
+def test_what_is_written_into_staging_is_no_news_and_what_is_put_in_place_is(tmp_path: Path, logged: Logged) -> None:
     staged = tmp_path / ".holdfast/staging/checkpoint-1"
     staged.mkdir(parents=True)
-    said: list[str] = []
-    hearing = Events(tmp_path, Settling(), tell=said.append)
+    hearing = Events(tmp_path, Settling())
     hearing.start()
     try:
         (staged / "model.pt").write_bytes(b"1")
@@ -30,4 +30,4 @@ def test_what_is_written_into_staging_is_no_news_and_what_is_put_in_place_is(tmp
         wait_until(is_dirty, "the renaming is heard of")
     finally:
         hearing.stop()
-    assert said == []
+    assert logged() == []

@@ -5,15 +5,15 @@ import queue
 import time
 from pathlib import Path
 
+from tests.logs import Logged
 from watchdog.events import FileClosedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from holdfast.watch.inotify import EventQueue, observe
 
 
-def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path) -> None:
+def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path, logged: Logged) -> None:
     events: EventQueue = queue.SimpleQueue()
-    said: list[str] = []
-    stop = observe(tmp_path, events, tell=said.append, on_overflow=lambda: None)
+    stop = observe(tmp_path, events, on_overflow=lambda: None)
     assert stop is not None
     try:
         before = time.monotonic()
@@ -31,22 +31,20 @@ def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path) -> No
         stop()
     kinds = [type(event) for event in seen if str(event.src_path).endswith("/a")]
     assert kinds.index(FileModifiedEvent) < kinds.index(FileClosedEvent) < kinds.index(FileMovedEvent)
-    assert said == []
+    assert logged() == []
 
 
-def test_where_the_kernel_refuses_somebody_is_told_and_nothing_else_happens(tmp_path: Path) -> None:
-    said: list[str] = []
-    assert observe(tmp_path / "absent", queue.SimpleQueue(), tell=said.append, on_overflow=lambda: None) is None
-    assert "cannot watch" in said[0]
+def test_where_the_kernel_refuses_somebody_is_told_and_nothing_else_happens(tmp_path: Path, logged: Logged) -> None:
+    assert observe(tmp_path / "absent", queue.SimpleQueue(), on_overflow=lambda: None) is None
+    assert "cannot watch" in logged()[0]
 
 
-def test_stopping_in_the_middle_of_events_is_no_trouble_to_tell_of(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_stopping_in_the_middle_of_events_is_no_trouble_to_tell_of(tmp_path: Path, logged: Logged) -> None:
     for turn in range(20):
-        stop = observe(tmp_path, queue.SimpleQueue(), tell=said.append, on_overflow=lambda: None)
+        stop = observe(tmp_path, queue.SimpleQueue(), on_overflow=lambda: None)
         assert stop is not None
         for number in range(50):
             (tmp_path / f"{turn}-{number}").write_bytes(b"1")
         stop()
-    assert said == []
+    assert logged() == []
     assert not logging.getLogger("watchdog").handlers

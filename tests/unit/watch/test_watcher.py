@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.logs import Logged
 from tests.unit.job import Breaks, Job
 
 from holdfast.attempts import rendezvous
@@ -36,7 +37,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 @contextmanager
 def watching(job: Job, syncer: Syncer) -> Iterator[Watcher]:
-    watcher = Watcher(syncer, job.root / "one", workers=job.workers, tell=job.said.append, on_end=lambda: None)
+    watcher = Watcher(syncer, job.root / "one", workers=job.workers, on_end=lambda: None)
     watcher.start()
     watcher.watching.wait()
     yield watcher
@@ -59,15 +60,12 @@ def test_a_host_of_several_says_again_and_again_that_what_is_stored_is_all_it_ha
     monkeypatch.setattr(watch, "SAFETY_SCAN", 0.05)
     claimed, found, base = rendezvous.join(
         job.store, Group(("a", "b"), "run"), host="a", version="0", platform="local",
-        clock=lambda: datetime.now(UTC), workers=job.workers, tell=job.said.append,
+        clock=lambda: datetime.now(UTC), workers=job.workers,
     )  # fmt: skip
     assert base == ()
-    done = restore(
-        job.store, found, job.root / "one", workers=job.workers, tell=job.said.append, candidates=[], mine=claimed
-    )
+    done = restore(job.store, found, job.root / "one", workers=job.workers, candidates=[], mine=claimed)
     syncer = Syncer(
         job.store, job.root / "one", claimed, done.base, workers=job.workers, clock=lambda: datetime.now(UTC),
-        tell=job.said.append,
     )  # fmt: skip
 
     def newest() -> Snapshot | None:
@@ -112,7 +110,9 @@ def test_a_log_that_is_appended_for_ever_keeps_nothing_from_being_tidied(
             time.sleep(0.05)
 
 
-def test_a_store_that_does_not_let_anything_be_deleted_is_told_and_nothing_else_suffers(job: Job) -> None:
+def test_a_store_that_does_not_let_anything_be_deleted_is_told_and_nothing_else_suffers(
+    job: Job, logged: Logged
+) -> None:
     class Keeps(DirectoryStore):
         def delete(self, key: str, *, etag: str | None = None) -> None:
             raise PermissionError("s3:DeleteObject is not allowed")
@@ -124,7 +124,7 @@ def test_a_store_that_does_not_let_anything_be_deleted_is_told_and_nothing_else_
             job.write("last", content)
             while catalog.read_catalog(job.store).snapshots == names:
                 time.sleep(0.02)
-        wait_until(lambda: any("cannot be tidied" in text for text in job.said))
+        wait_until(lambda: any("cannot be tidied" in text for text in logged()))
 
 
 def test_a_large_file_travels_before_the_rest_of_its_directory_is_there_and_only_once(
@@ -222,7 +222,7 @@ class Ends(DirectoryStore):
 def ending(job: Job, store: Ends) -> tuple[Watcher, Callable[[], None]]:
     """Return a watch, and what writes a new file and ends the watch with a deadline."""
     syncer = job.syncer("one", store)
-    watcher = Watcher(syncer, job.root / "one", workers=job.workers, tell=job.said.append, on_end=lambda: None)
+    watcher = Watcher(syncer, job.root / "one", workers=job.workers, on_end=lambda: None)
     watcher.start()
     watcher.watching.wait()
 

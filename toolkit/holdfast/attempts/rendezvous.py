@@ -7,6 +7,7 @@ the others find that claim and join it.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.candidates import Candidate
 from holdfast.snapshot.catalog import Catalog, exists, read_catalog
 from holdfast.store import Store
+
+_LOG = logging.getLogger(__name__)
 
 WINDOW = 600.0
 """Seconds after its beginning in which an attempt is joined, where no run tells starts apart."""
@@ -48,7 +51,6 @@ def join(
     clock: Callable[[], datetime],
     workers: Executor,
     passed_over: Sequence[str] = (),
-    tell: Callable[[str], None],
 ) -> tuple[Attempt, Catalog, tuple[str, ...]]:
     """Join the attempt that another host of the group has begun, or begin one.
 
@@ -61,7 +63,6 @@ def join(
         clock: the time now, UTC.
         workers: reads records side by side.
         passed_over: records that did not verify: an attempt that began from them is not joined.
-        tell: gets a sentence about what the operator should know.
 
     Returns:
         The attempt, what was found under the prefix, and the names of the records that all hosts restore.
@@ -78,7 +79,7 @@ def join(
         joined = (number, host) not in found.joined and _is_ours(claim, group, passed_over, clock())
         if not joined:
             conditional = honours_conditions(store, found)
-            base = list(_newest_names(store, found, workers, passed_over, claim, tell))
+            base = list(_newest_names(store, found, workers, passed_over, claim))
             number += 1
             claim = {
                 **about, "attempt": number, "hosts": list(group.hosts), "run": group.run, "base": base,
@@ -133,7 +134,6 @@ def _newest_names(
     workers: Executor,
     passed_over: Sequence[str],
     claim: Mapping[str, Any],
-    tell: Callable[[str], None],
 ) -> tuple[str, ...]:
     """Return the names of the newest records that fit together; none on an empty prefix."""
     trouble = bool(passed_over) or bool(claim.get("base"))
@@ -141,12 +141,12 @@ def _newest_names(
         if isinstance(candidate, Candidate):
             return candidate.names
         trouble = True
-        tell(f"passed over: {candidate}")
+        _LOG.warning("passed over: %s", candidate)
     if trouble:
         raise NoSnapshotError(
             "no snapshot under the prefix verifies: `holdfast verify --all URI` says what is wrong; to start from "
             "scratch on purpose, use another prefix"
         )
     if found.snapshots:
-        tell("no checkpoint was finished by all hosts: a fresh start")
+        _LOG.warning("no checkpoint was finished by all hosts: a fresh start")
     return ()

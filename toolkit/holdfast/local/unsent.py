@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from holdfast.local import scan as disk
 from holdfast.local.groups import Unit
 from holdfast.local.scan import FileState, Scan
 from holdfast.snapshot.record import FileEntry, Snapshot
+
+_LOG = logging.getLogger(__name__)
 
 _FORMAT = 1
 _CONTENT_BUDGET = 16 << 20
@@ -79,14 +82,12 @@ class Unsent:
         directory: the checkpoint directory.
         place: the store's URI: what is to go to another one is no leftover here.
         workers: bring files to the disk. Never those of the transfers: they would wait for the disk instead of sending.
-        tell: gets a sentence about what the operator should know.
     """
 
-    def __init__(self, directory: Path, place: str, *, workers: Executor, tell: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, place: str, *, workers: Executor) -> None:
         self._directory = directory
         self._place = place
         self._workers = workers
-        self._tell = tell
         self._own = directory / names.OWN_DIRECTORY
         self._file = self._own / "unsent.json"
         self._lock = threading.Lock()
@@ -143,7 +144,7 @@ class Unsent:
         except FileNotFoundError:
             return 0, [], {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self._tell(f"{self._file} cannot be read, what is noted there is not gone on with: {error!r}")
+            _LOG.warning("%s cannot be read, what is noted there is not gone on with: %r", self._file, error)
             return 0, [], {}
         groups = _by_checkpoint(scan := disk.scan(self._directory))
         went_on = newest is not None and newest.name != life.after

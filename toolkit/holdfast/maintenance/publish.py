@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.transfer.content_index import ContentIndex
+
+_LOG = logging.getLogger(__name__)
 
 
 class Publisher:
@@ -24,7 +27,6 @@ class Publisher:
         list_writer: knows which lists it has put.
         refuse_if_superseded: raises SupersededError when another attempt has taken over.
         drop_unfinished: drops stale uploads, given the files of the newest snapshot.
-        tell: gets a sentence about what the operator should know.
     """
 
     def __init__(
@@ -36,7 +38,6 @@ class Publisher:
         *,
         refuse_if_superseded: Callable[[], None],
         drop_unfinished: Callable[[Mapping[str, FileEntry]], None],
-        tell: Callable[[str], None],
     ) -> None:
         self._plain = plain
         self._expirer = expirer
@@ -44,9 +45,8 @@ class Publisher:
         self._drop_unfinished = drop_unfinished
         self._list_writer = list_writer
         self._refuse_if_superseded = refuse_if_superseded
-        self._tell = tell
         self._untidy = False
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def committed(self, snapshot: Snapshot) -> None:
         """Take a commit into account."""
@@ -80,7 +80,7 @@ class Publisher:
         self._drop_unfinished(entries)
         tidied = self._expirer.tidy(should_stop=should_stop, going=self._going)
         for key, error in tidied.refused.items():
-            self._tell_once(f"{key!r} is no longer kept and cannot be deleted: {error}")
+            self._warn_once(f"{key!r} is no longer kept and cannot be deleted: {error}")
         self._untidy = should_stop()
         return tidied
 
@@ -103,7 +103,7 @@ class Publisher:
                 except (AccessDeniedError, NoBucketError):
                     raise
                 except PermanentStoreError as error:  # a name that the store has no place for holds back no other
-                    self._tell_once(f"{path!r} stays below .holdfast/ in the store: {error}")
+                    self._warn_once(f"{path!r} stays below .holdfast/ in the store: {error}")
             published = self._plain.as_published(entries[path])
             if published is not None:
                 entries[path] = published
@@ -137,7 +137,9 @@ class Publisher:
         try:
             preserved = self._plain.preserve(needed, should_stop=should_stop)
         except (DamagedError, NotFoundError) as error:
-            self._tell(f"older snapshots need what somebody has overwritten, and cannot be restored any more: {error}")
+            _LOG.warning(
+                "older snapshots need what somebody has overwritten, and cannot be restored any more: %s", error
+            )
             return None
         self._expirer.preserved(preserved)
         self._known.add(preserved)
@@ -146,11 +148,11 @@ class Publisher:
     def _copy(self, entry: FileEntry, should_stop: Callable[[], bool]) -> None:
         try:
             if not self._plain.publish(entry, should_stop=should_stop):
-                self._tell_once(f"{entry.path!r} stays below .holdfast/ in the store: something else is in its place")
+                self._warn_once(f"{entry.path!r} stays below .holdfast/ in the store: something else is in its place")
         except (DamagedError, NotFoundError) as error:
-            self._tell(f"the newest snapshot needs what somebody has overwritten or deleted: {error}")
+            _LOG.warning("the newest snapshot needs what somebody has overwritten or deleted: %s", error)
 
-    def _tell_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            self._tell(text)
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            _LOG.warning("%s", text)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from holdfast.notices.imds import (
     NoticeKind,
     parse_action,
 )
+
+_LOG = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.5
 """Of the two minutes that EC2 gives, at most this much is lost to looking."""
@@ -67,7 +70,6 @@ class NoticeWatcher:
         client: instance metadata; None where there is none (`AWS_EC2_METADATA_DISABLED`).
         host_file: where the host drops a notice; None where it drops none.
         on_notice: called with each new notice, from the thread.
-        on_trouble: called with a sentence when notices cannot be seen, from the thread.
         expect_metadata: this platform has instance metadata, so its absence is worth a sentence.
         interval: seconds between two polls.
         clock: seconds since the epoch.
@@ -80,7 +82,6 @@ class NoticeWatcher:
         *,
         host_file: Path | None,
         on_notice: Callable[[Notice], None],
-        on_trouble: Callable[[str], None],
         expect_metadata: bool = False,
         interval: float = POLL_SECONDS,
         clock: Callable[[], float] = time.time,
@@ -89,13 +90,12 @@ class NoticeWatcher:
         self._client = client
         self._host_file = host_file
         self._on_notice = on_notice
-        self._on_trouble = on_trouble
         self._expect_metadata = expect_metadata
         self._interval = interval
         self._clock = clock
         self._ticks = ticks
         self._reported: set[tuple[NoticeKind, str]] = set()
-        self._told: set[type[HoldfastError]] = set()
+        self._warned: set[type[HoldfastError]] = set()
         self._answered = False
         self._pause = _FIRST_PAUSE
         self._next_request = -float("inf")
@@ -129,7 +129,7 @@ class NoticeWatcher:
                 self._stopping.wait(self._interval)
         except BaseException as error:
             # A watch that dies in silence loses the job at the next interruption.
-            self._on_trouble(f"the watch for interruption notices has failed and sees none from now on: {error!r}")
+            _LOG.error("the watch for interruption notices has failed and sees none from now on: %r", error)
             raise
         finally:
             if self._client is not None:
@@ -141,7 +141,7 @@ class NoticeWatcher:
         try:
             return self._new("host", read_host_notice(self._host_file, clock=self._clock))
         except HostNoticeError as error:
-            self._tell(error)
+            self._warn_once(error)
             return []
 
     def _ask_metadata(self) -> list[Notice]:
@@ -168,18 +168,18 @@ class NoticeWatcher:
     def _hold_back(self, error: MetadataError) -> None:
         """Decide when to ask again: where metadata has answered before, at the next poll, for a notice may be there."""
         if self._answered or isinstance(error, MetadataFaultError):
-            self._tell(error)
+            self._warn_once(error)
             return
         if isinstance(error, MetadataUnreachableError):
             pause, self._pause = self._pause, _LONGEST_PAUSE
             if self._expect_metadata:
-                self._tell(error)
+                self._warn_once(error)
         else:
             pause = _LONGEST_PAUSE
-            self._tell(error)
+            self._warn_once(error)
         self._next_request = self._ticks() + pause
 
-    def _tell(self, error: HoldfastError) -> None:
-        if type(error) not in self._told and not self._stopping.is_set():
-            self._told.add(type(error))
-            self._on_trouble(str(error))
+    def _warn_once(self, error: HoldfastError) -> None:
+        if type(error) not in self._warned and not self._stopping.is_set():
+            self._warned.add(type(error))
+            _LOG.warning("%s", error)

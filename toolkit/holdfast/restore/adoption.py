@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from holdfast import names
@@ -10,10 +11,10 @@ from holdfast.restore.plan import PlannedFile
 from holdfast.snapshot.record import FileEntry
 from holdfast.store import ObjectInfo
 
+_LOG = logging.getLogger(__name__)
 
-def adoptable_files(
-    foreign: Mapping[str, ObjectInfo], recorded: Mapping[str, FileEntry], tell: Callable[[str], None]
-) -> dict[str, PlannedFile]:
+
+def adoptable_files(foreign: Mapping[str, ObjectInfo], recorded: Mapping[str, FileEntry]) -> dict[str, PlannedFile]:
     """Sort out the foreign files whose names must not or cannot be written."""
     if not foreign:
         return {}
@@ -29,7 +30,7 @@ def adoptable_files(
         if reason is None and info.size == 0 and key in recorded and recorded[key].size > 0:
             reason = "somebody has emptied a file of the snapshot"
         if reason is not None:
-            tell(f"object {key!r} is not restored: {reason}")
+            _LOG.warning("object %r is not restored: %s", key, reason)
             continue
         adopted[key] = PlannedFile(key, info.size, int(info.modified * 1e9), 0o644, None, key, info.etag)
     return adopted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from holdfast.snapshot.record import FileEntry
 from holdfast.stop import StoppedError, refuse_if_stopped
 from holdfast.store import Store
 
+_LOG = logging.getLogger(__name__)
+
 PAUSE = 30.0
 """Seconds until it is tried again, where the store does not answer."""
 
@@ -35,7 +38,6 @@ class BackgroundRestore(threading.Thread):
         absent: is told what comes.
         located: says where the content of a file lies now: it may be copied to another key at any time.
         workers: runs the transfers.
-        tell: gets a sentence about what the operator should know.
         should_stop: asked between pieces.
     """
 
@@ -48,14 +50,12 @@ class BackgroundRestore(threading.Thread):
         absent: Deferred,
         located: Callable[[str], FileEntry | None],
         workers: Executor,
-        tell: Callable[[str], None],
         should_stop: Callable[[], bool],
     ) -> None:
         super().__init__(name="holdfast-arrival", daemon=True)
         self._units = restored.behind
         self._absent = absent
         self._located = located
-        self._tell = tell
         self._stopped = threading.Event()
         self._placing_lock = threading.Lock()
         self._should_stop = lambda: self._stopped.is_set() or should_stop()
@@ -80,14 +80,15 @@ class BackgroundRestore(threading.Thread):
             while self.step():
                 pass
             if self._units:
-                self._tell(
-                    f"older checkpoints: {self._arrived} of {len(self._units)} have arrived, "
-                    f"{self._staging.bytes_fetched:,} bytes fetched"
-                )
+                _LOG.info(
+                    "older checkpoints: %d of %d have arrived, %s bytes fetched",
+                    self._arrived, len(self._units), f"{self._staging.bytes_fetched:,}",
+                )  # fmt: skip
         except (HoldfastError, OSError) as error:
-            self._tell(f"no older checkpoint arrives from now on, they stay in the store: {error}")
+            level = logging.INFO if isinstance(error, StoppedError) else logging.WARNING
+            _LOG.log(level, "no older checkpoint arrives from now on, they stay in the store: %s", error)
         except Exception as error:  # noqa: BLE001  whatever it is, the script goes on
-            self._tell(f"no older checkpoint arrives from now on, this is a bug in holdfast: {error!r}")
+            _LOG.error("no older checkpoint arrives from now on, this is a bug in holdfast: %r", error)
 
     def step(self) -> bool:
         """Bring the next checkpoint, if it can be brought; return whether there may be another one behind it.
@@ -114,14 +115,16 @@ class BackgroundRestore(threading.Thread):
             try:
                 return self._put(unit, self._fetch(unit))
             except (DamagedError, NotFoundError) as error:
-                self._tell(f"older checkpoint {unit.name!r} does not arrive, and stays in the store as it is: {error}")
+                _LOG.warning(
+                    "older checkpoint %r does not arrive, and stays in the store as it is: %s", unit.name, error
+                )
                 self._placing.discard(unit)
                 return False
             except DiskFullError:
                 self._placing.discard(unit)
                 raise
             except TransientStoreError as error:
-                self._tell(f"older checkpoint {unit.name!r} is tried again in {PAUSE:g} s: {error}")
+                _LOG.warning("older checkpoint %r is tried again in %g s: %s", unit.name, PAUSE, error)
                 self._stopped.wait(PAUSE)
                 refuse_if_stopped(self._should_stop, f"fetching {unit.name}")
 

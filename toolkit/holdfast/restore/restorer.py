@@ -5,6 +5,7 @@ Nothing in the checkpoint directory changes before every byte that is wanted now
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass, replace
@@ -24,7 +25,9 @@ from holdfast.snapshot.candidates import Candidate, newest_first
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.ownership import Origin, survey
 from holdfast.store import Store
-from holdfast.wording import listed, tell_some
+from holdfast.wording import first_few, listed
+
+_LOG = logging.getLogger(__name__)
 
 _Fetched = tuple[list[PlannedCheckpoint], list[PlannedCheckpoint], dict[str, int]]
 """What is to be put in place, what is not, and the checksums of the files of the former, by path."""
@@ -62,13 +65,12 @@ class Restored:
         return frozenset(path for unit in self.checkpoints for path in unit.files)
 
 
-def restore(  # noqa: PLR0913  one part of it each
+def restore(
     store: Store,
     catalog: Catalog,
     directory: Path,
     *,
     workers: Executor,
-    tell: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
     candidates: Iterable[Candidate | DamagedError] | None = None,
@@ -85,7 +87,6 @@ def restore(  # noqa: PLR0913  one part of it each
         catalog: what `read_catalog` found there.
         directory: the checkpoint directory; created when missing.
         workers: runs the transfers.
-        tell: gets a sentence about everything that the operator should know: what was skipped, and why.
         progress: gets (bytes fetched, bytes to fetch).
         should_stop: asked between pieces; when it says yes, transfer.StoppedError ends the restore.
         candidates: what to restore, the first that verifies; the newest where none is given.
@@ -105,7 +106,7 @@ def restore(  # noqa: PLR0913  one part of it each
     staging = Staging(store, directory, workers, progress, should_stop)
     placing = Placement(directory, staging.root)
     restoring = _Restoring(
-        store, catalog, staging, placing, checkpoint, workers, tell, mine, adopt, mode, should_stop, leftovers
+        store, catalog, staging, placing, checkpoint, workers, mine, adopt, mode, should_stop, leftovers
     )
     passed_over: list[str] = []
     failures = 0
@@ -117,7 +118,7 @@ def restore(  # noqa: PLR0913  one part of it each
         except (DamagedError, NotFoundError) as error:
             failures += 1
             passed_over += candidate.names if isinstance(candidate, Candidate) else ()
-            tell(f"snapshot passed over, the one before it is tried: {error}")
+            _LOG.warning("snapshot passed over, the one before it is tried: %s", error)
     if failures:
         raise NoSnapshotError(
             f"no snapshot under the prefix verifies ({failures} tried); the checkpoint directory is untouched. "
@@ -144,7 +145,6 @@ class _Restoring:
     placing: Placement
     checkpoint: str | None
     workers: Executor
-    tell: Callable[[str], None]
     mine: Attempt | None
     adopt: bool
     mode: Mode
@@ -154,14 +154,14 @@ class _Restoring:
     def finish(self, snapshot: Candidate | None, passed_over: Sequence[str]) -> Restored:
         """Fetch a snapshot and what others put beside it, then put it all in place."""
         if snapshot is not None:
-            self._tell_conflicts(snapshot)
+            _warn_of_conflicts(snapshot)
         kept = self._left_here(snapshot) if not passed_over else []
         while True:
             try:
                 return self._finish(snapshot, passed_over, kept)
             except _ContestedError as error:
                 contested = {name for it in error.leftovers for name in it.checkpoints}
-                self.tell(f"{listed(contested)}: not gone on with, somebody else has written to the store there")
+                _LOG.warning("%s: not gone on with, somebody else has written to the store there", listed(contested))
                 kept = [it for it in kept if it.checkpoints.isdisjoint(contested)]
 
     def _left_here(self, snapshot: Candidate | None) -> list[UnsentNote]:
@@ -176,16 +176,16 @@ class _Restoring:
         groups: dict[str, list[str]] = {}
         for name, why in refused.items():
             groups.setdefault(why, []).append(name)
-        tell_some(
+        for sentence in first_few(
             [
                 f"attempt {attempt} had finished and not stored {listed(checkpoints)}: not gone on with, {why}"
                 for why, checkpoints in groups.items()
-            ],
-            self.tell,
-        )
+            ]
+        ):
+            _LOG.warning("%s", sentence)
         if kept:
-            checkpoints = sorted(name for it in kept for name in it.checkpoints)
-            self.tell(f"attempt {attempt} had finished and not stored {listed(checkpoints)}: kept here, and stored now")
+            checkpoints = listed(sorted(name for it in kept for name in it.checkpoints))
+            _LOG.info("attempt %s had finished and not stored %s: kept here, and stored now", attempt, checkpoints)
         return kept
 
     def _finish(self, snapshot: Candidate | None, passed_over: Sequence[str], kept: Sequence[UnsentNote]) -> Restored:
@@ -198,7 +198,7 @@ class _Restoring:
         fetched, failure = self._fetch_and_list(wanted)
         plain = survey(self.store, self.catalog, own.values(), theirs.values(), known, self.mine, self.workers)
         foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN and self.adopt}
-        adoptable = self._chosen(adoptable_files(foreign, recorded, self.tell))
+        adoptable = self._chosen(adoptable_files(foreign, recorded))
         taken = set(map(checkpoint_of, adoptable))
         if contested := [it for it in kept if it.checkpoints & taken]:
             raise _ContestedError(contested)
@@ -212,7 +212,7 @@ class _Restoring:
         stay = {state.path for it in kept for state in it.states}
         displaced = self.placing.place(now, later, stay) if wanted or kept else ()
         for path in displaced:
-            self.tell(f"local file {path!r} differs from the snapshot: moved to {names.OWN_DIRECTORY}/displaced/")
+            _LOG.warning("local file %r differs from the snapshot: moved to %s/displaced/", path, names.OWN_DIRECTORY)
         taken_in = {path: wanted[path].as_entry(sums[path]) for path in sums if wanted[path].crc64nvme is None}
         entries = {
             path: entry for path, entry in recorded.items() if path in wanted or checkpoint_of(path) in stays
@@ -280,9 +280,10 @@ class _Restoring:
         files = {path: file for unit in now for path, file in unit.files.items()}
         return now, later, self.staging.fetch(files, self.staging.already_here(files))
 
-    def _tell_conflicts(self, snapshot: Candidate) -> None:
-        for path, hosts in snapshot.conflicts().items():
-            self.tell(
-                f"{path!r} is different on {' and '.join(hosts)}: each gets its own, the others that of "
-                f"{hosts[0]}; let every rank write under a name of its own"
-            )
+
+def _warn_of_conflicts(snapshot: Candidate) -> None:
+    for path, hosts in snapshot.conflicts().items():
+        _LOG.warning(
+            "%r is different on %s: each gets its own, the others that of %s; let every rank write under a name of "
+            "its own", path, " and ".join(hosts), hosts[0],
+        )  # fmt: skip

@@ -19,7 +19,6 @@ def open_store(
     *,
     policy: RetryPolicy | None = None,
     seconds_left: Callable[[], float] = lambda: math.inf,
-    tell: Callable[[str], None] = lambda text: None,
     allow: Callable[[int], int] = lambda wanted: wanted,
     concurrency: Concurrency | None = None,
 ) -> Store:
@@ -31,7 +30,6 @@ def open_store(
             credentials chain looks at (profiles, roles of tasks and machines), botocore reads by itself.
         policy: how often and how long to repeat; None for the default.
         seconds_left: until nobody waits any more; then nothing is repeated.
-        tell: gets a sentence about a request that fails time and again.
         allow: asked before bytes of a file are sent to S3; returns, maybe after a wait, how many of those may go.
         concurrency: learns from the requests to S3 how many at a time are worth it.
 
@@ -39,7 +37,7 @@ def open_store(
         ConfigError: the environment names an endpoint or certificates that cannot be used.
     """
     bare = _bare(place, environ, seconds_left, allow, concurrency or Concurrency())
-    return RetryingStore(bare, policy, should_stop=lambda: seconds_left() <= 0, tell=tell)
+    return RetryingStore(bare, policy, should_stop=lambda: seconds_left() <= 0)
 
 
 def _bare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -27,6 +28,8 @@ from holdfast.store import (
 )
 from holdfast.store.backoff import RetryPolicy, Tries
 
+_LOG = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 COMPLAINT_SECONDS = 30.0
@@ -39,7 +42,6 @@ class RetryingStore:
         store: the store whose requests are repeated.
         policy: how often and how long.
         should_stop: when it says yes, the next failure is final and a pause ends at once.
-        tell: gets a sentence about a request that failed twice, once in `COMPLAINT_SECONDS` at most.
         sleep: waits the given seconds.
         random: gives a number from 0 to 1.
     """
@@ -50,12 +52,10 @@ class RetryingStore:
         policy: RetryPolicy | None = None,
         *,
         should_stop: Callable[[], bool] = lambda: False,
-        tell: Callable[[str], None] = lambda text: None,
         sleep: Callable[[float], object] = time.sleep,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
-        self._tell = tell
         self._complained = -math.inf
         self._lock = threading.Lock()
         self._begin = partial(
@@ -68,12 +68,12 @@ class RetryingStore:
         )
 
     def _complain(self, error: TransientStoreError) -> None:
-        """Say what fails, unless something has been said a moment ago: a thousand requests fail for one reason."""
+        """Log what fails, for debugging only where that was done a moment ago: 1,000 requests fail for one reason."""
         with self._lock:
-            if time.monotonic() - self._complained < COMPLAINT_SECONDS:
-                return
-            self._complained = time.monotonic()
-        self._tell(f"{error}; trying again")
+            repeated = time.monotonic() - self._complained < COMPLAINT_SECONDS
+            if not repeated:
+                self._complained = time.monotonic()
+        _LOG.log(logging.DEBUG if repeated else logging.WARNING, "%s; trying again", error)
 
     def _repeat(self, request: Callable[[], T]) -> T:
         tries = self._begin()

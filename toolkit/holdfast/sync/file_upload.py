@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -35,6 +36,8 @@ from holdfast.transfer.part_checksums import Grid
 from holdfast.transfer.parts import MIB, part_size, sum_range, whole_file
 from holdfast.transfer.resumable import ResumableUploads
 
+_LOG = logging.getLogger(__name__)
+
 _CONTENT_BUDGET = 16 << 20
 """Bytes of content that a probe may read beside headers: what a cut looks like shows mostly without any."""
 
@@ -52,7 +55,6 @@ class FileUploader:
         known: contents that the store has.
         unfinished: where uploads are noted that may be cut off.
         progress: gets the bytes of each piece that was sent.
-        tell: gets a sentence about what the operator should know.
     """
 
     def __init__(
@@ -65,7 +67,6 @@ class FileUploader:
         known: ContentIndex,
         unfinished: ResumableUploads,
         progress: Callable[[int], None],
-        tell: Callable[[str], None],
     ) -> None:
         self.uploaded = 0
         """Bytes of content that travelled in this attempt."""
@@ -78,9 +79,8 @@ class FileUploader:
         self._known = known
         self._unfinished = unfinished
         self._progress = progress
-        self._tell = tell
-        self._told: set[str] = set()
-        self._told_copies = False
+        self._warned: set[str] = set()
+        self._warned_of_copies = False
         self._counting = threading.Lock()
         self._locks: dict[tuple[int, int], threading.Lock] = {}
 
@@ -180,9 +180,9 @@ class FileUploader:
             entry = _entry(state, place, sums.whole, Grid(step, sums.parts).to_text())
             self._known.add(entry)
         self._locks.pop(beginning, None)
-        if not self._known.copies and not self._told_copies:
-            self._told_copies = True
-            self._tell("this store copies no parts of objects: files that change in part are sent as a whole")
+        if not self._known.copies and not self._warned_of_copies:
+            self._warned_of_copies = True
+            _LOG.info("this store copies no parts of objects: files that change in part are sent as a whole")
         return entry
 
     def _count(self, size: int, *, show: bool = True) -> None:
@@ -249,7 +249,7 @@ class FileUploader:
         key = keys.content_key(self._attempt.number, self.number, self._attempt.slot, state.path)
         place = self._send_to(key, state, send, may_be_visible)
         if place.key == key:
-            self._tell_conflict(state, crc64nvme())
+            self._warn_of_conflict(state, crc64nvme())
         return place
 
     def _send_to(
@@ -271,19 +271,19 @@ class FileUploader:
                 self._plain.note(key, state.size, place.etag)
         return place
 
-    def _tell_conflict(self, state: FileState, crc64nvme: int) -> None:
+    def _warn_of_conflict(self, state: FileState, crc64nvme: int) -> None:
         """Say so when another host of this attempt has stored other content under the same path."""
-        if not self._attempt.hosts or state.path in self._told:
+        if not self._attempt.hosts or state.path in self._warned:
             return
         there = self._plain.meet(state.path)
         if there is None or there.origin is not Origin.OTHER_HOST:
             return
         if there.info.size != state.size or there.info.crc64nvme not in (None, crc64nvme):
-            self._told.add(state.path)
-            self._tell(
-                f"{state.path!r} has other content on another host: both are kept, and each host gets its own back; "
-                "let every rank write under a name of its own"
-            )
+            self._warned.add(state.path)
+            _LOG.warning(
+                "%r has other content on another host: both are kept, and each host gets its own back; "
+                "let every rank write under a name of its own", state.path,
+            )  # fmt: skip
 
 
 def _entry(state: FileState, place: Place, crc64nvme: int, parts: str | None = None) -> FileEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -25,6 +26,8 @@ from holdfast.sync.syncer import Synced, Syncer
 from holdfast.transfer import parts
 from holdfast.workers.bandwidth import Bandwidth
 
+_LOG = logging.getLogger(__name__)
+
 PATIENCE = 600.0
 """Seconds for which a flush is tried again when the store does not answer and nobody presses."""
 DENIED_PATIENCE = 60.0
@@ -43,17 +46,13 @@ class Flush:
     Args:
         syncer: does the work.
         seconds_left: until everything must be durable; infinity when there is no hurry, and that may change.
-        tell: gets a sentence about each snapshot and each trouble.
     """
 
-    def __init__(
-        self, syncer: Syncer, *, seconds_left: Callable[[], float], tell: Callable[[str], None] = lambda text: None
-    ) -> None:
+    def __init__(self, syncer: Syncer, *, seconds_left: Callable[[], float]) -> None:
         self.dirty = 0
         """Bytes that had to travel when it began."""
         self._syncer = syncer
         self._seconds_left = seconds_left
-        self._tell = tell
         self._bandwidth: Bandwidth = syncer.bandwidth
         self._began, self._sent_before = time.monotonic(), self._bandwidth.sent
         self._stored: Counter[str] = Counter()
@@ -127,7 +126,7 @@ class Flush:
         """Wait until the next try, or until the time is up."""
         self._failures += 1
         pause = min(_LONGEST_BACKOFF, 2.0**self._failures)
-        self._tell(f"the last flush failed and is tried again in {pause:g} s: {error}")
+        _LOG.warning("the last flush failed and is tried again in %g s: %s", pause, error)
         over = time.monotonic() + pause
         while time.monotonic() < over and not self.must_commit():
             time.sleep(_PAUSE)
@@ -232,7 +231,7 @@ class Flush:
 
     def _note(self, step: Sequence[Unit], one: Synced) -> None:
         if one.snapshot is not None:
-            self._tell(one.sentence)
+            _LOG.info("%s", one.sentence)
         states = [state for unit in step for state in unit.states]
         failed = {checkpoint_of(path) for path in one.unfinished}
         stored = [state for state in states if state.checkpoint not in failed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -37,6 +38,8 @@ from holdfast.transfer.content_index import ContentIndex
 from holdfast.transfer.resumable import ResumableUploads
 from holdfast.wording import counted
 from holdfast.workers.bandwidth import Bandwidth
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,6 @@ class Syncer:
         drivers: runs what waits for the parts of a large file, so that those of the next one are on their way while it
             is completed; None: one file is completed before the next begins. Never the executor of the transfers.
         clock: the time now, UTC.
-        tell: gets a sentence about what the operator should know.
         room_for_prefix: bytes that the prefix takes of a key's 1,024.
         only: look at this one checkpoint of the directory instead of all.
         most_inline: files that a record lists itself.
@@ -94,7 +96,6 @@ class Syncer:
         workers: Executor,
         drivers: Executor | None = None,
         clock: Callable[[], datetime],
-        tell: Callable[[str], None],
         room_for_prefix: int = 0,
         only: str | None = None,
         most_inline: int = MOST_INLINE,
@@ -110,7 +111,6 @@ class Syncer:
         self._untaken = dict(base.untaken)
         self._directory = directory
         self._attempt = attempt
-        self._tell = tell
         self._room = room_for_prefix + keys.room(attempt.slot)
         self._only = only
         entries = {path: base.located(entry) for path, entry in base.files.items()}
@@ -125,7 +125,6 @@ class Syncer:
             known=known,
             unfinished=unfinished,
             progress=self.bandwidth.count,
-            tell=tell,
         )
         self._outbox = Outbox(self._uploader, workers, drivers)
         expirer = Expirer(
@@ -151,7 +150,6 @@ class Syncer:
             list_writer,
             refuse_if_superseded=self._commits.refuse_if_superseded,
             drop_unfinished=partial(unfinished.drop_stale, store),
-            tell=tell,
         )
         self._left_out: dict[str, str] = {}
         self._leftovers = None if attempt.hosts else leftovers
@@ -301,14 +299,14 @@ class Syncer:
     def _name_left_out(self, scan: Scan) -> None:
         for path, reason in scan.left_out.items():
             if self._left_out.get(path) != reason:
-                self._tell(f"{path!r} cannot be part of a snapshot: {reason}")
+                _LOG.warning("%r cannot be part of a snapshot: %s", path, reason)
         self._left_out = dict(scan.left_out)
 
     def _worth_a_commit(self, entries: Mapping[str, FileEntry]) -> bool:
         if entries == self._committed.entries:
             return False
         if all(path in self.absent for path in entries):
-            self._tell("the checkpoint directory is empty: the last snapshot stays the newest")
+            _LOG.warning("the checkpoint directory is empty: the last snapshot stays the newest")
             return False
         return True
 

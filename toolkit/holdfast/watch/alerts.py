@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Iterable
 
 from holdfast.errors import CutFileError, StoreError
 from holdfast.names import checkpoint_of, is_log
 from holdfast.sync.syncer import Synced
-from holdfast.wording import tell_reasons, tell_some
+from holdfast.wording import by_kind, first_few
+
+_LOG = logging.getLogger(__name__)
 
 STUCK = 60.0
 """Seconds after which a checkpoint that does not settle is told."""
 
 
 class Alerts:
-    """Tells the operator of what does not work, and remembers what was told. Not safe for several threads.
+    """Warns of what does not work, and remembers what it has warned of. Not safe for several threads."""
 
-    Args:
-        tell: gets a sentence.
-    """
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self) -> None:
         self._refused: dict[str, str] = {}
         self._waiting_since: dict[str, float] = {}
         self._stuck: set[str] = set()
@@ -34,14 +32,14 @@ class Alerts:
         self._stuck &= first.keys()
         news = {name for name, since in self._waiting_since.items() if now - since > STUCK} - self._stuck
         self._stuck |= news
-        tell_some(
+        for sentence in first_few(
             [
                 f"{name!r} has not been stored for {STUCK:g} s: {path!r} is still being written, or open"
                 for name, path in first.items()
                 if name in news
-            ],
-            self._tell,
-        )
+            ]
+        ):
+            _LOG.warning("%s", sentence)
 
     def refused(self, synced: Synced) -> bool:
         """Say once of single files why they are not taken; return whether the store is the reason for any."""
@@ -49,14 +47,15 @@ class Alerts:
             path: error for path, error in synced.unfinished.items() if isinstance(error, StoreError | CutFileError)
         }
         news = {path: error for path, error in refused.items() if self._refused.get(path) != str(error)}
-        tell_reasons(news, "{!r} is not in the snapshot: {}".format, self._tell)
+        for sentence in by_kind(news, "{!r} is not in the snapshot: {}".format):
+            _LOG.warning("%s", sentence)
         self._refused = {path: str(error) for path, error in refused.items()}
         return any(isinstance(error, StoreError) for error in refused.values())
 
     def untidy(self, error: Exception) -> None:
         """Say that tidying fails, unless that was said of the last time already."""
         if str(error) != self._untidy:
-            self._tell(f"what is stored cannot be tidied, it is tried again after the next snapshot: {error}")
+            _LOG.warning("what is stored cannot be tidied, it is tried again after the next snapshot: %s", error)
         self._untidy = str(error)
 
     def tidied(self) -> None:

@@ -25,24 +25,22 @@ class Events:
     Args:
         directory: the checkpoint directory.
         settling: learns of every event.
-        tell: gets a sentence about what the operator should know.
     """
 
-    def __init__(self, directory: Path, settling: Settling, *, tell: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, settling: Settling) -> None:
         self.blind = True
         """Whether the kernel tells nothing."""
         self.dirty_since: float | None = None
         """When something was first heard of since this was last set to None, by the monotonic clock."""
         self._directory = directory
         self._settling = settling
-        self._tell = tell
         self._events: EventQueue = queue.SimpleQueue()
         self._dropped = threading.Event()
         self._stop: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Begin to hear, if the kernel lets us."""
-        stop = observe(self._directory, self._events, tell=self._tell, on_overflow=self._overflowed)
+        stop = observe(self._directory, self._events, on_overflow=self._overflowed)
         if stop is not None:
             self.blind, self._stop = False, stop
 

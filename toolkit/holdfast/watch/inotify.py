@@ -23,12 +23,11 @@ from watchdog.observers import Observer
 EventQueue = queue.SimpleQueue[tuple[float, FileSystemEvent] | None]
 """(seconds of the monotonic clock, event); None only wakes whoever waits."""
 
-_LOG = logging.getLogger("watchdog")
+_LOG = logging.getLogger(__name__)
+_WATCHDOG = logging.getLogger("watchdog")
 
 
-def observe(
-    directory: Path, events: EventQueue, *, tell: Callable[[str], None], on_overflow: Callable[[], None]
-) -> Callable[[], None] | None:
+def observe(directory: Path, events: EventQueue, *, on_overflow: Callable[[], None]) -> Callable[[], None] | None:
     """Start to watch a directory and everything below it; return what ends that.
 
     Where the kernel refuses (no more instances or watches), it says so and returns None.
@@ -36,11 +35,10 @@ def observe(
     Args:
         directory: which one.
         events: gets every event.
-        tell: gets a sentence about what the operator should know.
         on_overflow: called when the kernel dropped events.
     """
-    overflow = _Overflow(tell, on_overflow)
-    _LOG.addHandler(overflow)
+    overflow = _Overflow(on_overflow)
+    _WATCHDOG.addHandler(overflow)
     try:
         observer = Observer()
         observer.schedule(
@@ -51,14 +49,14 @@ def observe(
         )
         observer.start()
     except OSError as error:
-        tell(f"the kernel cannot watch {directory} ({error}): it is looked at every few seconds instead")
-        _LOG.removeHandler(overflow)
+        _LOG.warning("the kernel cannot watch %s (%s): it is looked at every few seconds instead", directory, error)
+        _WATCHDOG.removeHandler(overflow)
         return None
 
     def stop() -> None:
         overflow.setLevel(logging.CRITICAL)  # threads that find themselves stopped call that an error
         observer.stop()
-        _LOG.removeHandler(overflow)
+        _WATCHDOG.removeHandler(overflow)
 
     return stop
 
@@ -76,11 +74,10 @@ class _Enqueue(FileSystemEventHandler):
 class _Overflow(logging.Handler):
     """watchdog tells of events that the kernel dropped in its log only; a closing may be among them."""
 
-    def __init__(self, tell: Callable[[str], None], on_overflow: Callable[[], None]) -> None:
+    def __init__(self, on_overflow: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
-        self._tell = tell
         self._on_overflow = on_overflow
 
     def emit(self, record: logging.LogRecord) -> None:
         self._on_overflow()
-        self._tell(f"watching: {record.getMessage()}")
+        _LOG.warning("watching: %s", record.getMessage())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -18,6 +19,8 @@ from holdfast.watch import torn_writes
 from holdfast.watch.alerts import Alerts
 from holdfast.watch.events import EVENT_DELAY, Events
 from holdfast.watch.settling import Killed, Settling
+
+_LOG = logging.getLogger(__name__)
 
 SAFETY_SCAN = 30.0
 """Seconds between two looks at the directory that no event asked for, at least …"""
@@ -49,7 +52,6 @@ class Watcher(threading.Thread):
         syncer: does the work; from now on it belongs to this thread.
         directory: the checkpoint directory.
         workers: look at the directory, with the priority that they have.
-        tell: gets a sentence about each snapshot and each trouble.
         on_end: called when the thread is about to end, for whatever reason.
         settling: what a thread before this one has seen; None: nothing.
     """
@@ -60,7 +62,6 @@ class Watcher(threading.Thread):
         directory: Path,
         *,
         workers: Executor,
-        tell: Callable[[str], None],
         on_end: Callable[[], None],
         settling: Settling | None = None,
     ) -> None:
@@ -78,12 +79,11 @@ class Watcher(threading.Thread):
         self._syncer = syncer
         self._directory = directory
         self._workers = workers
-        self._tell = tell
         self._on_end = on_end
         self.settling = settling or Settling()
         """What has been seen of the files; a thread that replaces this one takes it over."""
-        self._events = Events(directory, self.settling, tell=tell)
-        self._alerts = Alerts(tell)
+        self._events = Events(directory, self.settling)
+        self._alerts = Alerts()
         self._finishing = threading.Event()
         self._seconds_left: Callable[[], float] = lambda: math.inf
         self._killed: Killed | None = None
@@ -137,7 +137,7 @@ class Watcher(threading.Thread):
             self.error = error
             self.watching.set()
             if not self._finishing.is_set() and not isinstance(error, SupersededError):
-                self._tell(f"the watch of the checkpoint directory has failed, all is stored at the end: {error!r}")
+                _LOG.error("the watch of the checkpoint directory has failed, all is stored at the end: %r", error)
         self._on_end()
 
     def _step(self, now: float) -> float:
@@ -149,7 +149,7 @@ class Watcher(threading.Thread):
         try:
             return self._look(now)
         except OSError as error:  # no file descriptor is free, or the directory may not be read just now
-            self._tell(f"checkpoints are NOT being stored: {error}; trying again in {self._back_off():g} s")
+            _LOG.warning("checkpoints are NOT being stored: %s; trying again in %g s", error, self._back_off())
             return self._retry_at - now
 
     def _look(self, now: float) -> float:
@@ -213,7 +213,7 @@ class Watcher(threading.Thread):
                 should_leave=lambda: self._finishing.is_set() or self._hurry.is_set(),
             )
         except (StoreError, DamagedError, OSError) as error:
-            self._tell(f"checkpoints are NOT being stored: {error}; trying again in {self._back_off():g} s")
+            _LOG.warning("checkpoints are NOT being stored: %s; trying again in %g s", error, self._back_off())
             return self._retry_at - now
         self._ahead.update(state.path for state in states)
         return _LEAST_PAUSE
@@ -226,7 +226,7 @@ class Watcher(threading.Thread):
         try:
             self._syncer.speak(ended=ended)
         except (StoreError, DamagedError) as error:
-            self._tell(f"the other hosts cannot be told that all is stored here: {error}")
+            _LOG.warning("the other hosts cannot be told that all is stored here: %s", error)
 
     def _pass(self, scan: Scan, waiting: dict[str, float]) -> bool:
         """Sync what is settled; return whether that worked."""
@@ -240,16 +240,16 @@ class Watcher(threading.Thread):
                 should_leave=self._finishing.is_set,
             )
         except (StoreError, DamagedError, OSError) as error:
-            self._tell(f"checkpoints are NOT being stored: {error}; trying again in {self._back_off():g} s")
+            _LOG.warning("checkpoints are NOT being stored: %s; trying again in %g s", error, self._back_off())
             return False
         self._syncer.note_unsent(scan, [unit for unit in pending if unit.paths & synced.unfinished.keys()])
         if synced.snapshot is not None:
-            self._tell(synced.sentence)
+            _LOG.info("%s", synced.sentence)
         if self._alerts.refused(synced):
             self._back_off()
             return False
         if self._failures:
-            self._tell("checkpoints are being stored again")
+            _LOG.info("checkpoints are being stored again")
         self._failures = 0
         return True
 
@@ -263,10 +263,10 @@ class Watcher(threading.Thread):
             return
         self._alerts.tidied()
         if tidied.snapshots or tidied.objects or tidied.uploads:
-            self._tell(
-                f"no longer kept: {', '.join(tidied.snapshots) or 'no snapshot'}; {len(tidied.objects)} objects "
-                f"and {tidied.uploads} unfinished uploads deleted"
-            )
+            _LOG.info(
+                "no longer kept: %s; %d objects and %d unfinished uploads deleted",
+                ", ".join(tidied.snapshots) or "no snapshot", len(tidied.objects), tidied.uploads,
+            )  # fmt: skip
 
     def _is_needed(self) -> bool:
         """Say whether something matters more than tidying: a change, the last flush, or the end of the time."""
@@ -286,7 +286,7 @@ class Watcher(threading.Thread):
 
     def _finish(self) -> None:
         """Store everything that is there."""
-        self.flush = Flush(self._syncer, seconds_left=self._seconds_left, tell=self._tell)
+        self.flush = Flush(self._syncer, seconds_left=self._seconds_left)
         cut_off = self._find_cut_off(self.flush)
         self.last = self.flush.run(self._syncer.scan, cut_off)
         if not self.last.unfinished and not cut_off:
@@ -303,8 +303,8 @@ class Watcher(threading.Thread):
             self._syncer, self.settling, self._directory, self._killed, now=now, must_commit=flush.must_commit
         )
         for checkpoint in torn_writes.checkpoints(found):
-            self._tell(
-                f"{checkpoint!r} was being written when the script was killed: what was committed of it before stays"
+            _LOG.warning(
+                "%r was being written when the script was killed: what was committed of it before stays", checkpoint
             )
         return found
 
