@@ -35,7 +35,7 @@ from holdfast.restore.background import BackgroundRestore
 from holdfast.restore.plan import Mode
 from holdfast.snapshot import catalog
 from holdfast.snapshot.file_lists import MOST_INLINE, unpack
-from holdfast.snapshot.record import to_value
+from holdfast.snapshot.record_json import to_value
 from holdfast.stop import StoppedError
 from holdfast.store.retry import RetryingStore
 from holdfast.sync.flush import Flush

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from datetime import datetime
 
 from holdfast.errors import AlreadyExistsError, DamagedError
-from holdfast.snapshot import catalog, keys, record
+from holdfast.snapshot import catalog, keys, record_json
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
 from holdfast.store import Absent, Part, Store
@@ -69,7 +69,7 @@ def claim(
 def describe(*, host: str, version: str, platform: str, started: datetime) -> dict[str, object]:
     """Return what every claim says of who claims."""
     return {
-        "format": record.FORMAT,
+        "format": record_json.FORMAT,
         "host": host,
         "platform": platform,
         "started": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from holdfast.errors import AlreadyExistsError, DamagedError
-from holdfast.snapshot import catalog, keys
+from holdfast.snapshot import catalog, keys, record_json
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.record import Fence
@@ -81,7 +81,7 @@ def _first_open(store: Store, found: Catalog, names: Sequence[str]) -> int:
 
 def _put_fence(store: Store, name: str, mine: Attempt) -> bool:
     """Put a fence; return False when there is a record instead."""
-    text = Fence(mine.number, mine.host, mine.conditional).to_json()
+    text = record_json.to_json(Fence(mine.number, mine.host, mine.conditional))
     try:
         if not mine.conditional and catalog.exists(store, keys.snapshot_key(name)):
             raise AlreadyExistsError(name)

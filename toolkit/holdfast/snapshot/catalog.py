@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from holdfast import checksum, names
 from holdfast.errors import DamagedError, NotFoundError
 from holdfast.snapshot import file_lists as lists
-from holdfast.snapshot import keys, record
+from holdfast.snapshot import keys, record_json
 from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
 from holdfast.store import ObjectInfo, Store
 
@@ -235,7 +235,7 @@ def load_record(
 def _read_record(store: Store, name: str, etag: str | None, cache: Cache, workers: Executor | None) -> Snapshot | Fence:
     pieces: list[bytes] = []
     store.read(keys.snapshot_key(name), etag=etag, sink=lambda piece: pieces.append(bytes(piece)))
-    loaded = record.from_json(b"".join(pieces), name=name)
+    loaded = record_json.from_json(b"".join(pieces), name=name)
     if isinstance(loaded, Snapshot) and loaded.lists:
         return _with_lists(store, loaded, cache, workers)
     return loaded
@@ -252,7 +252,7 @@ def _with_lists(store: Store, snapshot: Snapshot, cache: Cache, workers: Executo
         return done
 
     every = workers.map(read, snapshot.lists) if workers else map(read, snapshot.lists)
-    return record.with_lists(snapshot, list(every))
+    return record_json.with_lists(snapshot, list(every))
 
 
 def _read_list(store: Store, wanted: FileList, name: str) -> tuple[FileEntry, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from holdfast.errors import AlreadyExistsError, SupersededError
-from holdfast.snapshot import catalog, keys
+from holdfast.snapshot import catalog, keys, record_json
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
@@ -124,7 +124,7 @@ class Commits:
             return known
 
     def _put(self, snapshot: Snapshot) -> None:
-        key, text = keys.snapshot_key(snapshot.name), snapshot.to_json()
+        key, text = keys.snapshot_key(snapshot.name), record_json.to_json(snapshot)
         if not self._attempt.conditional and catalog.exists(self._store, key):
             raise AlreadyExistsError(snapshot.name)
         self._store.put(

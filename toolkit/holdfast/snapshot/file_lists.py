@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from holdfast.errors import DamagedError
-from holdfast.snapshot.record import MOST_LIST_BYTES, FileEntry, to_entry, to_value
+from holdfast.snapshot.record import FileEntry
+from holdfast.snapshot.record_json import MOST_LIST_BYTES, to_entry, to_value
 
 MOST_INLINE = 2_000
 """Files that a record lists itself."""

@@ -1,24 +1,14 @@
-"""The record: the JSON object that is the commit of a snapshot (docs/snapshot-format.md)."""
+"""The types of a snapshot: its files, the record that commits it, and the fence that ends an attempt."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import PurePosixPath
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from holdfast import checksum, names
-from holdfast.errors import DamagedError
+from holdfast import names
 from holdfast.snapshot import keys
 from holdfast.store import Content
-
-FORMAT = 1
-MOST_FILES = 10_000_000
-"""Files of one snapshot that are read: more is no checkpoint, and only means harm."""
-MOST_LIST_BYTES = 64 << 20
-"""Bytes of a list, also of its text unpacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +23,7 @@ class FileEntry:
         crc64nvme: checksum of the content.
         key: where the content lies, relative to the prefix. Content at a plain key may have moved to its preserved key.
         etag: the store's name for that content.
-        parts: of a large file, the checksums of its parts (`holdfast.grid`): a hint for what is sent later.
+        parts: of a large file, the checksums of its parts (`transfer.part_checksums`): a hint.
     """
 
     path: str
@@ -93,12 +83,6 @@ class Fence:
     host: str
     conditional: bool = False
 
-    def to_json(self) -> bytes:
-        """Return the fence as it is stored."""
-        fence = {"attempt": self.attempt, "host": self.host, "conditional": self.conditional}
-        body = {"format": FORMAT, "fence": fence}
-        return json.dumps({**body, "checksum": _seal(body)}).encode()
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -147,200 +131,3 @@ class Snapshot:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(entry.size for entry in self.files.values())
-
-    def to_json(self) -> bytes:
-        """Return the record as it is stored."""
-        body: dict[str, Any] = {
-            "format": FORMAT,
-            "attempt": self.attempt,
-            "sequence": self.sequence,
-            "created": _to_text(self.created),
-            "since": _to_text(self.since) if self.since else None,
-            "host": self.host,
-            "hosts": list(self.hosts),
-            "ended": self.ended,
-            "token": self.token,
-            "complete": self.complete,
-            "conditional": self.conditional,
-            "holdfast": self.version,
-            "files": [] if self.lists else [to_value(entry) for _, entry in sorted(self.files.items())],
-            "lists": [_list_to_value(file_list) for file_list in self.lists],
-            "adopted": dict(sorted(self.adopted.items())),
-        }
-        return json.dumps({**body, "checksum": _seal(body)}).encode()
-
-
-def from_json(text: bytes, *, name: str) -> Snapshot | Fence:
-    """Parse and check what lies at a record's key. A snapshot whose files are in lists has none before `with_lists`.
-
-    Raises:
-        DamagedError: it does not parse, its checksum is wrong, it belongs to another name, or a path in it is not
-        safe to write.
-    """
-    try:
-        body = json.loads(text)
-        if body["format"] != FORMAT:
-            raise DamagedError(
-                f"snapshot {name} has format {body['format']!r}; this holdfast reads {FORMAT}: upgrade holdfast"
-            )
-        if body.pop("checksum") != _seal(body):
-            raise DamagedError(f"snapshot {name}: the record's checksum is wrong")
-        if "fence" in body:
-            fence = body["fence"]
-            return Fence(_whole(fence["attempt"]), str(fence["host"]), fence["conditional"] is True)
-        snapshot = _snapshot(body)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise DamagedError(f"snapshot {name}: the record does not parse: {type(error).__name__}: {error}") from error
-    if snapshot.name != name:
-        raise DamagedError(f"snapshot {name}: the record says that it is {snapshot.name}")
-    _refuse_unsafe(name, snapshot.files)
-    if snapshot.lists:
-        _refuse_lists(snapshot)
-    return snapshot
-
-
-def with_lists(snapshot: Snapshot, lists: Sequence[FileList]) -> Snapshot:
-    """Return a snapshot with the files that its lists, which have been read, have.
-
-    Raises:
-        DamagedError: they are out of order or not as many as the record says, or a path is not safe to write.
-    """
-    last = ""
-    for file_list in lists:
-        if len(file_list.entries) != file_list.count:
-            raise DamagedError(
-                f"snapshot {snapshot.name}: list {file_list.key} has {len(file_list.entries):,} files and not "
-                f"{file_list.count:,}"
-            )
-        for entry in file_list.entries:
-            if entry.path <= last:
-                raise DamagedError(f"snapshot {snapshot.name}: list {file_list.key} is out of order at {entry.path!r}")
-            last = entry.path
-    files = {entry.path: entry for file_list in lists for entry in file_list.entries}
-    _refuse_unsafe(snapshot.name, files)
-    return replace(snapshot, files=files, lists=tuple(lists))
-
-
-def _refuse_lists(snapshot: Snapshot) -> None:
-    reason = None
-    if snapshot.files:
-        reason = "the record has files and lists"
-    elif not all(keys.is_list(file_list.key) for file_list in snapshot.lists):
-        reason = "the record names as a list what is none"
-    elif any(file_list.size > MOST_LIST_BYTES or not file_list.count for file_list in snapshot.lists):
-        reason = f"a list is empty, or larger than {MOST_LIST_BYTES:,} bytes"
-    elif sum(file_list.count for file_list in snapshot.lists) > MOST_FILES:
-        reason = f"it has more than {MOST_FILES:,} files"
-    if reason is not None:
-        raise DamagedError(f"snapshot {snapshot.name}: {reason}")
-
-
-def _snapshot(body: dict[str, Any]) -> Snapshot:
-    return Snapshot(
-        attempt=_whole(body["attempt"]),
-        sequence=_whole(body["sequence"]),
-        created=_from_text(body["created"]),
-        host=str(body["host"]),
-        version=str(body["holdfast"]),
-        files={entry.path: entry for entry in map(to_entry, body["files"])},
-        adopted={str(key): str(etag) for key, etag in body["adopted"].items()},
-        hosts=tuple(map(str, body["hosts"])),
-        since=_from_text(body["since"]) if body["since"] is not None else None,
-        ended=bool(body["ended"]),
-        token=str(body["token"]),
-        complete=bool(body["complete"]),
-        lists=tuple(map(_to_list, body["lists"])),
-        conditional=body["conditional"] is True,
-    )
-
-
-def _to_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _from_text(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} names no time zone")
-    return moment
-
-
-def to_value(entry: FileEntry) -> dict[str, Any]:
-    """Return a file as JSON has it."""
-    value: dict[str, Any] = {
-        "path": entry.path,
-        "size": entry.size,
-        "mtime_ns": entry.mtime_ns,
-        "mode": entry.mode,
-        "crc64nvme": checksum.to_hex(entry.crc64nvme),
-        "key": entry.key,
-        "etag": entry.etag,
-    }
-    return value if entry.parts is None else {**value, "parts": entry.parts}
-
-
-def to_entry(value: dict[str, Any]) -> FileEntry:
-    """Return a file from what JSON has of it.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is none.
-    """
-    path, key = str(value["path"]), str(value["key"])
-    return FileEntry(
-        path=path,
-        size=_whole(value["size"]),
-        mtime_ns=_whole(value["mtime_ns"]),
-        mode=_whole(value["mode"]) & 0o777,
-        crc64nvme=checksum.from_hex(value["crc64nvme"]),
-        key=path if key == path else key,  # once in memory: there may be a million
-        etag=str(value["etag"]),
-        parts=str(value["parts"]) if "parts" in value else None,
-    )
-
-
-def _list_to_value(file_list: FileList) -> dict[str, Any]:
-    return {
-        "key": file_list.key,
-        "etag": file_list.etag,
-        "size": file_list.size,
-        "crc64nvme": checksum.to_hex(file_list.crc64nvme),
-        "files": file_list.count,
-    }
-
-
-def _to_list(value: dict[str, Any]) -> FileList:
-    return FileList(
-        key=str(value["key"]),
-        etag=str(value["etag"]),
-        size=_whole(value["size"]),
-        crc64nvme=checksum.from_hex(value["crc64nvme"]),
-        count=_whole(value["files"]),
-    )
-
-
-def _whole(value: object) -> int:
-    # Sizes, times and modes: none is negative here (disk.py clamps times before 1970), none needs more than 63 bits.
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise ValueError(f"{value!r} is no whole number from 0 to 2^63")
-    return value
-
-
-def _refuse_unsafe(name: str, paths: Iterable[str]) -> None:
-    every = set(paths)
-    directories = {path.rpartition("/")[0] for path in every}
-    blocked = {
-        it for it in directories if it in every or any(str(above) in every for above in PurePosixPath(it).parents)
-    }
-    for path in every:
-        reason = names.unsafe_reason(path)
-        if reason is None and names.is_bookkeeping(PurePosixPath(path)):
-            reason = "the name is reserved"
-        if reason is None and path.rpartition("/")[0] in blocked:
-            reason = "a file of the same snapshot stands where its directory should be"
-        if reason is not None:
-            raise DamagedError(f"snapshot {name}: {path!r} must not be restored: {reason}")
-
-
-def _seal(body: dict[str, Any]) -> str:
-    text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-    return checksum.to_hex(checksum.crc64nvme(text))
