@@ -11,7 +11,7 @@ from pathlib import Path
 
 from holdfast.errors import CutFileError, SupersededError
 from holdfast.names import checkpoint_of
-from holdfast.stop import StoppedError
+from holdfast.stop import StoppedError, StopToken
 from holdfast.sync.ledger import Ledger
 from holdfast.watch.settling import Killed, Settling
 from holdfast.watch.watcher import Watcher
@@ -31,6 +31,7 @@ class Guard:
         directory: the checkpoint directory.
         workers: look at the directory.
         wake: called from another thread when there is something to look at here.
+        stop: its deadline is when the container is killed; it may appear and move.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Guard:
         *,
         workers: Executor,
         wake: Callable[[], None],
+        stop: StopToken,
     ) -> None:
         self.superseded: SupersededError | None = None
         """How it is known that another attempt has taken over; None while it is not."""
@@ -48,6 +50,7 @@ class Guard:
         self._directory = directory
         self._workers = workers
         self._wake = wake
+        self._stop = stop
         settling = Settling()
         settling.finished(state for it in prepared.restored.kept for state in it.states)
         self._watcher = self._start(settling)
@@ -59,6 +62,7 @@ class Guard:
             self._directory,
             workers=self._workers,
             on_end=lambda: self._ended(watcher),
+            stop=self._stop,
             settling=settling,
         )
         watcher.start()
@@ -93,17 +97,10 @@ class Guard:
         """Return what the last flush has done; None before there was one."""
         return self._watcher.flush.ledger() if self._watcher.flush is not None else None
 
-    def flush(
-        self,
-        seconds_left: Callable[[], float],
-        *,
-        killed: Killed | None,
-        meanwhile: Callable[[], None],
-    ) -> bool:
+    def flush(self, *, killed: Killed | None, meanwhile: Callable[[], None]) -> bool:
         """Store what is not stored yet; return whether everything is durable.
 
         Args:
-            seconds_left: until the container is killed; infinity when nobody presses, and that may change on the way.
             killed: how a signal ended the script; None when it ended by itself.
             meanwhile: called again and again until that is done; takes a moment each time.
         """
@@ -112,16 +109,16 @@ class Guard:
             return False
         if self._watcher.error is not None:
             self._watcher = self._start(self._watcher.settling)  # what ended the old thread may have been of the moment
-        self._watcher.finish(seconds_left, killed=killed)
+        self._watcher.finish(killed=killed)
         said = time.monotonic()
-        while self._watcher.is_alive() and seconds_left() > 0:
+        while self._watcher.is_alive() and not self._stop.stopped():
             meanwhile()
             if time.monotonic() - said >= _PROGRESS_EVERY:
                 said = time.monotonic()
-                self._say_progress(seconds_left())
+                self._say_progress(self._stop.seconds_left())
         durable = self._is_durable()
         ledger = self.ledger()
-        if ledger is not None and (ledger.missed or (ledger.stored and seconds_left() < math.inf)):
+        if ledger is not None and (ledger.missed or (ledger.stored and self._stop.seconds_left() < math.inf)):
             _LOG.log(logging.WARNING if ledger.missed else logging.INFO, "%s", ledger.summary)
         left = self._syncer.left_over() if not durable and self.superseded is None else []
         if left:

@@ -17,6 +17,7 @@ from holdfast.errors import ConfigError, HoldfastError, SupersededError
 from holdfast.notices.imds import MetadataClient
 from holdfast.notices.watcher import NoticeWatcher
 from holdfast.script.checkpoints import latest
+from holdfast.stop import StopToken
 from holdfast.store import Store
 from holdfast.store.location import Location
 from holdfast.store.open import open_store
@@ -165,13 +166,10 @@ class _Life:
 
     def _restore(self) -> None:
         """Restore and claim the attempt, unless a notice comes first."""
-
-        def interrupted() -> bool:
-            return self.interruption.deadline is not None
-
+        stop = StopToken(when=lambda: self.interruption.deadline is not None)
         outputs_place, place = self._config.outputs, self._config.location
         if outputs_place is not None:  # a bucket that is not there is better known before the training than after it
-            self.supervisor.in_background(lambda: self._open(outputs_place).check(), until=interrupted)
+            self.supervisor.in_background(lambda: self._open(outputs_place).check(), stop=stop)
         if place is None:
             if not self._config.managed:
                 _LOG.warning("CHECKPOINT_S3_URI is not set: the script is supervised, checkpoints are not stored")
@@ -187,10 +185,10 @@ class _Life:
                     workers=self.workers,
                     bandwidth=self._bandwidth,
                     progress=count,
-                    should_stop=interrupted,
+                    stop=stop,
                 )
 
-        self._prepared = self.supervisor.in_background(bring, until=interrupted)
+        self._prepared = self.supervisor.in_background(bring, stop=stop)
         if self._prepared is not None:
             self.report.attempt = self._prepared.attempt.number
             self.report.resumed_from = self._prepared.resume.name if self._prepared.resume else None
@@ -201,7 +199,7 @@ class _Life:
         return open_store(
             place,
             self._environ,
-            seconds_left=self.interruption.seconds_left,
+            stop=self.interruption.stop,
             allow=self._allow,
             concurrency=self._concurrency,
         )
@@ -210,9 +208,6 @@ class _Life:
         allowed = self.workers.allow(wanted)
         self._bandwidth.leaving(allowed)
         return allowed
-
-    def _out_of_time(self) -> bool:
-        return self.interruption.seconds_left() <= 0
 
     def _start(self) -> Child:
         added = environment.variables(
@@ -240,6 +235,7 @@ class _Life:
                 self._config.checkpoints,
                 workers=self.workers,
                 wake=self._look_at_guard,
+                stop=self.interruption.stop,
             )
 
     def _look_at_guard(self) -> None:
@@ -265,9 +261,7 @@ class _Life:
         """Store what is not stored yet; return whether everything is durable."""
         if self._guard is None:
             return True
-        durable = self._guard.flush(
-            self.interruption.seconds_left, killed=self.supervisor.killed, meanwhile=self.supervisor.handle
-        )
+        durable = self._guard.flush(killed=self.supervisor.killed, meanwhile=self.supervisor.handle)
         self.report.bytes_uploaded, self.report.snapshots = self._guard.uploaded, self._guard.snapshots
         self.report.flush = self._guard.ledger()
         if durable and self.interruption.began is not None:
@@ -294,12 +288,12 @@ class _Life:
                 self._config.base,
                 host=self._config.output_host,
                 workers=self.workers,
-                should_stop=self._out_of_time,
+                stop=self.interruption.stop,
             )
             return True
 
         try:
-            return bool(self.supervisor.in_background(store, until=self._out_of_time))
+            return bool(self.supervisor.in_background(store, stop=self.interruption.stop))
         except SupersededError:
             return False
         except (HoldfastError, OSError) as error:

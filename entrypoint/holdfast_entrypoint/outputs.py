@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import tarfile
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
+from holdfast.stop import StopToken
 from holdfast.store import Store
 from holdfast.transfer import upload
 
@@ -24,7 +24,7 @@ def store_archives(
     *,
     host: str | None,
     workers: Executor,
-    should_stop: Callable[[], bool],
+    stop: StopToken,
 ) -> None:
     """Pack and store each output directory that holds something.
 
@@ -33,7 +33,7 @@ def store_archives(
         base: /opt/ml.
         host: the directory of the store that the archives go to; None for the store itself.
         workers: runs the parts of a large archive.
-        should_stop: asked between parts.
+        stop: ends it between two parts.
 
     Raises:
         StoreError: an archive could not be stored.
@@ -56,7 +56,7 @@ def store_archives(
                 path=archive,
                 size=size,
                 workers=workers,
-                should_stop=should_stop,
+                stop=stop,
             )
         _LOG.info("%s stored as %s: %s bytes", source, key, f"{size:,}")
 

@@ -24,6 +24,7 @@ from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.commit import Commits
 from holdfast.snapshot.list_writer import ListWriter
+from holdfast.stop import StopToken
 from holdfast.store import Store
 from holdfast.store.location import Location
 from holdfast.sync.outbox import FILES_AT_A_TIME
@@ -63,13 +64,13 @@ def prepare(
     workers: Workers,
     bandwidth: Bandwidth,
     progress: Callable[[int, int], None],
-    should_stop: Callable[[], bool],
+    stop: StopToken,
 ) -> Prepared:
     """Claim the next attempt, end those before it, and restore the newest snapshot.
 
     Raises:
         HoldfastError: the store is unreachable or denied, nothing verifies, or the disk is too small.
-        transfer.StoppedError: `should_stop` said yes.
+        StoppedError: stopped by `stop`.
     """
     leftovers = Unsent(config.checkpoints, str(place), workers=Workers(1))
     bring = partial(
@@ -78,7 +79,7 @@ def prepare(
         directory=config.checkpoints,
         workers=workers,
         progress=progress,
-        should_stop=should_stop,
+        stop=stop,
         mode=config.restore,
         leftovers=leftovers,
     )
@@ -113,7 +114,7 @@ def prepare(
         absent=syncer.absent,
         located=syncer.located,
         workers=workers.behind,
-        should_stop=should_stop,
+        stop=stop,
     )
     resume = latest(directory=config.checkpoints) if restored.checkpoints or restored.kept else None
     _LOG.info("%s", _summary(place, claimed, restored, resume))

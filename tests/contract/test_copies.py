@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tests.contract.conftest import Place, content_of, part_of
 
-from holdfast import stop
 from holdfast.checksum import crc64nvme
 from holdfast.errors import AlreadyExistsError, DamagedError, HoldfastError, NotFoundError, PermanentStoreError
+from holdfast.stop import StoppedError, StopToken
 from holdfast.store import Absent, Condition, Content, ObjectRange, Replaces, Store
 from holdfast.transfer import parts as parts_module
 from holdfast.transfer import server_copy
@@ -409,9 +409,13 @@ def test_a_large_copy_that_cannot_be_leaves_nothing(place: Place, large: bytes, 
 def test_a_large_copy_that_is_stopped_leaves_nothing(place: Place, large: bytes, tmp_path: Path) -> None:
     etag = stored_large(place, large, tmp_path)
     answers = iter([False, False])
-    with ThreadPoolExecutor(2) as threads, pytest.raises(stop.StoppedError):
+    with ThreadPoolExecutor(2) as threads, pytest.raises(StoppedError):
         server_copy.copy_object(
-            place.store, of("from", etag, large), "to", workers=threads, should_stop=lambda: next(answers, True)
+            place.store,
+            of("from", etag, large),
+            "to",
+            workers=threads,
+            stop=StopToken(when=lambda: next(answers, True)),
         )
     assert [info.key for info in place.store.list("")] == ["from"]
     assert place.unfinished() == 0
@@ -433,7 +437,7 @@ def test_what_changes_while_a_large_object_is_copied_there_is_left_alone(
 
     with pytest.raises(AlreadyExistsError):
         server_copy.copy_object(
-            place.store, of("from", etag, large), "to", condition=Replaces(before), should_stop=intrude
+            place.store, of("from", etag, large), "to", condition=Replaces(before), stop=StopToken(when=intrude)
         )
     assert content_of(place.store, "to") == b"somebody else's"
     assert place.unfinished() == 0

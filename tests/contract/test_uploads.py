@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tests.contract.conftest import Place, content_of, part_of
 
-from holdfast import stop
 from holdfast.checksum import crc64nvme
 from holdfast.errors import AlreadyExistsError, FileChangedError, NotFoundError, StoreError
+from holdfast.stop import StoppedError, StopToken
 from holdfast.store import Absent, Part, Store, StoredPart
 from holdfast.transfer import download
 from holdfast.transfer import parts as parts_module
@@ -223,10 +223,10 @@ def test_a_large_file_that_changes_on_its_way_leaves_nothing(place: Place, large
 def test_an_upload_that_is_stopped_leaves_nothing(place: Place, large: Path) -> None:
     sums = parts_module.checksum_file(large)
     sent: list[int] = []
-    with ThreadPoolExecutor(2) as threads, pytest.raises(stop.StoppedError):
+    with ThreadPoolExecutor(2) as threads, pytest.raises(StoppedError):
         transfer.upload_file(
             place.store, "k", large, size=sums.size, workers=threads, progress=sent.append,
-            should_stop=lambda: len(sent) >= 2,
+            stop=StopToken(when=lambda: len(sent) >= 2),
         )  # fmt: skip
     assert list(place.store.list("")) == []
     assert place.unfinished() == 0

@@ -36,7 +36,7 @@ from holdfast.restore.plan import Mode
 from holdfast.snapshot import catalog
 from holdfast.snapshot.file_lists import MOST_INLINE, unpack
 from holdfast.snapshot.record_json import to_value
-from holdfast.stop import StoppedError
+from holdfast.stop import NEVER, StoppedError, StopToken
 from holdfast.store.retry import RetryingStore
 from holdfast.sync.flush import Flush
 from holdfast.sync.syncer import Synced, Syncer
@@ -225,7 +225,7 @@ class Life:
             absent=self._syncer.absent,
             located=self._syncer.located,
             workers=self._workers,
-            should_stop=lambda: False,
+            stop=NEVER,
         )
 
     def _check_sentence(self, text: str) -> None:
@@ -289,7 +289,7 @@ class Life:
         """Send what is done of checkpoints that are not; here files of any size."""
         done = [path for path in dirty if path in scan.files and self._settling.is_quiet(path, self._now)]
         states = [scan.files[path] for path in done if not is_log(path) and self._dice.random() < 0.7]
-        self._syncer.send_ahead(states, should_stop=lambda: False, should_leave=lambda: False)
+        self._syncer.send_ahead(states, stop=NEVER)
 
     def _end(self) -> None:
         ending = self._plan.ending
@@ -318,7 +318,9 @@ class Life:
             held = self._settling.cut_off(dirty, killed) if killed else []
             asked = iter(range(patience))
             self._note_left()
-            flush = Flush(self._syncer, seconds_left=lambda: 0.0 if next(asked, None) is None else math.inf)
+            flush = Flush(
+                self._syncer, stop=StopToken(seconds_left=lambda: 0.0 if next(asked, None) is None else math.inf)
+            )
             synced = flush.once(scan, held)
             self._tidy(patience=1000)
         if killed is None:
@@ -335,7 +337,7 @@ class Life:
         asked = iter(range(patience))
         try:
             with self._unless_superseded():
-                self._syncer.tidy(should_stop=lambda: next(asked, None) is None)
+                self._syncer.tidy(stop=StopToken(when=lambda: next(asked, None) is None))
         except TransientStoreError as error:
             if not self._world.crowded or "locked by another process" not in str(error):
                 raise  # one who sleeps with the lock of the store holds up its tidying, as long as he does

@@ -16,6 +16,7 @@ from holdfast.restore.plan import Mode
 from holdfast.restore.restorer import Restored, restore
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Condition, Metadata, Part, Store
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync.syncer import Synced, Syncer
@@ -114,7 +115,7 @@ class Job:
             absent=syncer.absent,
             located=syncer.located,
             workers=self.workers,
-            should_stop=lambda: False,
+            stop=NEVER,
         )
 
     def syncer_of(
@@ -147,5 +148,5 @@ class Job:
         return target
 
 
-def sync(syncer: Syncer, held: tuple[str, ...] = (), *, should_stop: Callable[[], bool] = lambda: False) -> Synced:
-    return syncer.sync(syncer.scan(), held, should_stop=should_stop)
+def sync(syncer: Syncer, held: tuple[str, ...] = (), *, stop: StopToken = NEVER) -> Synced:
+    return syncer.sync(syncer.scan(), held, stop=stop)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from holdfast.notices.imds import Notice
+from holdfast.stop import StopToken
 from holdfast_entrypoint.process import notice_file
 from holdfast_entrypoint.process.deadline import Deadline
 
@@ -41,6 +42,8 @@ class Interruption:
     ) -> None:
         self.deadline: Deadline | None = None
         """None while nobody has said stop."""
+        self.stop = StopToken(seconds_left=self._seconds_left)
+        """Its deadline is when everything must be durable; there is none while nobody has said stop."""
         self.kind: str | None = None
         """Who said stop first: spot, host, signal, or superseded: another attempt did."""
         self.began: float | None = None
@@ -90,8 +93,7 @@ class Interruption:
         """Take it that another attempt has taken over; return whether the script must be told to stop now."""
         return self._set(Deadline.after(self._grace, self._ticks(), flush=0.0), "superseded")
 
-    def seconds_left(self) -> float:
-        """Return the seconds until everything must be durable; infinity while nobody has said stop."""
+    def _seconds_left(self) -> float:
         return math.inf if self.deadline is None else self.deadline.remaining(self._ticks())
 
     def _set(self, deadline: Deadline, kind: str) -> bool:

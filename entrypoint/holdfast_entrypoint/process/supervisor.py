@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from holdfast.notices.imds import Notice
+from holdfast.stop import StopToken
 from holdfast.watch.settling import Killed
 from holdfast_entrypoint.process import signals
 from holdfast_entrypoint.process.child import Child
@@ -75,10 +76,10 @@ class Supervisor:
         for event in self.inbox.wait(timeout):
             self._act(event)
 
-    def in_background(self, work: Callable[[], T], *, until: Callable[[], bool]) -> T | None:
+    def in_background(self, work: Callable[[], T], *, stop: StopToken) -> T | None:
         """Run work in a thread while events are handled here.
 
-        Returns what it returned, or None when `until` said that it is not to be waited for any longer.
+        Returns what it returned, or None when stopped: the work is not waited for any longer then.
 
         Raises:
             Exception: what the work raised.
@@ -93,9 +94,9 @@ class Supervisor:
             self.inbox.wake()
 
         threading.Thread(target=run, name="holdfast-work", daemon=True).start()
-        while not future.done() and not until():
-            self.handle(min(_IDLE, self._interruption.seconds_left()))
-        return None if until() else future.result()
+        while not future.done() and not stop.stopped():
+            self.handle(min(_IDLE, self._interruption.stop.seconds_left()))
+        return None if stop.stopped() else future.result()
 
     def wait_for_script(self, child: Child) -> None:
         """Wait until the script has ended by itself, or has been ended: signal, patience, SIGKILL."""
@@ -137,7 +138,7 @@ class Supervisor:
             child.look_who_writes(self._checkpoints)
             child.signal(signal.SIGTERM)
         give_up = time.monotonic() + LEFTOVER_SECONDS
-        while child.alive() and time.monotonic() < give_up and self._interruption.seconds_left() > 0:
+        while child.alive() and time.monotonic() < give_up and not self._interruption.stop.stopped():
             self.handle()
             child.look_who_writes(self._checkpoints)
             child.reap()

@@ -23,6 +23,7 @@ from holdfast.restore.restorer import Restored, restore
 from holdfast.snapshot import candidates
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
+from holdfast.stop import NEVER
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync.syncer import Syncer
 
@@ -100,7 +101,7 @@ class Job:
             absent=host.syncer.absent,
             located=host.syncer.located,
             workers=self._workers,
-            should_stop=lambda: False,
+            stop=NEVER,
         ).run()
 
 

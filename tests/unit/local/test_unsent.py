@@ -18,6 +18,7 @@ from watchdog.events import FileMovedEvent
 
 from holdfast.restore.plan import Mode
 from holdfast.script.checkpoints import latest
+from holdfast.stop import StopToken
 from holdfast.sync.flush import Flush
 from holdfast.sync.syncer import Syncer
 from holdfast.watch.events import EVENT_DELAY
@@ -34,7 +35,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 def cut_flush(syncer: Syncer, held: tuple[str, ...] = ()) -> None:
     """End a life whose time is up when its flush begins."""
-    Flush(syncer, seconds_left=lambda: 0.0).once(syncer.scan(), held)
+    Flush(syncer, stop=StopToken(seconds_left=lambda: 0.0)).once(syncer.scan(), held)
 
 
 def first_life(job: Job, machine: str = "one") -> Syncer:
@@ -131,7 +132,7 @@ def test_what_was_cut_off_by_a_kill_is_not_noted(job: Job) -> None:
 def test_nothing_is_noted_when_everything_is_stored(job: Job) -> None:
     syncer = first_life(job)
     job.write("epoch-2/weights", b"two")
-    Flush(syncer, seconds_left=lambda: 1000.0).once(syncer.scan(), ())
+    Flush(syncer, stop=StopToken(seconds_left=lambda: 1000.0)).once(syncer.scan(), ())
     assert not (job.root / "one/.holdfast").exists()
 
 
@@ -144,7 +145,7 @@ def test_the_note_is_there_while_the_flush_is_still_going_on(job: Job) -> None:
         seen.append(note(job).exists())
         return 1000.0
 
-    Flush(syncer, seconds_left=look).once(syncer.scan(), ())
+    Flush(syncer, stop=StopToken(seconds_left=look)).once(syncer.scan(), ())
     assert any(seen)
 
 

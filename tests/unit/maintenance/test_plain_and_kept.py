@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from tests.unit.job import Breaks, Job, sync
 from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.maintenance.retention import Retention
 from holdfast.snapshot import catalog
+from holdfast.stop import NEVER
 from holdfast.store import Content, Part
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync.flush import Flush
@@ -215,7 +215,7 @@ def test_the_steps_of_a_flush_do_not_push_older_snapshots_out(job: Job) -> None:
     for number in range(4):
         job.write(f"step-{number}/model", b"%d" % number)
     job.write("last", b"after")
-    Flush(syncer, seconds_left=lambda: math.inf).once(syncer.scan(), [])
+    Flush(syncer, stop=NEVER).once(syncer.scan(), [])
     syncer.tidy()
     names = catalog.read_catalog(job.store).snapshots
     assert len(names) == 2

@@ -45,13 +45,13 @@ def spot(deadline: float | None, kind: str = "spot") -> Notice:
 
 def test_a_signal_gives_the_platforms_grace(setting: Setting) -> None:
     assert setting.interruption.hear_signal("SIGTERM", flush=0)
-    assert setting.interruption.seconds_left() == 30
+    assert setting.interruption.stop.seconds_left() == 30
     assert setting.written() == {"kind": "signal", "stop": True, "stop_by": 6024, "deadline": 6030}
 
 
 def test_a_spot_notice_gives_the_time_it_names_less_a_margin(setting: Setting) -> None:
     assert setting.interruption.hear_notice(spot(6000 + 120), flush=0)
-    assert setting.interruption.seconds_left() == 118
+    assert setting.interruption.stop.seconds_left() == 118
     assert setting.interruption.kind == "spot"
 
 
@@ -60,26 +60,26 @@ def test_a_notice_that_is_near_past_or_absurd_is_held_within_bounds(
     ahead: float, seconds: float, setting: Setting
 ) -> None:
     setting.interruption.hear_notice(spot(6000 + ahead), flush=0)
-    assert setting.interruption.seconds_left() == pytest.approx(seconds)
+    assert setting.interruption.stop.seconds_left() == pytest.approx(seconds)
 
 
 def test_a_notice_without_a_time_gives_the_grace(setting: Setting) -> None:
     setting.interruption.hear_notice(spot(None, "host"), flush=0)
-    assert setting.interruption.seconds_left() == 30
+    assert setting.interruption.stop.seconds_left() == 30
 
 
 def test_a_signal_after_a_notice_brings_the_end_forward_and_tells_the_script_once(setting: Setting) -> None:
     assert setting.interruption.hear_notice(spot(6000 + 120), flush=0)
     setting.clock.now += 10
     assert not setting.interruption.hear_signal("SIGTERM", flush=0)
-    assert setting.interruption.seconds_left() == 30
+    assert setting.interruption.stop.seconds_left() == 30
     assert setting.interruption.kind == "spot"
 
 
 def test_a_notice_after_a_signal_does_not_push_the_end_back(setting: Setting) -> None:
     setting.interruption.hear_signal("SIGTERM", flush=0)
     setting.interruption.hear_notice(spot(6000 + 120), flush=0)
-    assert setting.interruption.seconds_left() == 30
+    assert setting.interruption.stop.seconds_left() == 30
 
 
 def test_a_second_signal_hurries_the_script_and_a_double_one_does_not(setting: Setting) -> None:
@@ -92,7 +92,7 @@ def test_a_second_signal_hurries_the_script_and_a_double_one_does_not(setting: S
     setting.interruption.hear_signal("SIGTERM", flush=0)
     assert setting.interruption.deadline is not None
     assert setting.interruption.deadline.stop_by == setting.clock.now + 2
-    assert setting.interruption.seconds_left() == 27.5
+    assert setting.interruption.stop.seconds_left() == 27.5
 
 
 def test_a_rebalance_recommendation_tells_the_script_and_stops_nothing(setting: Setting) -> None:

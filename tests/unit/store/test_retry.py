@@ -12,6 +12,7 @@ from tests.servers import Answer, ScriptedServer, Seen, error, listing
 
 from holdfast.checksum import crc64nvme, to_base64
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, PermanentStoreError, TransientStoreError
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Absent, Condition, Content, ObjectRange, Part, Replaces, StoredPart, Upload
 from holdfast.store.backoff import RetryPolicy
 from holdfast.store.location import Location
@@ -46,10 +47,10 @@ def open_at(
     server: ScriptedServer,
     pauses: Pauses,
     policy: RetryPolicy | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    stop: StopToken = NEVER,
 ) -> RetryingStore:
     store = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
-    return RetryingStore(store, policy, should_stop=should_stop, sleep=pauses.append, random=lambda: 1.0)
+    return RetryingStore(store, policy, stop=stop, sleep=pauses.append, random=lambda: 1.0)
 
 
 def put(store: RetryingStore) -> str:
@@ -102,10 +103,10 @@ def test_no_pause_reaches_beyond_the_time_there_is(pauses: Pauses) -> None:
 
 def test_whoever_must_stop_does_not_wait_for_another_try(pauses: Pauses) -> None:
     with ScriptedServer(BUSY) as server, pytest.raises(TransientStoreError):
-        open_at(server, pauses, should_stop=lambda: True).check()
+        open_at(server, pauses, stop=StopToken(when=lambda: True)).check()
     assert pauses == []
     with ScriptedServer(BUSY, BUSY) as server, pytest.raises(TransientStoreError):
-        open_at(server, pauses, RetryPolicy(first_pause=10.0), should_stop=lambda: len(pauses) >= 2).check()
+        open_at(server, pauses, RetryPolicy(first_pause=10.0), stop=StopToken(when=lambda: len(pauses) >= 2)).check()
     assert pauses.total < 1
 
 

@@ -14,7 +14,7 @@ from tests.logs import Logged
 from tests.unit.job import Job, sync
 
 from holdfast.errors import AccessDeniedError, PermanentStoreError, TransientStoreError
-from holdfast.stop import StoppedError
+from holdfast.stop import NEVER, StoppedError, StopToken
 from holdfast.store import Condition, Metadata, Part
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync import flush as flushing
@@ -82,7 +82,7 @@ def write(job: Job, path: str, mib: float, at: int) -> None:
 def flush(syncer: Syncer, line: Line, seconds: float) -> Flush:
     """Flush with so many seconds left."""
     line.end = line.now + seconds
-    made = Flush(syncer, seconds_left=lambda: line.end - line.now)
+    made = Flush(syncer, stop=StopToken(seconds_left=lambda: line.end - line.now))
     with suppress(TransientStoreError):
         made.once(syncer.scan(), ())
     return made
@@ -160,7 +160,7 @@ def test_when_one_of_several_overwritten_files_does_not_make_it_none_is_committe
     write(job, "new", 1, 400)
     write(job, "weights", 1, 300)
     write(job, "weights.json", 1, 200)
-    synced = sync(syncer, should_stop=lambda: end == "the time is up" and len(line.puts) == 2)
+    synced = sync(syncer, stop=StopToken(when=lambda: end == "the time is up" and len(line.puts) == 2))
     assert line.puts[-2].endswith("weights"), "one of the two has travelled"
     assert synced.snapshot is not None
     assert synced.snapshot.files.keys() == {*before.files, "new"}
@@ -203,7 +203,7 @@ def test_small_checkpoints_share_a_commit_once_the_newest_is_stored(job: Job, li
 def test_without_any_time_nothing_is_sent_and_all_is_named(job: Job, line: Line, syncer: Syncer) -> None:
     write(job, "new/a", 1, 100)
     write(job, "old/a", 1, 50)
-    done = Flush(syncer, seconds_left=lambda: 0.0)
+    done = Flush(syncer, stop=StopToken(seconds_left=lambda: 0.0))
     unfinished = done.once(syncer.scan(), ()).unfinished
     assert line.puts == []
     assert unfinished.keys() == {"new/a", "old/a"}
@@ -213,7 +213,7 @@ def test_without_any_time_nothing_is_sent_and_all_is_named(job: Job, line: Line,
 def test_what_is_held_back_is_neither_sent_nor_missed(job: Job, line: Line, syncer: Syncer) -> None:
     write(job, "half/a", 1, 200)
     write(job, "whole/a", 1, 100)
-    done = Flush(syncer, seconds_left=lambda: math.inf)
+    done = Flush(syncer, stop=NEVER)
     done.once(syncer.scan(), ["half/a"])
     assert done.ledger().stored.keys() == {"whole"}
     assert done.ledger().missed == {}
@@ -224,7 +224,7 @@ def test_what_was_deleted_leaves_the_snapshot_in_a_flush_of_nothing_else(job: Jo
     write(job, "other", 1, 100)
     sync(syncer)
     (job.root / "one/other").unlink()
-    done = Flush(syncer, seconds_left=lambda: math.inf).once(syncer.scan(), ())
+    done = Flush(syncer, stop=NEVER).once(syncer.scan(), ())
     assert done.snapshot is not None
     assert list(done.snapshot.files) == ["first"]
 
@@ -241,7 +241,7 @@ def test_what_a_store_refuses_for_a_while_is_stored_when_it_does_so_no_longer(
 
     line.before = refuse
     write(job, "new/a", 1, 100)
-    done = Flush(syncer, seconds_left=lambda: math.inf)
+    done = Flush(syncer, stop=NEVER)
     assert done.run(syncer.scan, ()).unfinished == {}
     assert any("is tried again in 2 s" in text and str(error) in text for text in logged())
     assert done.ledger().stored.keys() == {"new"}
@@ -256,7 +256,7 @@ def test_what_a_store_denies_to_the_end_of_the_time_is_an_error(job: Job, line: 
 
     line.before = deny
     write(job, "new/a", 1, 100)
-    done = Flush(syncer, seconds_left=lambda: 100.0 if len(asked) < 2 else 0.0)
+    done = Flush(syncer, stop=StopToken(seconds_left=lambda: 100.0 if len(asked) < 2 else 0.0))
     with pytest.raises(AccessDeniedError):
         done.run(syncer.scan, ())
     assert len(asked) > 1
@@ -274,7 +274,7 @@ def test_what_is_denied_is_not_tried_for_ever_when_nobody_presses(
     line.before = deny
     write(job, "new/a", 1, 100)
     with pytest.raises(AccessDeniedError):
-        Flush(syncer, seconds_left=lambda: math.inf).run(syncer.scan, ())
+        Flush(syncer, stop=NEVER).run(syncer.scan, ())
 
 
 def test_a_flush_without_a_deadline_ends_though_the_store_refuses_one_of_several(
@@ -294,7 +294,7 @@ def test_a_flush_without_a_deadline_ends_though_the_store_refuses_one_of_several
     line.before = refuse
     for path in ("weights", "weights.json"):
         write(job, path, 1, 200)
-    synced = Flush(syncer, seconds_left=lambda: math.inf).run(syncer.scan, ())
+    synced = Flush(syncer, stop=NEVER).run(syncer.scan, ())
     assert {path: str(error) for path, error in synced.unfinished.items()} == {
         "weights": "it may belong to 'weights.json', which was not stored: not this name",
         "weights.json": "not this name",

@@ -13,6 +13,7 @@ from tests.unit.job import Breaks, Job, sync
 
 from holdfast.local.scan import FileState
 from holdfast.snapshot import catalog
+from holdfast.stop import NEVER
 from holdfast.sync.syncer import Syncer
 
 
@@ -24,7 +25,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 def send_ahead(syncer: Syncer, *paths: str) -> None:
     files = syncer.scan().files
-    syncer.send_ahead([files[path] for path in paths], should_stop=lambda: False, should_leave=lambda: False)
+    syncer.send_ahead([files[path] for path in paths], stop=NEVER)
 
 
 def dirty(syncer: Syncer) -> list[FileState]:

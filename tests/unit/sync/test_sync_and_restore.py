@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +12,10 @@ import pytest
 from tests.logs import Logged
 from tests.unit.job import Breaks, Job, sync
 
-from holdfast import stop
 from holdfast.attempts import claim as attempt
 from holdfast.errors import NoSnapshotError, PermanentStoreError, SupersededError, TransientStoreError
 from holdfast.snapshot import catalog
+from holdfast.stop import NEVER, StoppedError, StopToken
 from holdfast.store import Condition, Metadata, Part
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync.flush import Flush
@@ -104,7 +103,7 @@ def test_what_cannot_be_sent_in_time_is_named_and_the_rest_committed(job: Job) -
     os.utime(job.root / "one/old", (1, 1))
     job.write("new", b"2")
     stored = job.root / "store/new"
-    done = sync(syncer, should_stop=stored.exists)  # the newest checkpoint goes first; then time is up
+    done = sync(syncer, stop=StopToken(when=stored.exists))  # the newest checkpoint goes first; then time is up
     assert done.snapshot is not None
     assert "new" in done.snapshot.files
     assert done.unfinished.keys() | done.snapshot.files.keys() == {"old", "new"}
@@ -206,8 +205,8 @@ def test_a_restore_that_was_cut_off_goes_on_where_it_was_and_shows_nothing_befor
     def progress(done: int, total: int) -> None:
         fetched.append(done)
 
-    with pytest.raises(stop.StoppedError):
-        job.restore("two", progress=progress, should_stop=lambda: bool(fetched) and fetched[-1] >= 5000)
+    with pytest.raises(StoppedError):
+        job.restore("two", progress=progress, stop=StopToken(when=lambda: bool(fetched) and fetched[-1] >= 5000))
     assert [path.name for path in (job.root / "two").iterdir()] == [".holdfast"]
     rest = job.restore("two")
     assert rest.bytes_fetched <= 15_000
@@ -370,7 +369,7 @@ def test_a_flush_commits_the_newest_checkpoint_before_it_sends_the_next(job: Job
     syncer = job.syncer("one", Breaks(job.root / "store", puts.append))
     for number, path in enumerate(("old/a", "newer/a", "newest/a", "newest/b", "weights", "weights.json")):
         os.utime(job.write(path, path.encode()), (1000 + number // 2, 1000 + number // 2))
-    done = Flush(syncer, seconds_left=lambda: math.inf).once(syncer.scan(), ())
+    done = Flush(syncer, stop=NEVER).once(syncer.scan(), ())
     assert done.snapshot is not None
     assert len(done.snapshot.files) == 6
     kinds = ["commit" if key.startswith(".holdfast/commits") else key.split("/")[0] for key in puts]

@@ -19,6 +19,7 @@ from holdfast.errors import AccessDeniedError, PermanentStoreError, StoreError
 from holdfast.maintenance.retention import Retention
 from holdfast.snapshot import catalog
 from holdfast.snapshot.record import FileEntry, Snapshot
+from holdfast.stop import StopToken
 from holdfast.store import ObjectRange, StoredPart, Upload
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.transfer import parts
@@ -293,7 +294,7 @@ def test_a_file_that_changes_while_its_parts_are_read_is_not_stored(job: Job, co
     with ThreadPoolExecutor(1) as one_at_a_time:
         job.workers = one_at_a_time
         syncer = job.syncer("one")
-        done = sync(syncer, should_stop=change_late)
+        done = sync(syncer, stop=StopToken(when=change_late))
         assert done.snapshot is None
         assert "changed while it was read" in str(done.unfinished["model.bin"])
         assert [info.key for info in job.store.list("")] == [".holdfast/attempts/000001.json"]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.unit.job import Job, sync
 
-from holdfast import stop
 from holdfast.errors import TransientStoreError
+from holdfast.stop import StoppedError, StopToken
 from holdfast.store import Part, StoredPart, Upload
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.transfer import parts
@@ -59,8 +59,8 @@ def cut_off(job: Job, content: bytes, after: int = 2) -> None:
     """Let an attempt send two parts of a file when its time is up."""
     job.write("model.bin", content)
     store = Watched(job.root / "store")
-    done = sync(job.syncer("one", store), should_stop=lambda: len(store.sent) >= after)
-    assert isinstance(done.unfinished["model.bin"], stop.StoppedError)
+    done = sync(job.syncer("one", store), stop=StopToken(when=lambda: len(store.sent) >= after))
+    assert isinstance(done.unfinished["model.bin"], StoppedError)
     assert len(notes(job)) == 1
 
 
@@ -199,7 +199,7 @@ def test_where_nothing_can_be_noted_an_upload_that_is_cut_off_is_dropped(job: Jo
     job.write("model.bin", content)
     job.write(".holdfast/uploads", b"a file, where a directory should be")
     store = Watched(job.root / "store")
-    sync(job.syncer("one", store), should_stop=lambda: len(store.sent) >= 2)
+    sync(job.syncer("one", store), stop=StopToken(when=lambda: len(store.sent) >= 2))
     assert list(store.unfinished_uploads()) == []
     assert sync(job.syncer("one", store)).unfinished == {}
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from tests.servers import Answer, ScriptedServer, error
 
-from holdfast import stop
 from holdfast.checksum import crc64nvme
 from holdfast.errors import (
     DamagedError,
@@ -24,6 +23,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
+from holdfast.stop import StoppedError, StopToken
 from holdfast.store import Part
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.store.location import Location
@@ -89,13 +89,13 @@ def test_a_file_that_grows_or_shrinks_under_the_reading_is_not_summed_up(tmp_pat
             return False
 
         with pytest.raises(FileChangedError):
-            parts_module.checksum_file(file, should_stop=answer)
+            parts_module.checksum_file(file, stop=StopToken(when=answer))
 
 
 def test_a_reading_can_be_stopped(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
-    with pytest.raises(stop.StoppedError):
-        parts_module.checksum_file(tmp_path / "file", should_stop=lambda: True)
+    with pytest.raises(StoppedError):
+        parts_module.checksum_file(tmp_path / "file", stop=StopToken(when=lambda: True))
 
 
 @pytest.mark.parametrize("size", [5, 2 * MIB, upload.SINGLE_PUT])
@@ -108,8 +108,8 @@ def test_an_upload_must_be_of_a_file_as_large_as_was_said(store: DirectoryStore,
     (tmp_path / "file").unlink()
     with pytest.raises(FileChangedError, match="gone"):
         upload.upload_file(store, "k", tmp_path / "file", size=size)
-    with pytest.raises(stop.StoppedError):
-        upload.upload_file(store, "k", tmp_path / "file", size=size, should_stop=lambda: True)
+    with pytest.raises(StoppedError):
+        upload.upload_file(store, "k", tmp_path / "file", size=size, stop=StopToken(when=lambda: True))
     with pytest.raises(NotFoundError):
         store.head("k")
     assert list(store.unfinished_uploads()) == []
@@ -159,8 +159,8 @@ def test_a_download_of_something_else_leaves_no_file_behind(store: DirectoryStor
         download.download_file(store, "k", target, size=6, etag=None)
     with pytest.raises(NotFoundError):
         download.download_file(store, "gone", target, size=5, etag=None)
-    with pytest.raises(stop.StoppedError):
-        download.download_file(store, "k", target, size=5, etag=None, should_stop=lambda: True)
+    with pytest.raises(StoppedError):
+        download.download_file(store, "k", target, size=5, etag=None, stop=StopToken(when=lambda: True))
     assert not target.exists()
 
 

@@ -22,6 +22,7 @@ from holdfast.maintenance.retention import Retention
 from holdfast.restore.restorer import restore
 from holdfast.snapshot import catalog
 from holdfast.snapshot.record import Snapshot
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Condition, Content, Metadata, Part, StoredPart, Upload
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync.syncer import Syncer
@@ -37,11 +38,11 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 @contextmanager
 def watching(job: Job, syncer: Syncer) -> Iterator[Watcher]:
-    watcher = Watcher(syncer, job.root / "one", workers=job.workers, on_end=lambda: None)
+    watcher = Watcher(syncer, job.root / "one", workers=job.workers, on_end=lambda: None, stop=NEVER)
     watcher.start()
     watcher.watching.wait()
     yield watcher
-    watcher.finish(lambda: float("inf"))
+    watcher.finish()
     watcher.join()
     assert watcher.error is None
 
@@ -222,13 +223,15 @@ class Ends(DirectoryStore):
 def ending(job: Job, store: Ends) -> tuple[Watcher, Callable[[], None]]:
     """Return a watch, and what writes a new file and ends the watch with a deadline."""
     syncer = job.syncer("one", store)
-    watcher = Watcher(syncer, job.root / "one", workers=job.workers, on_end=lambda: None)
+    watcher = Watcher(
+        syncer, job.root / "one", workers=job.workers, on_end=lambda: None, stop=StopToken(seconds_left=lambda: 60.0)
+    )
     watcher.start()
     watcher.watching.wait()
 
     def end() -> None:
         job.write("newest", b"newest")
-        watcher.finish(lambda: 60.0)
+        watcher.finish()
 
     return watcher, end
 

@@ -24,6 +24,7 @@ from holdfast.snapshot.candidates import SKEW, began
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.ownership import Origin
 from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Store
 
 _CLAIMS_KEPT = 10
@@ -218,14 +219,14 @@ class Expirer:
     def tidy(
         self,
         *,
-        should_stop: Callable[[], bool] = lambda: False,
+        stop: StopToken = NEVER,
         dry_run: bool = False,
         going: Callable[[Collection[str]], None] = lambda keys_going: None,
     ) -> Tidied:
         """Delete the snapshots that are not kept, and what only they needed.
 
         Args:
-            should_stop: asked between requests; what is left then is deleted the next time.
+            stop: ends it between two requests; what is left then is deleted the next time.
             dry_run: delete nothing, say what would be. The keeper is of no more use then.
             going: gets the keys of the objects before the first is deleted: whatever becomes of that, nobody may take
                 them to be there from then on.
@@ -236,18 +237,18 @@ class Expirer:
         self.read()
         dropped = self._dropped()
         for number, name in enumerate(dropped):
-            if should_stop():
+            if stop.stopped():
                 return Tidied(tuple(dropped[:number]))
             self._drop(name, dry_run=dry_run)
-        gone, refused = self._delete_doomed(should_stop, going, dry_run=dry_run)
+        gone, refused = self._delete_doomed(stop, going, dry_run=dry_run)
         uploads = 0
-        if not self._swept and not should_stop():
+        if not self._swept and not stop.stopped():
             uploads = self._drop_uploads(dry_run=dry_run)
             self._swept = True
         return Tidied(tuple(dropped), frozenset(gone), uploads, refused)
 
     def _delete_doomed(
-        self, should_stop: Callable[[], bool], going: Callable[[Collection[str]], None], *, dry_run: bool
+        self, stop: StopToken, going: Callable[[Collection[str]], None], *, dry_run: bool
     ) -> tuple[set[str], dict[str, PermanentStoreError]]:
         """Delete what may go, side by side; return what is gone, and what is refused for itself alone."""
         self._doomed = {key for key in self._doomed if self._may_go(key)}
@@ -256,7 +257,7 @@ class Expirer:
         refused: dict[str, PermanentStoreError] = {}
 
         def delete(key: str) -> bool:
-            if failed.is_set() or should_stop():
+            if failed.is_set() or stop.stopped():
                 return False
             try:
                 if not dry_run:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 
-from holdfast import stop
 from holdfast.errors import AlreadyExistsError, NotFoundError
 from holdfast.snapshot import keys
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.ownership import Origin, PlainObject, described
 from holdfast.snapshot.record import FileEntry
+from holdfast.stop import StoppedError, StopToken
 from holdfast.store import Absent, Condition, Metadata, ObjectInfo, Replaces, Store
 from holdfast.transfer import server_copy
 
@@ -135,7 +135,7 @@ class PlainKeys:
             entry.size, entry.crc64nvme
         )
 
-    def preserve(self, entry: FileEntry, *, should_stop: Callable[[], bool]) -> FileEntry:
+    def preserve(self, entry: FileEntry, *, stop: StopToken) -> FileEntry:
         """Copy what a kept snapshot needs from its plain key to its preserved key; return the entry as it lies there.
 
         Raises:
@@ -145,41 +145,39 @@ class PlainKeys:
         if entry.preserved is None:
             return entry
         try:
-            etag = self._copy(entry, entry.preserved, {keys.OWNER: self._owner}, Absent(), should_stop)
+            etag = self._copy(entry, entry.preserved, {keys.OWNER: self._owner}, Absent(), stop)
         except AlreadyExistsError:
             etag = self._store.head(entry.preserved).etag
         return replace(entry, key=entry.preserved, etag=etag)
 
-    def publish(self, entry: FileEntry, *, should_stop: Callable[[], bool]) -> bool:
+    def publish(self, entry: FileEntry, *, stop: StopToken) -> bool:
         """Copy an entry's content to its plain key, server-side, unless something else is in the way; say whether.
 
         Args:
             entry: a file of the newest snapshot for which `is_outdated` says yes.
-            should_stop: asked between the parts of a large copy.
+            stop: ends a large copy between two parts.
 
         Raises:
-            StoppedError: `should_stop` said yes. The plain key is as it was.
+            StoppedError: stopped by `stop`. The plain key is as it was.
             StoreError: the store did not say that it has copied it; `look_again` finds out.
         """
         there = self._objects.get(entry.path)
         metadata = {keys.OWNER: self._owner, keys.CONTENT: keys.content_name(entry.size, entry.crc64nvme)}
         if there is not None and self.conditional is None:
-            self.conditional = not self._copied(entry, metadata, Replaces(_NO_ETAG), should_stop)
+            self.conditional = not self._copied(entry, metadata, Replaces(_NO_ETAG), stop)
         condition = Replaces(there.info.etag) if there else Absent()
-        published = self._copied(entry, metadata, condition, should_stop)
+        published = self._copied(entry, metadata, condition, stop)
         if not published:
             self.note(entry.path, 0, None)
         return published
 
-    def _copied(
-        self, entry: FileEntry, metadata: Metadata, condition: Condition, should_stop: Callable[[], bool]
-    ) -> bool:
+    def _copied(self, entry: FileEntry, metadata: Metadata, condition: Condition, stop: StopToken) -> bool:
         """Copy to the plain key; return False when something else lies there than is to be replaced."""
         try:
-            etag = self._copy(entry, entry.path, metadata, condition, should_stop)
+            etag = self._copy(entry, entry.path, metadata, condition, stop)
         except AlreadyExistsError:
             return False
-        except stop.StoppedError:
+        except StoppedError:
             raise
         except BaseException:
             self.note(entry.path, entry.size, None)
@@ -194,7 +192,7 @@ class PlainKeys:
         key: str,
         metadata: Metadata,
         condition: Condition,
-        should_stop: Callable[[], bool],
+        stop: StopToken,
     ) -> str:
         return server_copy.copy_object(
             self._store,
@@ -203,5 +201,5 @@ class PlainKeys:
             metadata=metadata,
             condition=condition,
             workers=self._workers,
-            should_stop=should_stop,
+            stop=stop,
         )

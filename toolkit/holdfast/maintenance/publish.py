@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from holdfast import stop
 from holdfast.errors import AccessDeniedError, DamagedError, NoBucketError, NotFoundError, PermanentStoreError
 from holdfast.maintenance.expire import Expirer, Tidied
 from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import FileEntry, Snapshot
+from holdfast.stop import StoppedError, StopToken
 from holdfast.transfer.content_index import ContentIndex
 
 _LOG = logging.getLogger(__name__)
@@ -58,12 +58,12 @@ class Publisher:
         # a request for each of them: mostly that waits for the next snapshot.
         self._untidy |= snapshot.since is None or snapshot.ended or self._expirer.waits
 
-    def tidy(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> Tidied:
+    def tidy(self, entries: dict[str, FileEntry], stop: StopToken) -> Tidied:
         """Bring the plain keys up to date and delete what is no longer kept. Before the first commit: nothing.
 
         Args:
             entries: the files of the newest snapshot; changed to where their content lies from now on.
-            should_stop: asked between requests; the next call goes on.
+            stop: ends it between two requests; the next call goes on.
 
         Raises:
             StoreError: the store did not do something; the next call tries it again.
@@ -73,15 +73,15 @@ class Publisher:
         self._expirer.read()
         self._plain.look_again()
         try:
-            self._publish(entries, should_stop)
-        except stop.StoppedError:
+            self._publish(entries, stop)
+        except StoppedError:
             return Tidied()
         self._refuse_if_superseded()  # a zombie that has slept since its commit deletes nothing
         self._drop_unfinished(entries)
-        tidied = self._expirer.tidy(should_stop=should_stop, going=self._going)
+        tidied = self._expirer.tidy(stop=stop, going=self._going)
         for key, error in tidied.refused.items():
             self._warn_once(f"{key!r} is no longer kept and cannot be deleted: {error}")
-        self._untidy = should_stop()
+        self._untidy = stop.stopped()
         return tidied
 
     def _going(self, keys: Collection[str]) -> None:
@@ -89,17 +89,16 @@ class Publisher:
         self._known.gone(keys)
         self._list_writer.gone(keys)
 
-    def _publish(self, entries: dict[str, FileEntry], should_stop: Callable[[], bool]) -> None:
+    def _publish(self, entries: dict[str, FileEntry], stop: StopToken) -> None:
         """Give every plain key the content that the newest snapshot has for it."""
         named: dict[tuple[str, str], list[str]] = {}
         for path, entry in entries.items():
             named.setdefault((entry.key, entry.etag), []).append(path)
         for path in [path for path, entry in entries.items() if entry.key != path]:
-            if should_stop():
-                raise stop.StoppedError("no time was left to bring the plain keys up to date")
+            stop.refuse_if_stopped("bringing the plain keys up to date")
             if self._plain.is_outdated(entries[path]):
                 try:
-                    self._bring(path, entries, named, should_stop)
+                    self._bring(path, entries, named, stop)
                 except (AccessDeniedError, NoBucketError):
                     raise
                 except PermanentStoreError as error:  # a name that the store has no place for holds back no other
@@ -114,17 +113,17 @@ class Publisher:
         path: str,
         entries: dict[str, FileEntry],
         named: Mapping[tuple[str, str], list[str]],
-        should_stop: Callable[[], bool],
+        stop: StopToken,
     ) -> None:
         """Copy the content of a file to its plain key, after what lies there."""
-        moved = self._make_room(path, should_stop)
+        moved = self._make_room(path, stop)
         if moved is not None:
             needed, preserved = moved
             for other in named.get((needed.key, needed.etag), ()):  # renamed: it lay where its old name was
                 entries[other] = replace(entries[other], key=preserved.key, etag=preserved.etag)
-        self._copy(entries[path], should_stop)
+        self._copy(entries[path], stop)
 
-    def _make_room(self, key: str, should_stop: Callable[[], bool]) -> tuple[FileEntry, FileEntry] | None:
+    def _make_room(self, key: str, stop: StopToken) -> tuple[FileEntry, FileEntry] | None:
         """Preserve what lies at a plain key and is about to be overwritten, if a kept snapshot needs it.
 
         Returns the file that needs it, as it was named and as it is preserved.
@@ -135,7 +134,7 @@ class Publisher:
         if needed is None:
             return None
         try:
-            preserved = self._plain.preserve(needed, should_stop=should_stop)
+            preserved = self._plain.preserve(needed, stop=stop)
         except (DamagedError, NotFoundError) as error:
             _LOG.warning(
                 "older snapshots need what somebody has overwritten, and cannot be restored any more: %s", error
@@ -145,9 +144,9 @@ class Publisher:
         self._known.add(preserved)
         return needed, preserved
 
-    def _copy(self, entry: FileEntry, should_stop: Callable[[], bool]) -> None:
+    def _copy(self, entry: FileEntry, stop: StopToken) -> None:
         try:
-            if not self._plain.publish(entry, should_stop=should_stop):
+            if not self._plain.publish(entry, stop=stop):
                 self._warn_once(f"{entry.path!r} stays below .holdfast/ in the store: something else is in its place")
         except (DamagedError, NotFoundError) as error:
             _LOG.warning("the newest snapshot needs what somebody has overwritten or deleted: %s", error)

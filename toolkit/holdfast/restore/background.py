@@ -17,7 +17,7 @@ from holdfast.restore.plan import PlannedCheckpoint, PlannedFile, newest
 from holdfast.restore.restorer import Restored
 from holdfast.restore.staging import Staging
 from holdfast.snapshot.record import FileEntry
-from holdfast.stop import StoppedError, refuse_if_stopped
+from holdfast.stop import StoppedError, StopToken
 from holdfast.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class BackgroundRestore(threading.Thread):
         absent: is told what comes.
         located: says where the content of a file lies now: it may be copied to another key at any time.
         workers: runs the transfers.
-        should_stop: asked between pieces.
+        stop: ends it between two parts.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class BackgroundRestore(threading.Thread):
         absent: Deferred,
         located: Callable[[str], FileEntry | None],
         workers: Executor,
-        should_stop: Callable[[], bool],
+        stop: StopToken,
     ) -> None:
         super().__init__(name="holdfast-arrival", daemon=True)
         self._units = restored.behind
@@ -58,10 +58,10 @@ class BackgroundRestore(threading.Thread):
         self._located = located
         self._stopped = threading.Event()
         self._placing_lock = threading.Lock()
-        self._should_stop = lambda: self._stopped.is_set() or should_stop()
+        self._stop_token = StopToken(stop, when=self._stopped.is_set)
         newest_there = newest(restored.checkpoints)
         reserve = newest_there.size if newest_there else 0
-        self._staging = Staging(store, directory, workers, should_stop=self._should_stop, reserve=reserve)
+        self._staging = Staging(store, directory, workers, stop=self._stop_token, reserve=reserve)
         self._placing = Placement(directory, self._staging.root)
         self._directory = directory
         self._next = 0
@@ -125,8 +125,8 @@ class BackgroundRestore(threading.Thread):
                 raise
             except TransientStoreError as error:
                 _LOG.warning("older checkpoint %r is tried again in %g s: %s", unit.name, PAUSE, error)
-                self._stopped.wait(PAUSE)
-                refuse_if_stopped(self._should_stop, f"fetching {unit.name}")
+                self._stop_token.wait(PAUSE)
+                self._stop_token.refuse_if_stopped(f"fetching {unit.name}")
 
     def _fetch(self, unit: PlannedCheckpoint) -> dict[str, int]:
         """Fetch a checkpoint from where it lies: what tidies the store may move it meanwhile."""
@@ -150,7 +150,7 @@ class BackgroundRestore(threading.Thread):
     def _put(self, unit: PlannedCheckpoint, sums: dict[str, int]) -> bool:
         foreign = {path: file.as_entry(sums[path]) for path, file in unit.files.items() if file.crc64nvme is None}
         with self._placing_lock:
-            refuse_if_stopped(self._should_stop, f"restoring {unit.name}")
+            self._stop_token.refuse_if_stopped(f"restoring {unit.name}")
             if not any(os.path.lexists(self._directory / name) for name in self._restored):
                 raise StoppedError("the script has removed all that was restored")
             self._absent.coming(self._staging.states(unit.files), foreign)

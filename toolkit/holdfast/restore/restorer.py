@@ -11,7 +11,7 @@ from concurrent.futures import Executor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from holdfast import names, stop
+from holdfast import names
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
 from holdfast.local.unsent import Unsent, UnsentNote
 from holdfast.names import checkpoint_of
@@ -24,6 +24,7 @@ from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.candidates import Candidate, newest_first
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.ownership import Origin, survey
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Store
 from holdfast.wording import first_few, listed
 
@@ -72,7 +73,7 @@ def restore(
     *,
     workers: Executor,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    stop: StopToken = NEVER,
     candidates: Iterable[Candidate | DamagedError] | None = None,
     adopt: bool = True,
     checkpoint: str | None = None,
@@ -88,7 +89,7 @@ def restore(
         directory: the checkpoint directory; created when missing.
         workers: runs the transfers.
         progress: gets (bytes fetched, bytes to fetch).
-        should_stop: asked between pieces; when it says yes, transfer.StoppedError ends the restore.
+        stop: ends the restore between two parts, with StoppedError.
         candidates: what to restore, the first that verifies; the newest where none is given.
         adopt: take in what somebody else has put beside it.
         checkpoint: the name of one checkpoint (top-level entry) to restore instead of all.
@@ -103,11 +104,9 @@ def restore(
         StoreError: the store cannot be read.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    staging = Staging(store, directory, workers, progress, should_stop)
+    staging = Staging(store, directory, workers, progress, stop)
     placing = Placement(directory, staging.root)
-    restoring = _Restoring(
-        store, catalog, staging, placing, checkpoint, workers, mine, adopt, mode, should_stop, leftovers
-    )
+    restoring = _Restoring(store, catalog, staging, placing, checkpoint, workers, mine, adopt, mode, stop, leftovers)
     passed_over: list[str] = []
     failures = 0
     for candidate in newest_first(store, catalog, workers) if candidates is None else candidates:
@@ -148,7 +147,7 @@ class _Restoring:
     mine: Attempt | None
     adopt: bool
     mode: Mode
-    should_stop: Callable[[], bool]
+    stop: StopToken
     leftovers: Unsent | None
 
     def finish(self, snapshot: Candidate | None, passed_over: Sequence[str]) -> Restored:
@@ -264,8 +263,7 @@ class _Restoring:
         except (DamagedError, NotFoundError) as error:
             failure = error
         while not wait([listing], timeout=_LOOK).done:
-            if self.should_stop():
-                raise stop.StoppedError("the restore was given up while the prefix was listed")
+            self.stop.refuse_if_stopped("listing the prefix")
         return fetched, failure
 
     def _fetch(self, wanted: Mapping[str, PlannedFile]) -> _Fetched:

@@ -12,11 +12,12 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
-from holdfast import names, stop
+from holdfast import names
 from holdfast.errors import ConfigError, DamagedError, DiskFullError, NotFoundError
 from holdfast.local import scan
 from holdfast.local.scan import FileState
 from holdfast.restore.plan import PlannedFile
+from holdfast.stop import NEVER, StoppedError, StopToken
 from holdfast.store import Store
 from holdfast.transfer import download
 from holdfast.transfer import parts as parts_module
@@ -35,7 +36,7 @@ class Staging:
         directory: the checkpoint directory.
         workers: runs the transfers.
         progress: gets (bytes fetched, bytes to fetch).
-        should_stop: asked between pieces; when it says yes, transfer.StoppedError ends the work.
+        stop: ends the work between two parts, with StoppedError.
         reserve: bytes that must stay free on the disk.
     """
 
@@ -45,7 +46,7 @@ class Staging:
         directory: Path,
         workers: Executor,
         progress: Callable[[int, int], None] = lambda done, total: None,
-        should_stop: Callable[[], bool] = lambda: False,
+        stop: StopToken = NEVER,
         reserve: int = 0,
     ) -> None:
         self.bytes_fetched = 0
@@ -57,7 +58,7 @@ class Staging:
         self._directory = directory
         self._workers = workers
         self._progress = progress
-        self._should_stop = should_stop
+        self._stop = stop
         self._reserve = reserve
 
     def clear(self, wanted: Mapping[str, PlannedFile]) -> None:
@@ -174,7 +175,7 @@ class Staging:
             found = {}
             for file in files:
                 if failed.is_set():
-                    raise stop.StoppedError(f"{file.path} was not fetched: another file could not be")
+                    raise StoppedError(f"{file.path} was not fetched: another file could not be")
                 try:
                     found[file.path] = self._download(file, count, parts)
                 except BaseException:
@@ -197,8 +198,7 @@ class Staging:
             self._kept += size
 
     def _download(self, file: PlannedFile, count: Callable[[int], None], parts: Executor | None) -> int:
-        if self._should_stop():
-            raise stop.StoppedError(f"{file.path} was not fetched: the restore was given up")
+        self._stop.refuse_if_stopped(f"fetching {file.path}")
         staged = self.root / file.path
         fetch = partial(
             download.download_file,
@@ -208,7 +208,7 @@ class Staging:
             expected_crc=file.crc64nvme,
             workers=parts,
             progress=count,
-            should_stop=self._should_stop,
+            stop=self._stop,
             grid=file.grid,
             kept=self._count_kept,
         )
@@ -231,7 +231,7 @@ def _all_of(jobs: Collection[Future[dict[str, int]]]) -> dict[str, int]:
     """Wait for all jobs, also after a failure: nobody writes to staging when this is over. Return what they found."""
     wait(jobs)
     failures = [error for job in jobs if (error := job.exception()) is not None]
-    for error in sorted(failures, key=lambda error: isinstance(error, stop.StoppedError)):
+    for error in sorted(failures, key=lambda error: isinstance(error, StoppedError)):
         raise error  # what failed first, and not what was stopped because of it
     return {path: crc for job in jobs for path, crc in job.result().items()}
 

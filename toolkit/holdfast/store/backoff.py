@@ -7,9 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from holdfast.errors import TransientStoreError
-
-_SLICE = 0.2
-"""Seconds between two looks at `should_stop` during a pause."""
+from holdfast.stop import StopToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Tries:
 
     Args:
         policy: how many, and how long.
-        should_stop: when it says yes, the next failure is final and a pause ends at once.
+        stop: makes the next failure final, and ends a pause.
         complain: gets what failed twice.
         sleep: waits the given seconds.
         random: gives a number from 0 to 1.
@@ -47,32 +45,30 @@ class Tries:
         self,
         policy: RetryPolicy,
         *,
-        should_stop: Callable[[], bool],
+        stop: StopToken,
         complain: Callable[[TransientStoreError], None],
         sleep: Callable[[float], object],
         random: Callable[[], float],
     ) -> None:
         self.failed = 0
-        self._policy, self._should_stop, self._sleep, self._random = policy, should_stop, sleep, random
+        self._policy, self._stop, self._sleep, self._random = policy, stop, sleep, random
         self._complain = complain
         self._began = time.monotonic()
 
     def after(self, error: TransientStoreError) -> None:
         """Pause before the next try, or raise when there is to be none."""
-        policy, stopped = self._policy, self._should_stop
+        policy = self._policy
         self.failed += 1
         ceiling = min(policy.longest_pause, policy.first_pause * 2.0 ** min(self.failed - 1, 60))
         pause = ceiling * self._random()
         waited = time.monotonic() - self._began
-        if self.failed >= policy.attempts or waited + pause > policy.seconds or stopped():
+        if self.failed >= policy.attempts or waited + pause > policy.seconds or self._stop.stopped():
             if self.failed == 1:
                 raise error
             raise TransientStoreError(f"{error} (given up after {self.failed} tries in {waited:.0f} s)") from error
         if self.failed > 1:
             self._complain(error)
-        while pause > 0 and not stopped():
-            self._sleep(min(pause, _SLICE))
-            pause -= _SLICE
+        self._stop.wait(pause, self._sleep)
 
     def start_again(self) -> None:
         """Count from the beginning: there was progress since the last failure."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Store
 from holdfast.store.backoff import RetryPolicy
 from holdfast.store.location import Location
@@ -18,7 +18,7 @@ def open_store(
     environ: Mapping[str, str],
     *,
     policy: RetryPolicy | None = None,
-    seconds_left: Callable[[], float] = lambda: math.inf,
+    stop: StopToken = NEVER,
     allow: Callable[[int], int] = lambda wanted: wanted,
     concurrency: Concurrency | None = None,
 ) -> Store:
@@ -29,21 +29,21 @@ def open_store(
         environ: the environment: endpoint, region, proxies, trusted certificates and keys. What else the AWS
             credentials chain looks at (profiles, roles of tasks and machines), botocore reads by itself.
         policy: how often and how long to repeat; None for the default.
-        seconds_left: until nobody waits any more; then nothing is repeated.
+        stop: ends the repeating, and shortens the read timeout before that.
         allow: asked before bytes of a file are sent to S3; returns, maybe after a wait, how many of those may go.
         concurrency: learns from the requests to S3 how many at a time are worth it.
 
     Raises:
         ConfigError: the environment names an endpoint or certificates that cannot be used.
     """
-    bare = _bare(place, environ, seconds_left, allow, concurrency or Concurrency())
-    return RetryingStore(bare, policy, should_stop=lambda: seconds_left() <= 0)
+    bare = _bare(place, environ, stop, allow, concurrency or Concurrency())
+    return RetryingStore(bare, policy, stop=stop)
 
 
 def _bare(
     place: Location,
     environ: Mapping[str, str],
-    seconds_left: Callable[[], float],
+    stop: StopToken,
     allow: Callable[[int], int],
     concurrency: Concurrency,
 ) -> Store:
@@ -56,4 +56,4 @@ def _bare(
     from holdfast.store.s3.store import S3Store  # noqa: PLC0415
 
     settings = s3_settings.from_environ(environ)
-    return S3Store(place, settings, seconds_left=seconds_left, allow=allow, concurrency=concurrency)
+    return S3Store(place, settings, stop=stop, allow=allow, concurrency=concurrency)

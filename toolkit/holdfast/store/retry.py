@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from holdfast.checksum import crc64nvme as checksum_of
 from holdfast.errors import AlreadyExistsError, DamagedError, NotFoundError, StoreError, TransientStoreError
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import (
     Condition,
     Content,
@@ -41,7 +42,7 @@ class RetryingStore:
     Args:
         store: the store whose requests are repeated.
         policy: how often and how long.
-        should_stop: when it says yes, the next failure is final and a pause ends at once.
+        stop: makes the next failure final, and ends a pause.
         sleep: waits the given seconds.
         random: gives a number from 0 to 1.
     """
@@ -51,7 +52,7 @@ class RetryingStore:
         store: Store,
         policy: RetryPolicy | None = None,
         *,
-        should_stop: Callable[[], bool] = lambda: False,
+        stop: StopToken = NEVER,
         sleep: Callable[[float], object] = time.sleep,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -61,7 +62,7 @@ class RetryingStore:
         self._begin = partial(
             Tries,
             policy or RetryPolicy(),
-            should_stop=should_stop,
+            stop=stop,
             complain=self._complain,
             sleep=sleep,
             random=random,

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from holdfast import stop
 from holdfast.errors import (
     AccessDeniedError,
     AlreadyExistsError,
@@ -27,7 +26,7 @@ from holdfast.snapshot import keys
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.ownership import Origin
 from holdfast.snapshot.record import FileEntry
-from holdfast.stop import refuse_if_stopped
+from holdfast.stop import StoppedError, StopToken
 from holdfast.store import Absent, Part, Store
 from holdfast.transfer import upload
 from holdfast.transfer.content_index import ContentIndex, Place
@@ -89,8 +88,7 @@ class FileUploader:
         state: FileState,
         parts: Executor | None,
         *,
-        should_stop: Callable[[], bool],
-        should_leave: Callable[[], bool],
+        stop: StopToken,
         on_last: Callable[[], object] = lambda: None,
     ) -> FileEntry:
         """Store a file, unless its content is in the store already, and return its entry.
@@ -98,28 +96,27 @@ class FileUploader:
         Args:
             state: the file as it was seen.
             parts: runs the parts of a large file.
-            should_stop: asked before and while the file is sent.
-            should_leave: the same, asked only before.
+            stop: ends it between two parts; when winding down, it does not begin.
             on_last: called when the last part of a large file has been handed to `parts`: there is room for another's.
 
         Raises:
             FileChangedError: it is not, or not any more, as it was seen.
             CutFileError: its format proves that it is not whole.
-            StoppedError: `should_stop` or `should_leave` said yes.
+            StoppedError: stopped by `stop`.
             StoreError: the store did not take it.
         """
-        if should_stop() or should_leave():
-            raise stop.StoppedError(f"{state.path}: no time was left to send it")
+        if stop.winding_down():
+            raise StoppedError(f"{state.path}: no time was left to send it")
         if state.size <= MIB:
-            entry = self._store_small(state, self._read(state), should_stop)
+            entry = self._store_small(state, self._read(state), stop)
         elif state.size < upload.SINGLE_PUT:
             self._refuse_if_cut(state)
             part = whole_file(self._directory / state.path, size=state.size)
             self._refuse_if_changed(state)
-            entry = self._store_small(state, part, should_stop)
+            entry = self._store_small(state, part, stop)
         else:
             self._refuse_if_cut(state)
-            entry = self._store_large(state, parts, should_stop, on_last)
+            entry = self._store_large(state, parts, stop, on_last)
         self._refuse_if_changed(state)
         return entry
 
@@ -130,11 +127,11 @@ class FileUploader:
         self._refuse_if_cut(state, part.source if isinstance(part.source, bytes) else None)
         return part
 
-    def _store_small(self, state: FileState, part: Part, should_stop: Callable[[], bool]) -> FileEntry:
+    def _store_small(self, state: FileState, part: Part, stop: StopToken) -> FileEntry:
         content = (state.size, part.crc64nvme)
 
         def send(key: str) -> Place:
-            refuse_if_stopped(should_stop, f"storing {state.path}")
+            stop.refuse_if_stopped(f"storing {state.path}")
             metadata = {keys.OWNER: self._attempt.owner}
             etag = self._store.put(key, part, metadata=metadata, condition=Absent())
             self._count(state.size)
@@ -151,7 +148,7 @@ class FileUploader:
         self,
         state: FileState,
         parts: Executor | None,
-        should_stop: Callable[[], bool],
+        stop: StopToken,
         on_last: Callable[[], object],
     ) -> FileEntry:
         path, step = self._directory / state.path, part_size(state.size)
@@ -164,7 +161,7 @@ class FileUploader:
             note=partial(self._unfinished.begin, path=state.path, size=state.size, step=step),
             workers=parts,
             progress=self._progress,
-            should_stop=should_stop,
+            stop=stop,
             on_last=on_last,
         )
         send = partial(sending.to, metadata={keys.OWNER: self._attempt.owner}, condition=Absent())
@@ -259,7 +256,7 @@ class FileUploader:
         is_plain = key == state.path
         try:
             place = send(key)
-        except (FileChangedError, stop.StoppedError):
+        except (FileChangedError, StoppedError):
             raise  # nothing has become visible
         except BaseException as error:
             if is_plain and (isinstance(error, AlreadyExistsError) or may_be_visible()):

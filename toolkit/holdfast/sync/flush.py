@@ -20,7 +20,7 @@ from holdfast.errors import (
 from holdfast.local.groups import Unit, split, units
 from holdfast.local.scan import FileState, Scan
 from holdfast.names import checkpoint_of
-from holdfast.stop import StoppedError
+from holdfast.stop import StoppedError, StopToken
 from holdfast.sync.ledger import Ledger
 from holdfast.sync.syncer import Synced, Syncer
 from holdfast.transfer import parts
@@ -45,15 +45,17 @@ class Flush:
 
     Args:
         syncer: does the work.
-        seconds_left: until everything must be durable; infinity when there is no hurry, and that may change.
+        stop: its deadline is when everything must be durable; it may appear and move.
     """
 
-    def __init__(self, syncer: Syncer, *, seconds_left: Callable[[], float]) -> None:
+    def __init__(self, syncer: Syncer, *, stop: StopToken) -> None:
         self.dirty = 0
         """Bytes that had to travel when it began."""
         self._syncer = syncer
-        self._seconds_left = seconds_left
         self._bandwidth: Bandwidth = syncer.bandwidth
+        self._stop = stop
+        self.sending = StopToken(seconds_left=lambda: stop.seconds_left() - self._bandwidth.commit_seconds)
+        """Stopped when what is left of the time is needed for the commit itself."""
         self._began, self._sent_before = time.monotonic(), self._bandwidth.sent
         self._stored: Counter[str] = Counter()
         self._missing: dict[str, FileState] = {}
@@ -79,10 +81,6 @@ class Flush:
             short=short,
         )
 
-    def must_commit(self) -> bool:
-        """Say whether what is left of the time is needed for the commit itself."""
-        return self._seconds_left() < self._bandwidth.commit_seconds
-
     def run(self, look: Callable[[], Scan], held: Collection[str]) -> Synced:
         """Store everything but `held`; what fails is tried again while there is time.
 
@@ -103,16 +101,16 @@ class Flush:
                 synced = self.once(look(), held)
             except (TransientStoreError, AccessDeniedError) as error:
                 patience = DENIED_PATIENCE if isinstance(error, AccessDeniedError) else PATIENCE
-                if self.must_commit() or time.monotonic() > began + patience:
+                if self.sending.stopped() or time.monotonic() > began + patience:
                     raise
                 self._pause(error)
-                if self.must_commit():
+                if self.sending.stopped():
                     raise
                 continue
             tries += 1
             reasons = synced.unfinished.values()
             in_vain = next((error for error in reasons if isinstance(error, TransientStoreError)), None)
-            if not synced.unfinished or self.must_commit():
+            if not synced.unfinished or self.sending.stopped():
                 return synced
             if in_vain is None and tries >= _TRIES:
                 return synced
@@ -127,9 +125,7 @@ class Flush:
         self._failures += 1
         pause = min(_LONGEST_BACKOFF, 2.0**self._failures)
         _LOG.warning("the last flush failed and is tried again in %g s: %s", pause, error)
-        over = time.monotonic() + pause
-        while time.monotonic() < over and not self.must_commit():
-            time.sleep(_PAUSE)
+        self.sending.wait(pause)
 
     def once(self, scan: Scan, held: Collection[str]) -> Synced:
         """Try once: the newest that can make it first, each committed before the next; then what can hardly make it.
@@ -154,14 +150,14 @@ class Flush:
             taken = set(map(id, step))
             others = [unit for unit in pending if id(unit) not in taken]
             later = {path for unit in others for path in unit.paths}
-            one = syncer.sync(scan, {*held, *later}, should_stop=self._question(step, others))
+            one = syncer.sync(scan, {*held, *later}, stop=self._token(step, others))
             self._note(step, one)
-            gave_way = self._gave_way(step, one) if not self.must_commit() else []
+            gave_way = self._gave_way(step, one) if not self.sending.stopped() else []
             goes_on = {path for unit in gave_way for path in unit.paths}
             unfinished |= {path: error for path, error in one.unfinished.items() if path not in goes_on}
             done = Synced(one.snapshot or done.snapshot, syncer.uploaded - before, unfinished)
             pending = sorted([*others, *gave_way], key=_newest, reverse=True)
-            if not pending or self.must_commit():
+            if not pending or self.sending.stopped():
                 break
         late = StoppedError("no time was left to send it")
         unfinished |= {path: late for unit in pending for path in unit.paths}
@@ -197,10 +193,10 @@ class Flush:
 
     def _fits(self, size: float, *, hope: float = 1.0, before: float = 0.0) -> bool:
         needed = self._bandwidth.seconds_for(size) / hope + before + self._bandwidth.commit_seconds
-        return needed <= self._seconds_left()
+        return needed <= self._stop.seconds_left()
 
-    def _question(self, step: Sequence[Unit], others: Sequence[Unit]) -> Callable[[], bool]:
-        """Return what is asked while a step is sent: whether it is to be stopped."""
+    def _token(self, step: Sequence[Unit], others: Sequence[Unit]) -> StopToken:
+        """Return the token of one step: stopped also when it is too slow, and gives way to another."""
         size, began = sum(unit.size for unit in step), self._bandwidth.sent
         names = {unit.name for unit in step}
         piece = min(parts.PART_SIZE, max((state.size for unit in step for state in unit.states), default=0))
@@ -209,8 +205,8 @@ class Flush:
         had_its_turn = names <= self._given_way
         gives_way = threading.Event()
 
-        def should_stop() -> bool:
-            if self.must_commit() or gives_way.is_set():
+        def is_too_slow() -> bool:
+            if gives_way.is_set():
                 return True
             left = max(0, size - (self._bandwidth.sent - began))
             if had_its_turn or self._bandwidth.measured is None or self._fits(left, hope=_HOPE):
@@ -222,7 +218,7 @@ class Flush:
                 gives_way.set()
             return gives_way.is_set()
 
-        return should_stop
+        return StopToken(self.sending, when=is_too_slow)
 
     def _gave_way(self, step: Sequence[Unit], one: Synced) -> list[Unit]:
         """Return what of a step was stopped though there was time left: it goes on when others are done."""

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from holdfast import stop
 from holdfast.errors import (
     CutFileError,
     HoldfastError,
@@ -15,6 +14,7 @@ from holdfast.errors import (
 from holdfast.local.groups import TOP_LEVEL, unit_of
 from holdfast.local.scan import FileState, Scan
 from holdfast.names import is_log
+from holdfast.stop import StoppedError
 
 
 class LeftBehindError(HoldfastError):
@@ -68,7 +68,7 @@ def left_behind(
         for state in states
         if unit_of(state.path) == TOP_LEVEL and state.path in overwritten and not is_log(state.path)
     ]
-    late = [path for path in group if isinstance(failed.get(path), stop.StoppedError | StoreError)]
+    late = [path for path in group if isinstance(failed.get(path), StoppedError | StoreError)]
     if not late:
         return {}
     reason = LeftBehindError(f"it may belong to {late[0]!r}, which was not stored: {failed[late[0]]}")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from functools import partial
 
-from holdfast import stop
 from holdfast.errors import (
     AccessDeniedError,
     CutFileError,
@@ -19,12 +18,10 @@ from holdfast.errors import (
 )
 from holdfast.local.scan import FileState
 from holdfast.snapshot.record import FileEntry
+from holdfast.stop import StoppedError, StopToken
 from holdfast.sync.file_upload import FileUploader
 from holdfast.transfer import upload
 from holdfast.transfer.parallel import batches
-
-Question = Callable[[], bool]
-
 
 FILES_AT_A_TIME = 3
 """Large files that are under way: one that is completed, one whose last parts travel, one whose first ones do."""
@@ -56,7 +53,7 @@ class Outbox:
             self._sent.pop(path, None)
 
     def send(
-        self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question
+        self, states: Iterable[FileState], *, stop: StopToken
     ) -> tuple[dict[str, FileEntry], dict[str, HoldfastError]]:
         """Send files: small ones side by side, the parts of large ones side by side, one file after the other.
 
@@ -64,8 +61,7 @@ class Outbox:
 
         Args:
             states: the files as they were seen.
-            should_stop: asked before and while a file is sent.
-            should_leave: the same, asked only before.
+            stop: ends it between two parts; when winding down, no other file begins.
 
         Returns:
             What lies in the store, by path, and why the others do not.
@@ -83,7 +79,7 @@ class Outbox:
                 todo.append(state)
             else:
                 stored[state.path] = sent
-        store_file = partial(self._uploader.store_file, should_stop=should_stop, should_leave=should_leave)
+        store_file = partial(self._uploader.store_file, stop=stop)
         small = [state for state in todo if state.size < upload.SINGLE_PUT]  # they begin first, in their order
         for few in batches(small):
             job = self._workers.submit(_all_of, store_file, few)
@@ -121,7 +117,7 @@ class Outbox:
                 some = True
             except (AccessDeniedError, NoBucketError) as error:
                 failure = failure or error  # not of this file, but of the whole store
-            except (FileChangedError, CutFileError, StoreError, stop.StoppedError) as error:
+            except (FileChangedError, CutFileError, StoreError, StoppedError) as error:
                 unfinished[state.path] = error  # one name that a server or a proxy refuses holds back no other
             except Exception as error:  # noqa: BLE001  every future is waited for; the first failure is raised below
                 failure = failure or error

@@ -29,11 +29,12 @@ from holdfast.snapshot.commit import Commits
 from holdfast.snapshot.file_lists import MOST_INLINE
 from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import FileEntry, Snapshot
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Store
 from holdfast.sync.changes import Changes
 from holdfast.sync.file_upload import FileUploader
 from holdfast.sync.hold_back import left_behind, refuse_cut_sets
-from holdfast.sync.outbox import Outbox, Question
+from holdfast.sync.outbox import Outbox
 from holdfast.transfer.content_index import ContentIndex
 from holdfast.transfer.resumable import ResumableUploads
 from holdfast.wording import counted
@@ -233,7 +234,7 @@ class Syncer:
         """Return the checkpoints that are noted so, for the log."""
         return [name for it in self._leftovers.noted for name in sorted(it.checkpoints)] if self._leftovers else []
 
-    def send_ahead(self, states: Iterable[FileState], *, should_stop: Question, should_leave: Question) -> None:
+    def send_ahead(self, states: Iterable[FileState], *, stop: StopToken) -> None:
         """Send files that cannot be committed yet, so that at the commit only the others are left.
 
         No snapshot names what was sent until its checkpoint is complete. What changes again before that is sent
@@ -242,15 +243,14 @@ class Syncer:
         Args and errors as `Outbox.send`.
         """
         with self.bandwidth.sending():
-            self._outbox.send(states, should_stop=should_stop, should_leave=should_leave)
+            self._outbox.send(states, stop=stop)
 
     def sync(
         self,
         scan: Scan,
         held: Collection[str] = (),
         *,
-        should_stop: Question = lambda: False,
-        should_leave: Question = lambda: False,
+        stop: StopToken = NEVER,
     ) -> Synced:
         """Store what changed and commit.
 
@@ -261,8 +261,8 @@ class Syncer:
         Args:
             scan: the directory as it is.
             held: paths that may not be taken yet.
-            should_stop: asked before and while a file is sent; what has not been sent by then is left out, and named.
-            should_leave: the same, asked only before a file.
+            stop: ends the sending; what has not been sent by then is left out, and named. When winding down, no other
+                file begins.
 
         Raises:
             StoreError: the store did not take something; nothing was committed, and what was stored is not sent again.
@@ -279,7 +279,7 @@ class Syncer:
         todo = [s for s in changed if s.checkpoint not in waiting and s.path not in skipped]
         before = self.uploaded
         with self.bandwidth.sending():
-            stored, unfinished = self._outbox.send(todo, should_stop=should_stop, should_leave=should_leave)
+            stored, unfinished = self._outbox.send(todo, stop=stop)
         unfinished |= cut
         unfinished |= left_behind(todo, unfinished, self._committed.entries)
         skipped |= {path for path in unfinished if is_log(path)}
@@ -349,13 +349,13 @@ class Syncer:
         """As `Commits.refuse_if_superseded`."""
         self._commits.refuse_if_superseded()
 
-    def tidy(self, *, should_stop: Callable[[], bool] = lambda: False) -> Tidied:
+    def tidy(self, *, stop: StopToken = NEVER) -> Tidied:
         """After a commit: bring the plain keys up to date and delete what is no longer kept.
 
         Args:
-            should_stop: asked between requests; the next call goes on.
+            stop: ends it between two requests; the next call goes on.
 
         Raises:
             StoreError: the store did not do something; the next call tries it again.
         """
-        return self._publisher.tidy(self._committed.entries, should_stop)
+        return self._publisher.tidy(self._committed.entries, stop)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from holdfast.checksum import combine_all, crc64nvme, to_hex
 from holdfast.errors import DamagedError, DiskFullError, HoldfastError, NotFoundError
-from holdfast.stop import StopQuestion, refuse_if_stopped
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Store
 from holdfast.store.os_errors import os_error
 from holdfast.transfer.parallel import side_by_side
@@ -32,7 +32,7 @@ def download_file(
     expected_crc: int | None = None,
     workers: Executor | None = None,
     progress: Progress | None = None,
-    should_stop: StopQuestion | None = None,
+    stop: StopToken = NEVER,
     grid: Grid | None = None,
     kept: Progress | None = None,
 ) -> int:
@@ -54,14 +54,14 @@ def download_file(
         workers: fetches the parts of a large object; None: one after the other, in this thread.
         progress: gets the bytes of each part that has arrived, always in this thread; fewer than none when what had
             arrived was damaged.
-        should_stop: asked between parts.
+        stop: ends it between two parts.
         grid: the checksums of its parts; None: they are not known.
         kept: gets the bytes of each part that was there already, as `progress` does too.
 
     Raises:
         DamagedError: the object is no longer that content, or its checksum is another one.
         DiskFullError: the file system of `destination` has no room for it.
-        StoppedError: `should_stop` said yes.
+        StoppedError: stopped by `stop`.
         StoreError: it cannot be read, or the file not be written.
     """
     arrived = 0
@@ -72,7 +72,7 @@ def download_file(
         (progress or _ignore)(length)
 
     fetch = partial(
-        _fetch, store, key, destination, size, etag, expected_crc, workers, count, should_stop, grid, kept or _ignore
+        _fetch, store, key, destination, size, etag, expected_crc, workers, count, stop, grid, kept or _ignore
     )
     try:
         try:
@@ -95,13 +95,13 @@ def _fetch(
     expected_crc: int | None,
     workers: Executor | None,
     count: Progress,
-    should_stop: StopQuestion | None,
+    stop: StopToken,
     grid: Grid | None,
     kept: Progress,
 ) -> int:
     """Do what `download_file` does, once; on an error the file stays."""
     if size <= MIB:
-        refuse_if_stopped(should_stop, f"fetching {key!r}")
+        stop.refuse_if_stopped(f"fetching {key!r}")
         return _fetch_small(store, key, destination, size, etag, expected_crc, count)
     descriptor = _create(destination, anew=grid is None)
     try:
@@ -116,7 +116,7 @@ def _fetch(
         else:
             jobs = (partial(fetch, start, length) for start, length in ranges(size))
         found = {}
-        for start, length, crc, travelled in side_by_side(jobs, workers, should_stop, f"fetching {key!r}"):
+        for start, length, crc, travelled in side_by_side(jobs, workers, stop, f"fetching {key!r}"):
             found[start] = (crc, length)
             count(length)
             if not travelled:

@@ -23,7 +23,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.stop import StoppedError, StopQuestion
+from holdfast.stop import StoppedError, StopToken
 from holdfast.store import Condition, Metadata, ObjectRange, Part, Store, StoredPart, Upload
 from holdfast.transfer.content_index import ContentIndex, Place
 from holdfast.transfer.parallel import drop, look, side_by_side
@@ -48,10 +48,10 @@ class MultipartUpload:
         known: what the store has; finds out whether it copies parts.
         refuse_if_changed: raises FileChangedError when the file is not what it was; asked when all of it has been
             read, and before anything becomes visible.
+        stop: ends it between two parts.
         note: notes an upload that has begun, so that it can be gone on with, where it returns a note.
         workers: runs the parts; None: one after the other, in this thread. Never the executor in which this runs.
         progress: gets the bytes of each part that has travelled, always in this thread.
-        should_stop: asked between parts.
         on_last: called when the last part has been handed to the workers.
     """
 
@@ -63,10 +63,10 @@ class MultipartUpload:
         *,
         known: ContentIndex,
         refuse_if_changed: Callable[[], None],
+        stop: StopToken,
         note: Callable[[Upload], Note | None] = lambda upload: None,
         workers: Executor | None = None,
         progress: Callable[[int], None] | None = None,
-        should_stop: StopQuestion | None = None,
         on_last: Callable[[], object] = lambda: None,
     ) -> None:
         self.sent = 0
@@ -76,7 +76,7 @@ class MultipartUpload:
         self.sums = PartSums(path, size)
         self.store, self.known = store, known
         self.refuse_if_changed, self.note, self.on_last = refuse_if_changed, note, on_last
-        self._workers, self._progress, self._should_stop = workers, progress, should_stop
+        self._workers, self._progress, self._stop = workers, progress, stop
 
     def to(
         self,
@@ -103,7 +103,7 @@ class MultipartUpload:
         Raises:
             FileChangedError: the file is no longer what it was. Nothing became visible.
             AlreadyExistsError: the condition does not hold.
-            StoppedError: `should_stop` said yes. Nothing became visible.
+            StoppedError: stopped by `stop`. Nothing became visible.
             StoreError: the store did not take it.
         """
         begin = partial(self._begin, key, metadata, condition)
@@ -124,7 +124,7 @@ class MultipartUpload:
 
     def run(self, jobs: Iterable[Callable[[], _Done]]) -> Iterator[_Done]:
         """Run jobs side by side and count what travelled."""
-        for done in side_by_side(jobs, self._workers, self._should_stop, f"storing {self.sums.path}"):
+        for done in side_by_side(jobs, self._workers, self._stop, f"storing {self.sums.path}"):
             self.sent += done.sent
             if done.sent and self._progress is not None:
                 self._progress(done.sent)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from holdfast.errors import AlreadyExistsError, NotFoundError, StoreError
-from holdfast.stop import StopQuestion, refuse_if_stopped
+from holdfast.stop import StopToken
 from holdfast.store import Condition, Replaces, Store, Upload
 from holdfast.transfer.parts import MIB
 
@@ -29,20 +29,18 @@ IN_FLIGHT = 64
 """Parts of one file that are handed to the executor at a time. Those that have not begun are dropped when one fails."""
 
 
-def side_by_side(
-    jobs: Iterable[Callable[[], T]], workers: Executor | None, should_stop: StopQuestion | None, doing: str
-) -> Iterator[T]:
+def side_by_side(jobs: Iterable[Callable[[], T]], workers: Executor | None, stop: StopToken, doing: str) -> Iterator[T]:
     """Run jobs, a few at a time, and yield their results as they come. When one fails, none is left running."""
     if workers is None:
         for job in jobs:
-            refuse_if_stopped(should_stop, doing)
+            stop.refuse_if_stopped(doing)
             yield job()
         return
     queue = iter(jobs)
     running: set[Future[T]] = set()
     try:
         while True:
-            refuse_if_stopped(should_stop, doing)
+            stop.refuse_if_stopped(doing)
             running.update(workers.submit(job) for job in islice(queue, IN_FLIGHT - len(running)))
             if not running:
                 return

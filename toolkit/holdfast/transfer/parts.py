@@ -9,7 +9,7 @@ from pathlib import Path
 
 from holdfast.checksum import combine, combine_all, crc64nvme
 from holdfast.errors import FileChangedError
-from holdfast.stop import StopQuestion, refuse_if_stopped
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Part
 from holdfast.store.os_errors import os_error
 
@@ -45,18 +45,18 @@ def ranges(size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(step, size - start)) for start in range(0, size, step))
 
 
-def checksum_file(path: Path, *, size: int | None = None, should_stop: StopQuestion | None = None) -> Checksums:
+def checksum_file(path: Path, *, size: int | None = None, stop: StopToken = NEVER) -> Checksums:
     """Read a file once and sum it up.
 
     Args:
         path: which file.
         size: what it must have, in bytes; None for what it has.
-        should_stop: asked between parts.
+        stop: ends it between two parts.
 
     Raises:
         FileChangedError: it is gone, or has another size, also while it was read.
         StoreError: it cannot be read.
-        StoppedError: `should_stop` said yes.
+        StoppedError: stopped by `stop`.
     """
     whole, parts = 0, []
     try:
@@ -66,7 +66,7 @@ def checksum_file(path: Path, *, size: int | None = None, should_stop: StopQuest
                 raise FileChangedError(f"{path} has {there:,} bytes, and had {size:,} a moment ago")
             buffer = memoryview(bytearray(min(MIB, max(1, there))))
             for _, length in ranges(there):
-                refuse_if_stopped(should_stop, f"reading {path}")
+                stop.refuse_if_stopped(f"reading {path}")
                 crc = _sum_range(file.readinto, buffer, length, path)
                 parts.append(crc)
                 whole = combine(whole, crc, length)

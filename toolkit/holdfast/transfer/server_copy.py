@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from functools import partial
 
 from holdfast.errors import PermanentStoreError
-from holdfast.stop import StopQuestion, refuse_if_stopped
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Condition, Content, Metadata, ObjectRange, Store
 from holdfast.transfer.parallel import dropped_on_failure, look, side_by_side
 from holdfast.transfer.parts import ranges
@@ -23,7 +23,7 @@ def copy_object(
     metadata: Metadata | None = None,
     condition: Condition | None = None,
     workers: Executor | None = None,
-    should_stop: StopQuestion | None = None,
+    stop: StopToken = NEVER,
 ) -> str:
     """Copy an object of any size to another key inside the store, visible whole or not at all, and return its ETag.
 
@@ -34,17 +34,17 @@ def copy_object(
         metadata: of the copy; that of the source is not copied.
         condition: what must lie at `key`.
         workers: copies the parts of a large object; None: one after the other, in this thread.
-        should_stop: asked between parts.
+        stop: ends it between two parts.
 
     Raises:
         NotFoundError: there is no source.
         DamagedError: the source is no longer this content.
         AlreadyExistsError: at `key` lies what the condition does not allow; with `Replaces` also: nothing.
-        StoppedError: `should_stop` said yes. Nothing became visible.
+        StoppedError: stopped by `stop`. Nothing became visible.
         StoreError: the store did not copy it.
     """
     doing = f"copying {source.key!r} to {key!r}"
-    refuse_if_stopped(should_stop, doing)
+    stop.refuse_if_stopped(doing)
     if source.key == key:
         raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
     look(store, key, condition)
@@ -57,6 +57,6 @@ def copy_object(
             for start, length in ranges(source.size)
         )
         jobs = (partial(store.put_part_copy, upload, number, part) for number, part in enumerate(wanted, start=1))
-        stored = sorted(side_by_side(jobs, workers, should_stop, doing), key=lambda part: part.number)
+        stored = sorted(side_by_side(jobs, workers, stop, doing), key=lambda part: part.number)
         look(store, key, condition)
         return store.complete_upload(upload, stored, crc64nvme=source.crc64nvme, condition=condition)

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from holdfast.errors import FileChangedError
-from holdfast.stop import StopQuestion, refuse_if_stopped
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Condition, Metadata, Store
 from holdfast.transfer.content_index import ContentIndex
 from holdfast.transfer.multipart_upload import MultipartUpload
@@ -33,7 +33,7 @@ def upload_file(
     condition: Condition | None = None,
     workers: Executor | None = None,
     progress: Progress | None = None,
-    should_stop: StopQuestion | None = None,
+    stop: StopToken = NEVER,
 ) -> str:
     """Store a file, visible whole or not at all, and return its ETag.
 
@@ -46,15 +46,15 @@ def upload_file(
         condition: what must lie at `key`.
         workers: runs the parts of a large file; None: one after the other, in this thread.
         progress: gets the bytes of each part that has arrived, always in this thread.
-        should_stop: asked between parts.
+        stop: ends it between two parts.
 
     Raises:
         FileChangedError: the file has another size, or changed while it was read. Nothing became visible.
         AlreadyExistsError: the condition does not hold.
-        StoppedError: `should_stop` said yes. Nothing became visible.
+        StoppedError: stopped by `stop`. Nothing became visible.
         StoreError: the store did not take it.
     """
-    refuse_if_stopped(should_stop, f"storing {path}")
+    stop.refuse_if_stopped(f"storing {path}")
     if size < SINGLE_PUT:
         etag = store.put(key, whole_file(path, size=size), metadata=metadata, condition=condition)
         (progress or _ignore)(size)
@@ -67,7 +67,7 @@ def upload_file(
         refuse_if_changed=_guard(path, size),
         workers=workers,
         progress=progress,
-        should_stop=should_stop,
+        stop=stop,
     )
     return sending.to(key, metadata=metadata, condition=condition).etag
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from holdfast.local.scan import Scan
 from holdfast.names import checkpoint_of
 from holdfast.probes import Verdict, probe
+from holdfast.stop import StopToken
 from holdfast.sync.syncer import Syncer
 from holdfast.watch.settling import Killed, Settling
 
@@ -21,7 +21,7 @@ def dirty(syncer: Syncer, scan: Scan) -> list[str]:
 
 
 def find_suspects(
-    syncer: Syncer, settling: Settling, directory: Path, killed: Killed, *, now: float, must_commit: Callable[[], bool]
+    syncer: Syncer, settling: Settling, directory: Path, killed: Killed, *, now: float, stop: StopToken
 ) -> list[str]:
     """Return the paths that stay as the last snapshot has them, as `Settling.cut_off` says.
 
@@ -31,14 +31,14 @@ def find_suspects(
         directory: the checkpoint directory.
         killed: how the script was ended.
         now: by the clock of `killed`.
-        must_commit: says that there is no time to read files.
+        stop: when stopped, no file is read.
     """
     scan = syncer.scan()
     settling.observe(scan.files, now)
     changed = dirty(syncer, scan)
 
     def is_whole(path: str) -> bool:
-        if must_commit():
+        if stop.stopped():
             return False
         try:
             return probe(directory / path, content_budget=_BUDGET).verdict is Verdict.WHOLE

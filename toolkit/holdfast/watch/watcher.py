@@ -13,6 +13,7 @@ from pathlib import Path
 from holdfast.errors import DamagedError, StoreError, SupersededError
 from holdfast.local.scan import Scan
 from holdfast.names import is_log
+from holdfast.stop import StopToken
 from holdfast.sync.flush import Flush
 from holdfast.sync.syncer import Synced, Syncer
 from holdfast.watch import torn_writes
@@ -53,6 +54,7 @@ class Watcher(threading.Thread):
         directory: the checkpoint directory.
         workers: look at the directory, with the priority that they have.
         on_end: called when the thread is about to end, for whatever reason.
+        stop: its deadline is when the last flush must be durable; it may appear and move.
         settling: what a thread before this one has seen; None: nothing.
     """
 
@@ -63,6 +65,7 @@ class Watcher(threading.Thread):
         *,
         workers: Executor,
         on_end: Callable[[], None],
+        stop: StopToken,
         settling: Settling | None = None,
     ) -> None:
         super().__init__(name="holdfast-watch", daemon=True)
@@ -85,9 +88,12 @@ class Watcher(threading.Thread):
         self._events = Events(directory, self.settling)
         self._alerts = Alerts()
         self._finishing = threading.Event()
-        self._seconds_left: Callable[[], float] = lambda: math.inf
         self._killed: Killed | None = None
         self._hurry = threading.Event()
+        self._flush_until = stop
+        self._passing = StopToken(when=self._is_pressed, wind_down=self._finishing.is_set)
+        self._sending_ahead = StopToken(self._passing, wind_down=self._hurry.is_set)
+        self._tidying = StopToken(when=self._is_needed)
         self._ready_since: float | None = None
         self._next_safety_scan = -math.inf
         self._next_look = 0.0
@@ -102,16 +108,13 @@ class Watcher(threading.Thread):
         self._hurry.set()
         self._events.wake()
 
-    def finish(self, seconds_left: Callable[[], float], *, killed: Killed | None = None) -> None:
+    def finish(self, *, killed: Killed | None = None) -> None:
         """Make one last pass over everything, settled or not, and end. The script must have ended.
 
         Args:
             killed: how a signal ended the script: of checkpoints that it may have cut off, what the last snapshot has
                 stays. None: the script ended by itself, and all is taken.
-            seconds_left: until everything must be durable; infinity when there is no hurry, and that may change on
-                the way.
         """
-        self._seconds_left = seconds_left
         self._killed = killed
         self._finishing.set()
         self._events.wake()
@@ -207,11 +210,7 @@ class Watcher(threading.Thread):
         if not (states := [state for state in large if self.settling.is_quiet(state.path, now)]):
             return 0.0
         try:
-            self._syncer.send_ahead(
-                states,
-                should_stop=self._is_pressed,
-                should_leave=lambda: self._finishing.is_set() or self._hurry.is_set(),
-            )
+            self._syncer.send_ahead(states, stop=self._sending_ahead)
         except (StoreError, DamagedError, OSError) as error:
             _LOG.warning("checkpoints are NOT being stored: %s; trying again in %g s", error, self._back_off())
             return self._retry_at - now
@@ -233,12 +232,7 @@ class Watcher(threading.Thread):
         pending = self._syncer.settled(scan, waiting)
         self._syncer.note_unsent(scan, pending)
         try:
-            synced = self._syncer.sync(
-                scan,
-                waiting,
-                should_stop=self._is_pressed,
-                should_leave=self._finishing.is_set,
-            )
+            synced = self._syncer.sync(scan, waiting, stop=self._passing)
         except (StoreError, DamagedError, OSError) as error:
             _LOG.warning("checkpoints are NOT being stored: %s; trying again in %g s", error, self._back_off())
             return False
@@ -257,7 +251,7 @@ class Watcher(threading.Thread):
         """Bring the plain keys up to date and let old snapshots go, while there is nothing that matters more."""
         self._tidy_until = time.monotonic() + _TIDY_SLICE
         try:
-            tidied = self._syncer.tidy(should_stop=self._is_needed)
+            tidied = self._syncer.tidy(stop=self._tidying)
         except (StoreError, DamagedError, OSError) as error:
             self._alerts.untidy(error)
             return
@@ -271,12 +265,12 @@ class Watcher(threading.Thread):
     def _is_needed(self) -> bool:
         """Say whether something matters more than tidying: a change, the last flush, or the end of the time."""
         if self._finishing.is_set():
-            return self.last is None or self._seconds_left() < _TIDY_SECONDS
+            return self.last is None or self._flush_until.seconds_left() < _TIDY_SECONDS
         return self._events.has_news and time.monotonic() > self._tidy_until
 
     def _is_pressed(self) -> bool:
-        """Say whether there is a deadline: the flush knows what is worth the time, and goes on with what is stopped."""
-        return self._seconds_left() < math.inf
+        """Say whether the flush has a deadline: it knows what is worth the time, and goes on with what is stopped."""
+        return self._finishing.is_set() and self._flush_until.seconds_left() < math.inf
 
     def _back_off(self) -> float:
         self._failures += 1
@@ -286,7 +280,7 @@ class Watcher(threading.Thread):
 
     def _finish(self) -> None:
         """Store everything that is there."""
-        self.flush = Flush(self._syncer, seconds_left=self._seconds_left)
+        self.flush = Flush(self._syncer, stop=self._flush_until)
         cut_off = self._find_cut_off(self.flush)
         self.last = self.flush.run(self._syncer.scan, cut_off)
         if not self.last.unfinished and not cut_off:
@@ -300,7 +294,7 @@ class Watcher(threading.Thread):
             self._events.drain(left)
         now = time.monotonic()
         found = torn_writes.find_suspects(
-            self._syncer, self.settling, self._directory, self._killed, now=now, must_commit=flush.must_commit
+            self._syncer, self.settling, self._directory, self._killed, now=now, stop=flush.sending
         )
         for checkpoint in torn_writes.checkpoints(found):
             _LOG.warning(

@@ -20,6 +20,7 @@ from tests.servers import KEYS, SECRET, Answer, ScriptedServer
 
 from holdfast.checksum import crc64nvme
 from holdfast.errors import ConfigError, PermanentStoreError, TransientStoreError
+from holdfast.stop import StopToken
 from holdfast.store import Part
 from holdfast.store.location import Location
 from holdfast.store.s3 import connections as s3_connections
@@ -74,7 +75,9 @@ def test_a_server_that_takes_a_body_slowly_is_not_left(before: list[Answer]) -> 
 def test_a_silence_is_borne_for_half_of_the_time_that_is_left() -> None:
     release = threading.Event()
     with ScriptedServer(Answer(waits_for=release), DONE) as server:
-        store = S3Store(Location("s3", "data", ""), from_environ(server.environ()), seconds_left=lambda: 0.0)
+        store = S3Store(
+            Location("s3", "data", ""), from_environ(server.environ()), stop=StopToken(seconds_left=lambda: 0.0)
+        )
         with pytest.raises(TransientStoreError, match="does not answer"):
             store.put("k", BYTES)  # after a second, which is the least, and not after 60
         store.put("k", BYTES)

@@ -13,6 +13,7 @@ import urllib3
 
 import holdfast
 from holdfast.errors import PermanentStoreError, TransientStoreError
+from holdfast.stop import StopToken
 from holdfast.store import Part, Sink
 from holdfast.store.body import pieces
 from holdfast.store.s3 import errors, messages
@@ -57,8 +58,8 @@ class Client:
     Args:
         settings: how to reach S3.
         bucket: which bucket.
-        seconds_left: until nobody waits any more. A silence is borne for half of them at most, so that one connection
-            that hangs leaves time for another.
+        stop: its deadline limits the read timeout to half of the seconds left, so that one connection that hangs leaves
+            time for another.
         allow, concurrency: as `S3Store`.
     """
 
@@ -66,7 +67,7 @@ class Client:
         self,
         settings: S3Settings,
         bucket: str,
-        seconds_left: Callable[[], float],
+        stop: StopToken,
         allow: Callable[[int], int],
         concurrency: Concurrency,
     ) -> None:
@@ -74,7 +75,7 @@ class Client:
         self._settings = settings
         self._signer = Signer(settings)
         self._region: str | None = None
-        self._seconds_left = seconds_left
+        self._stop = stop
         self._allow = allow
         self._concurrency = concurrency
         self._connections = Connections(settings, self._patience)
@@ -156,7 +157,7 @@ class Client:
         return f"/{self.bucket}/{_quoted(key)}"
 
     def _patience(self) -> float:
-        return min(self._settings.read_seconds, max(_LEAST_PATIENCE, self._seconds_left() / 2))
+        return min(self._settings.read_seconds, max(_LEAST_PATIENCE, self._stop.seconds_left() / 2))
 
     def _purpose(self, request: Request) -> errors.Purpose:
         address, _ = self._address(self._region or "")

@@ -6,7 +6,6 @@ supported: they list in no order.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 
@@ -19,6 +18,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import (
     Condition,
     Content,
@@ -47,7 +47,7 @@ class S3Store:
     Args:
         location: bucket and prefix.
         settings: how to reach S3.
-        seconds_left: until nobody waits any more.
+        stop: its deadline limits the read timeout.
         allow: asked before bytes of a file are sent; returns, maybe after a wait, how many of those may go.
         concurrency: learns from the requests; None: nobody asks what.
     """
@@ -57,11 +57,11 @@ class S3Store:
         location: Location,
         settings: S3Settings,
         *,
-        seconds_left: Callable[[], float] = lambda: math.inf,
+        stop: StopToken = NEVER,
         allow: Callable[[int], int] = lambda wanted: wanted,
         concurrency: Concurrency | None = None,
     ) -> None:
-        self._client = Client(settings, location.bucket, seconds_left, allow, concurrency or Concurrency())
+        self._client = Client(settings, location.bucket, stop, allow, concurrency or Concurrency())
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._listing = Listing(self._client, self._prefix)
 
