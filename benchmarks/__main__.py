@@ -35,7 +35,8 @@ def main() -> None:
     contestants = [one for one in CONTESTANTS if not options.contestants or one.name in options.contestants]
     small = options.size == "small"
     rounds = options.rounds or (1 if small else 3)
-    about = {"machine": _machine(), "size": options.size, "rounds": rounds}
+    machine = _machine()
+    about = {"machine": machine, "size": options.size, "rounds": rounds}
     compared: list[Comparison] = []
     for tls in (False, True):
         if tls and options.tls == "no":
@@ -54,7 +55,8 @@ def main() -> None:
             # Now, not at the end: the whole takes an hour, and whoever breaks it off has what was measured.
             _write(options.json, json.dumps({**about, "compared": _plain(compared)}, indent=1) + "\n")
             if options.markdown:
-                _write(options.markdown, table.as_markdown(compared))
+                page = table.as_markdown(compared, {**machine, "size": options.size, "rounds": rounds})
+                _write(options.markdown, page)
     print(f"\nwritten: {options.json}")
 
 
@@ -75,7 +77,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workloads", nargs="*", choices=[one.name for one in WORKLOADS], metavar="NAME")
     parser.add_argument("--contestants", nargs="*", choices=[one.name for one in CONTESTANTS], metavar="NAME")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/latest.json"), help="where results go")
-    parser.add_argument("--markdown", type=Path, help="where the table goes as a page")
+    parser.add_argument("--markdown", type=Path, help="where the tables go as a page")
     parser.add_argument("--work", type=Path, help="the disk that is read and written (that of temporary files)")
     parser.add_argument("--server-folder", type=Path, default=Path("/dev/shm"), help="where the server keeps objects")
     binaries = Path(sys.executable).parent

@@ -61,6 +61,7 @@ class Bar:
         value: what it is.
         limit: the most that it may be.
         unit: of both.
+        against: the kind of contestant that the value is a ratio to; None where it is none.
     """
 
     who: str
@@ -68,6 +69,7 @@ class Bar:
     value: float
     limit: float
     unit: str = "×"
+    against: Kind | None = None
 
     @property
     def reached(self) -> bool:
@@ -105,11 +107,12 @@ def bars(compared: Comparison, step: str) -> Iterator[Bar]:
 def _first(
     name: str, place: tuple[bool, str], ours: Middle, tools: dict[str, Middle], libraries: dict[str, Middle]
 ) -> Iterator[Bar]:
-    for found, wall, cpu in ((tools, 1.0, _CPU_OF_TOOLS[place]), (libraries, 1.1, 1.0)):
+    peers = ((Kind.TOOL, tools, 1.0, _CPU_OF_TOOLS[place]), (Kind.LIBRARY, libraries, 1.1, 1.0))
+    for kind, found, wall, cpu in peers:
         if found:
             fastest, leanest = min(found, key=lambda one: found[one].wall), min(found, key=lambda one: found[one].cpu)
-            yield Bar(name, f"wall against {fastest}", ours.wall / found[fastest].wall, wall)
-            yield Bar(name, f"CPU against {leanest}", ours.cpu / found[leanest].cpu, cpu)
+            yield Bar(name, f"wall against {fastest}", ours.wall / found[fastest].wall, wall, against=kind)
+            yield Bar(name, f"CPU against {leanest}", ours.cpu / found[leanest].cpu, cpu, against=kind)
 
 
 def _second(name: str, compared: Comparison, entry: Entry, ours: Middle, tools: dict[str, Middle]) -> Iterator[Bar]:
