@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("images/*.md")])
+PAGES = sorted(
+    page
+    for folder in (".", "docs", "docs/decisions", "images", "benchmarks/results")
+    for page in ROOT.glob(f"{folder}/*.md")
+)
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SETTING = re.compile(r"^\w+=")
 

@@ -1,1 +1,1 @@
-"""A store in an S3 bucket, over a small transport of our own (docs/architecture.md, "The data plane")."""
+"""A store in an S3 bucket, over a small transport of our own (docs/decisions/own-s3-transport.md)."""

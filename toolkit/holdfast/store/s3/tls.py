@@ -15,7 +15,7 @@ _SENT = 1 << 18  # smaller ones make more system calls, larger ones leave the pr
 class BulkTransport(SSLTransport):
     """TLS over a connected socket, as urllib3 has it for TLS within TLS, but whole boxes of records at a time.
 
-    Costs 0.75 CPU-seconds per GiB received where a TLS socket of Python's costs 1.2 (docs/performance.md).
+    Costs 0.75 CPU-seconds per GiB received; Python's TLS socket costs 1.2 (docs/decisions/own-s3-transport.md).
     """
 
     def __init__(self, connected: socket.socket, context: ssl.SSLContext, server_hostname: str | None) -> None:
