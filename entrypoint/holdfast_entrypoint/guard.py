@@ -123,7 +123,7 @@ class Guard:
         left = self._syncer.left_over() if not durable and self.superseded is None else []
         if left:
             _LOG.warning(
-                "finished and not stored: %s; the next attempt on this directory goes on with it", listed(left)
+                "finished but not stored: %s; the next attempt on this directory resumes from it", listed(left)
             )
         return durable
 
@@ -152,9 +152,9 @@ class Guard:
         missed = {checkpoint_of(path): why for path, why in late.items()}
         stopped = [name for name, why in missed.items() if isinstance(why, StoppedError)]
         if stopped:
-            _LOG.error("%s did not make it: no time was left; %s", listed(stopped), self._advice())
+            _LOG.error("not stored, no time was left: %s; %s", listed(stopped), self._advice())
         failed = {name: why for name, why in missed.items() if not isinstance(why, StoppedError)}
-        for sentence in by_kind(failed, "{!r} did not make it: {}".format):
+        for sentence in by_kind(failed, "{!r} is not stored: {}".format):
             _LOG.error("%s", sentence)
         return not late
 

@@ -133,7 +133,7 @@ class _Life:
         self.report.script_exit = child.exit_code
         if child.died_of_signal and not self.supervisor.script_was_stopped:
             number = (child.exit_code or 128) - 128
-            _LOG.error("the script was ended by signal %d (9: memory ran out, or somebody)", number)
+            _LOG.error("the script was ended by signal %d (9: out of memory, or killed from outside)", number)
         return self._exit_code(child, stored=stored and self._store_outputs(child))
 
     def watch_notices(self) -> NoticeWatcher:
@@ -303,7 +303,7 @@ class _Life:
     def _exit_code(self, child: Child, *, stored: bool) -> int:
         if self._guard is not None and self._guard.superseded is not None:
             if self._config.group is not None:
-                _LOG.error("%s. The hosts have begun anew without this one: run it again", self._guard.superseded)
+                _LOG.error("%s. The other hosts have begun a new attempt: run this one again", self._guard.superseded)
                 return INTERRUPTED_INCOMPLETE
             _LOG.error("%s. Run one container on a prefix; this one must not be run again", self._guard.superseded)
             return SupersededError.exit_code

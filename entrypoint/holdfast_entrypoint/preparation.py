@@ -89,9 +89,7 @@ def prepare(
         else _together(config, config.group, store, bring, workers)
     )
     if not claimed.conditional:
-        _LOG.warning(
-            "this store ignores conditional writes: of two containers on one prefix the older one may not notice"
-        )
+        _LOG.warning("this store ignores conditional writes: the older of two containers on one prefix may not notice")
     syncer = Syncer(
         store,
         config.checkpoints,
@@ -168,7 +166,10 @@ def _together(
             return claimed, bring(catalog=found, mine=claimed, candidates=chosen)
         except NoSnapshotError:
             passed_over += base
-            _LOG.warning("what attempt %d began from does not verify: the hosts begin another one", claimed.number)
+            _LOG.warning(
+                "the snapshot that attempt %d began from does not verify: the hosts begin another attempt",
+                claimed.number,
+            )
 
 
 def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path | None) -> str:
@@ -176,13 +177,17 @@ def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path
     who = f"attempt {claimed.number}{f' of {claimed.host}' if claimed.hosts else ''} on {place}"
     if not count and not absent and not restored.kept:
         return f"{who}: nothing to restore, a fresh start"
-    source = f"snapshot {restored.snapshot.name}" if restored.snapshot else "files that others wrote"
+    source = f"snapshot {restored.snapshot.name}" if restored.snapshot else "files of other writers"
     source += (
-        f", what was left here ({counted(sum(len(it.states) for it in restored.kept), 'file')})"
+        f"; kept in the directory ({counted(sum(len(it.states) for it in restored.kept), 'file')})"
         if restored.kept
         else ""
     )
-    also = f" and {counted(len(restored.foreign), 'file')} of others" if restored.snapshot and restored.foreign else ""
+    also = (
+        f" and {counted(len(restored.foreign), 'file')} of other writers"
+        if restored.snapshot and restored.foreign
+        else ""
+    )
     rest = (
         f"; {counted(absent, 'older file')} to follow"
         if restored.behind

@@ -188,4 +188,6 @@ def check(run: Supervised, *, before: dict[str, bytes], there: dict[str, bytes],
     # What the log calls stored is stored; a commit whose answer was lost may have more.
     committed = re.findall(r"snapshot \d{6}-\d{6}: (\d+) files", run.log)
     assert len(after) >= int(committed[-1] if committed else len(before)), run.log
-    assert Counter(re.findall("NOT being stored|did not make it|last flush|tried again|trying again", run.log)), run.log
+    assert Counter(
+        re.findall("NOT being stored|is not stored|not stored, no time|last flush|tried again|trying again", run.log)
+    ), run.log

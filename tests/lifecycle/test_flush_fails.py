@@ -26,7 +26,7 @@ time.sleep(1000)
 def test_a_script_that_ended_well_with_a_flush_that_failed_is_an_alarm(start: Start) -> None:
     run = start(sys.executable, "-c", BREAKS_THE_STORE, "end")
     assert run.exit_code() == 74
-    assert "'last.pt' did not make it" in run.log
+    assert "'last.pt' is not stored:" in run.log
 
 
 def test_an_interrupted_script_whose_files_did_not_make_it_asks_to_be_run_again(start: Start) -> None:

@@ -88,7 +88,7 @@ def check_second(start: Start, proxy: FaultyProxy, environ: dict[str, str], firs
     second.signal()
     assert second.exit_code() == 143, second.log
     assert f"resumed from second {content}" in second.stdout.decode()
-    assert "attempt 1 had finished and not stored 'second': kept here, and stored now" in second.log
+    assert "attempt 1 had finished but not stored 'second': kept in the directory, uploaded now" in second.log
     sent = [it.target for it in proxy.seen[before:] if it.method == "PUT" and "partNumber=" in it.target]
     numbers = sorted(int(target.split("partNumber=")[1].partition("&")[0]) for target in sent)
     assert numbers == sorted({1, 2, 3, 4, 5, 6} - there)
@@ -103,7 +103,7 @@ def test_what_a_deadline_cut_off_is_resumed_from_and_only_its_missing_parts_are_
 ) -> None:
     first = begin_first(start, proxy, environ)
     assert first.exit_code() == 75, first.log
-    assert "finished and not stored: 'second'; the next attempt on this directory goes on with it" in first.log
+    assert "finished but not stored: 'second'; the next attempt on this directory resumes from it" in first.log
     check_second(start, proxy, environ, first)
 
 

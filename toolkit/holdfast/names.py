@@ -23,7 +23,7 @@ _BESIDE = re.compile(
     r"|^(?:lightning_logs|logs?|mlruns|profile|runs|tb|tensorboard|wandb)$",
     re.IGNORECASE,
 )
-_LOG = re.compile(r"\.(?:csv|err|jsonl|log|out|tsv)$|^events\.out\.tfevents", re.IGNORECASE)
+_LOG_NAME = re.compile(r"\.(?:csv|err|jsonl|log|out|tsv)$|^events\.out\.tfevents", re.IGNORECASE)
 _DIGITS = re.compile(r"([0-9]+)")
 
 MAX_KEY_BYTES = 1024
@@ -61,7 +61,7 @@ def checkpoint_of(path: str) -> str:
 
 def is_log(path: str) -> bool:
     """Say whether a path is that of a log, by its last name: written all the time, and half of one harms nobody."""
-    return bool(_LOG.search(path.rpartition("/")[2]))
+    return bool(_LOG_NAME.search(path.rpartition("/")[2]))
 
 
 def likeness(name: str) -> int:

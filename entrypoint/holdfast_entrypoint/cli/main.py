@@ -102,7 +102,7 @@ def _guarded(work: Callable[[], int]) -> int:
     except BrokenPipeError:
         return 141  # 128 + SIGPIPE: whoever read our output has heard enough
     except OSError as error:
-        _LOG.error("the system refused it: %s; check permissions and space", error)
+        _LOG.error("the operating system refused: %s; check permissions and free space", error)
         return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001  the one place where what nobody foresaw becomes an exit code
         return _unforeseen(error)
@@ -110,7 +110,7 @@ def _guarded(work: Callable[[], int]) -> int:
 
 def _unforeseen(error: Exception) -> int:
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        _LOG.error("no thread can be started, there are as many as there may be here: %s", MORE_PROCESSES)
+        _LOG.error("no thread can be started, their limit is reached: %s", MORE_PROCESSES)
         return ConfigError.exit_code
     import traceback  # noqa: PLC0415  only when there is something to trace
 

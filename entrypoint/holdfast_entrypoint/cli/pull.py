@@ -28,7 +28,7 @@ def pull(options: argparse.Namespace, prefix: Prefix) -> int:
             candidates=chosen, adopt=chosen is None, checkpoint=options.checkpoint,
         )  # fmt: skip
     if not done.files:
-        raise NoSnapshotError("pull: nothing of that is here; `holdfast ls URI` shows what is")
+        raise NoSnapshotError("pull: nothing under the prefix matches; `holdfast ls URI` shows what is there")
     result = {
         "snapshot": done.snapshot.name if done.snapshot else None,
         "files": len(done.files),

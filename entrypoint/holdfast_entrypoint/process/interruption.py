@@ -77,7 +77,7 @@ class Interruption:
     def hear_notice(self, notice: Notice, *, flush: float) -> bool:
         """Take a notice; return whether the script must be told to stop now."""
         if notice.kind == "rebalance":
-            _LOG.info("%s: storing what is there, training goes on", notice.detail)
+            _LOG.info("%s: storing settled checkpoints now, training goes on", notice.detail)
             if self.deadline is None:
                 self._write(kind="rebalance", stop=False, stop_by=None, deadline=None)
             return False

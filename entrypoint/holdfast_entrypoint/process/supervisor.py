@@ -117,7 +117,7 @@ class Supervisor:
         while child.alive():
             deadline = self._interruption.deadline
             if deadline is not None and time.monotonic() >= deadline.stop_by:
-                _LOG.warning("the script has not ended in time: SIGKILL; what is left of the time is for the flush")
+                _LOG.warning("the script has not ended in time: SIGKILL; the remaining time is for the flush")
                 self._kill(child)
                 break
             self.handle()

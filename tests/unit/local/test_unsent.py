@@ -106,7 +106,7 @@ def test_what_was_finished_and_not_sent_is_the_newest_checkpoint_of_the_next_lif
     assert [sorted(it.checkpoints) for it in done.kept] == [["epoch-2"]]
     assert latest(directory=job.root / "one") == job.root / "one/epoch-2"
     assert files(job) == ONE | TWO
-    assert "attempt 1 had finished and not stored 'epoch-2': kept here, and stored now" in logged()
+    assert "attempt 1 had finished but not stored 'epoch-2': kept in the directory, uploaded now" in logged()
     assert sync(syncer).bytes_uploaded > 0
     assert newest_record(job) == ONE | TWO
 
@@ -217,7 +217,7 @@ def test_what_was_to_go_to_another_prefix_is_moved_aside_and_told(job: Job, logg
     left(job)
     job.next_life("one", place="s3://another/prefix")
     assert is_moved_aside(job)
-    assert any("it was to go to file:///store" in text for text in logged())
+    assert any("it belongs to file:///store" in text for text in logged())
 
 
 def test_when_another_machine_has_committed_meanwhile_its_snapshot_is_the_newest(job: Job, logged: Logged) -> None:
@@ -227,7 +227,7 @@ def test_when_another_machine_has_committed_meanwhile_its_snapshot_is_the_newest
     sync(elsewhere)
     job.next_life("one")
     assert files(job) == ONE | {"epoch-2/weights": b"elsewhere"}
-    assert any("not stored 'epoch-2'" in text and "somebody has committed since" in text for text in logged())
+    assert any("not stored 'epoch-2'" in text and "another attempt has committed since" in text for text in logged())
 
 
 def test_an_attempt_of_which_the_prefix_knows_nothing_left_nothing_here(job: Job) -> None:
@@ -325,7 +325,7 @@ def test_what_somebody_else_has_put_into_the_store_under_its_name_goes_first(job
     (job.root / "store/epoch-2/weights").write_bytes(b"from SageMaker")
     job.next_life("one")
     assert files(job) == ONE | {"epoch-2/weights": b"from SageMaker"}
-    assert any("'epoch-2': not gone on with, somebody else" in text for text in logged())
+    assert any("'epoch-2': not used, another writer" in text for text in logged())
 
 
 def test_a_link_to_what_the_restore_may_replace_is_moved_aside(job: Job) -> None:
@@ -368,4 +368,4 @@ def test_many_checkpoints_are_noted_together_and_not_one_by_one(job: Job, logged
     assert all(it["durable"] for it in json.loads(note(job).read_text())["unsent"])
     done, _ = job.next_life("one")
     assert len(done.kept) == 500
-    assert sum("had finished and not stored" in text for text in logged()) == 1
+    assert sum("had finished but not stored" in text for text in logged()) == 1

@@ -144,7 +144,7 @@ class Unsent:
         except FileNotFoundError:
             return 0, [], {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            _LOG.warning("%s cannot be read, what is noted there is not gone on with: %r", self._file, error)
+            _LOG.warning("%s cannot be read, the checkpoints that it names are not used: %r", self._file, error)
             return 0, [], {}
         groups = _by_checkpoint(scan := disk.scan(self._directory))
         went_on = newest is not None and newest.name != life.after
@@ -152,11 +152,11 @@ class Unsent:
         there = [it for it in noted if _is_untouched(it, groups) and not _is_stored(it, known)]
         refused: dict[str, str] = {}
         if place != self._place:
-            refused = _all_of(there, f"it was to go to {place}")
+            refused = _all_of(there, f"it belongs to {place}")
         elif life.attempt not in attempts or not life.is_last(newest):
-            refused = _all_of(there, "somebody has committed since")
+            refused = _all_of(there, "another attempt has committed since")
         elif boot != boot_id() or not boot:
-            why = "the machine was started anew before it was known to be on the disk"
+            why = "the machine restarted before it was known to be on the disk"
             refused = _all_of([it for it in there if not it.durable], why)
         kept = [it for it in there if it.checkpoints.isdisjoint(refused)]
         beside = [path for path in recorded if path in scan.files and "/" not in path]
@@ -174,7 +174,7 @@ class Unsent:
         for leftover in kept:
             for state in leftover.states:
                 if (self._directory / state.path).resolve() not in inside:
-                    found |= _all_of([leftover], f"{state.path} is a link to what is not kept")
+                    found |= _all_of([leftover], f"{state.path} is a link to a file that is not kept")
         return found
 
     def _cut(self, kept: Collection[UnsentNote], recorded: Iterable[str]) -> dict[str, str]:

@@ -137,7 +137,7 @@ class Publisher:
             preserved = self._plain.preserve(needed, stop=stop)
         except (DamagedError, NotFoundError) as error:
             _LOG.warning(
-                "older snapshots need what somebody has overwritten, and cannot be restored any more: %s", error
+                "older snapshots cannot be restored any more, another writer has overwritten what they need: %s", error
             )
             return None
         self._expirer.preserved(preserved)
@@ -147,9 +147,11 @@ class Publisher:
     def _copy(self, entry: FileEntry, stop: StopToken) -> None:
         try:
             if not self._plain.publish(entry, stop=stop):
-                self._warn_once(f"{entry.path!r} stays below .holdfast/ in the store: something else is in its place")
+                self._warn_once(f"{entry.path!r} stays below .holdfast/ in the store: another object is at its key")
         except (DamagedError, NotFoundError) as error:
-            _LOG.warning("the newest snapshot needs what somebody has overwritten or deleted: %s", error)
+            _LOG.warning(
+                "the newest snapshot needs an object that another writer has overwritten or deleted: %s", error
+            )
 
     def _warn_once(self, text: str) -> None:
         if text not in self._warned:

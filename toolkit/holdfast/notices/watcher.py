@@ -129,7 +129,7 @@ class NoticeWatcher:
                 self._stopping.wait(self._interval)
         except BaseException as error:
             # A watch that dies in silence loses the job at the next interruption.
-            _LOG.error("the watch for interruption notices has failed and sees none from now on: %r", error)
+            _LOG.error("the watch for interruption notices has failed, notices are not seen from now on: %r", error)
             raise
         finally:
             if self._client is not None:

@@ -28,7 +28,7 @@ def adoptable_files(foreign: Mapping[str, ObjectInfo], recorded: Mapping[str, Fi
         if reason is None and any(str(parent) in recorded for parent in PurePosixPath(key).parents):
             reason = "a file of the snapshot stands where its directory should be"
         if reason is None and info.size == 0 and key in recorded and recorded[key].size > 0:
-            reason = "somebody has emptied a file of the snapshot"
+            reason = "another writer has emptied a file of the snapshot"
         if reason is not None:
             _LOG.warning("object %r is not restored: %s", key, reason)
             continue

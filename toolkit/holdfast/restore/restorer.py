@@ -160,7 +160,7 @@ class _Restoring:
                 return self._finish(snapshot, passed_over, kept)
             except _ContestedError as error:
                 contested = {name for it in error.leftovers for name in it.checkpoints}
-                _LOG.warning("%s: not gone on with, somebody else has written to the store there", listed(contested))
+                _LOG.warning("%s: not used, another writer has stored objects under the same name", listed(contested))
                 kept = [it for it in kept if it.checkpoints.isdisjoint(contested)]
 
     def _left_here(self, snapshot: Candidate | None) -> list[UnsentNote]:
@@ -177,14 +177,16 @@ class _Restoring:
             groups.setdefault(why, []).append(name)
         for sentence in first_few(
             [
-                f"attempt {attempt} had finished and not stored {listed(checkpoints)}: not gone on with, {why}"
+                f"attempt {attempt} had finished but not stored {listed(checkpoints)}: not used, {why}"
                 for why, checkpoints in groups.items()
             ]
         ):
             _LOG.warning("%s", sentence)
         if kept:
             checkpoints = listed(sorted(name for it in kept for name in it.checkpoints))
-            _LOG.info("attempt %s had finished and not stored %s: kept here, and stored now", attempt, checkpoints)
+            _LOG.info(
+                "attempt %s had finished but not stored %s: kept in the directory, uploaded now", attempt, checkpoints
+            )
         return kept
 
     def _finish(self, snapshot: Candidate | None, passed_over: Sequence[str], kept: Sequence[UnsentNote]) -> Restored:

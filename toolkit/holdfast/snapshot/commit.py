@@ -146,8 +146,8 @@ class Commits:
         there = catalog.load_record(self._store, name)
         if isinstance(there, Fence):
             raise SupersededError(
-                f"attempt {there.attempt} on {there.host} goes on from where this attempt, "
-                f"{self._attempt.number}, was: nothing more is stored from here"
+                f"attempt {there.attempt} on {there.host} has taken over from this attempt, {self._attempt.number}: "
+                "nothing more is stored from here"
             )
         if there.token != self._attempt.token:
             raise SupersededError(

@@ -42,4 +42,6 @@ class Ledger:
     def advice(self) -> str:
         """What to do so that the next one makes it, where time was what was missing."""
         seconds = math.ceil(self.short)
-        return f"with {seconds} s more it would have: raise the stop time and HOLDFAST_GRACE_SECONDS by that"
+        return (
+            f"with {seconds} s more it would have been stored: raise the stop time and HOLDFAST_GRACE_SECONDS by that"
+        )

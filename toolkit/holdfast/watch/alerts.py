@@ -55,7 +55,7 @@ class Alerts:
     def untidy(self, error: Exception) -> None:
         """Say that tidying fails, unless that was said of the last time already."""
         if str(error) != self._untidy:
-            _LOG.warning("what is stored cannot be tidied, it is tried again after the next snapshot: %s", error)
+            _LOG.warning("the prefix cannot be tidied, trying again after the next snapshot: %s", error)
         self._untidy = str(error)
 
     def tidied(self) -> None:

@@ -49,7 +49,9 @@ def observe(directory: Path, events: EventQueue, *, on_overflow: Callable[[], No
         )
         observer.start()
     except OSError as error:
-        _LOG.warning("the kernel cannot watch %s (%s): it is looked at every few seconds instead", directory, error)
+        _LOG.warning(
+            "the kernel cannot watch %s (%s): the directory is scanned every few seconds instead", directory, error
+        )
         _WATCHDOG.removeHandler(overflow)
         return None
 

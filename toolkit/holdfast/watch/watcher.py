@@ -140,7 +140,10 @@ class Watcher(threading.Thread):
             self.error = error
             self.watching.set()
             if not self._finishing.is_set() and not isinstance(error, SupersededError):
-                _LOG.error("the watch of the checkpoint directory has failed, all is stored at the end: %r", error)
+                _LOG.error(
+                    "the watch of the checkpoint directory has failed, checkpoints are stored at the end only: %r",
+                    error,
+                )
         self._on_end()
 
     def _step(self, now: float) -> float:
@@ -225,7 +228,7 @@ class Watcher(threading.Thread):
         try:
             self._syncer.speak(ended=ended)
         except (StoreError, DamagedError) as error:
-            _LOG.warning("the other hosts cannot be told that all is stored here: %s", error)
+            _LOG.warning("the record that this host is up to date cannot be written: %s", error)
 
     def _pass(self, scan: Scan, waiting: dict[str, float]) -> bool:
         """Sync what is settled; return whether that worked."""
@@ -298,7 +301,7 @@ class Watcher(threading.Thread):
         )
         for checkpoint in torn_writes.checkpoints(found):
             _LOG.warning(
-                "%r was being written when the script was killed: what was committed of it before stays", checkpoint
+                "%r was being written when the script was killed: its last committed version stays", checkpoint
             )
         return found
 

@@ -193,7 +193,7 @@ def test_a_completion_tells_a_missing_upload_from_a_missing_object(
 
 
 def test_parts_that_are_not_the_whole_are_not_completed_again_and_again() -> None:
-    with ScriptedServer(error(400, "BadDigest")) as server, pytest.raises(PermanentStoreError, match="not the whole"):
+    with ScriptedServer(error(400, "BadDigest")) as server, pytest.raises(PermanentStoreError, match="do not make up"):
         open_at(server).complete_upload(UPLOAD, [StoredPart(1, '"a"', 5, 0)], crc64nvme=1)
 
 

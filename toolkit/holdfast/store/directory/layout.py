@@ -212,7 +212,7 @@ def _replace(file: Path, target: Path, key: str, replaces: str | None) -> str | 
     with suppress(OSError):
         before = etag_of(target.lstat())
     if replaces not in (None, before):
-        raise AlreadyExistsError(f"at {key!r} lies something else than was to be replaced, or nothing")
+        raise AlreadyExistsError(f"the object at {key!r} is gone, or is not the one to be replaced")
     with os_errors(target, "write"):
         file.replace(target)
     return before

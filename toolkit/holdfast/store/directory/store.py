@@ -141,7 +141,7 @@ class DirectoryStore:
 
     def _expect(self, key: str, descriptor: int, etag: str | None) -> None:
         if etag not in (None, etag_of(os.fstat(descriptor))):
-            raise DamagedError(f"object {key!r} is no longer the content that was recorded: somebody has replaced it")
+            raise DamagedError(f"object {key!r} is no longer the recorded content: another writer has replaced it")
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[int]:

@@ -167,7 +167,7 @@ class Incoming:
             length = self._receive(self._room[self._end : self._end + _LONGEST_HEAD])
             if not length:
                 raise BrokenError(
-                    "the server closed the connection before it answered" if not found else "no HTTP came"
+                    "the server closed the connection before it answered" if not found else "the answer is not HTTP"
                 )
             found += self._room[self._end : self._end + length]
             self._end += length
@@ -187,7 +187,7 @@ def _parsed(head: bytes) -> tuple[str, int, dict[str, str]]:
     first, *lines = head.decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
     if not version.startswith("HTTP/1.") or not rest[:3].isdecimal():
-        raise BrokenError(f"what answers does not speak HTTP: {first[:40]!r}")
+        raise BrokenError(f"the answer is not HTTP: {first[:40]!r}")
     headers: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")

@@ -111,7 +111,7 @@ class S3Store:
             raise
 
     def _replaced(self, key: str) -> DamagedError:
-        return DamagedError(f"object {key!r} is no longer the content that was recorded: somebody has replaced it")
+        return DamagedError(f"object {key!r} is no longer the recorded content: another writer has replaced it")
 
     def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         """As `Store.put`."""
@@ -155,7 +155,7 @@ class S3Store:
             if self.head(source.key).etag != source.etag or condition is None:
                 raise self._replaced(source.key) from error
             raise AlreadyExistsError(
-                f"copying {source.key!r} failed: at {key!r} lies something else: {error}"
+                f"copying {source.key!r} failed: there is another object at {key!r}: {error}"
             ) from error
         except errors.StrangeAnswerError as error:
             raise _copies_nothing(error) from error
@@ -241,7 +241,7 @@ class S3Store:
         try:
             root = self._client.answer(request, "CompleteMultipartUploadResult")
         except errors.BadDigestError as error:
-            raise PermanentStoreError(f"{error}; the parts are not the whole that was announced") from error
+            raise PermanentStoreError(f"{error}; the parts do not make up the announced object") from error
         except NotFoundError as error:
             if not replaces or isinstance(error, errors.NoUploadError):
                 raise
