@@ -34,7 +34,6 @@ class Image:
     Attributes:
         name: `pytorch-cpu`.
         summary: what is in it, for people.
-        lock: the hash-pinned requirement file, relative to the repository.
         size_mb: what the image measured last, in 10^6 bytes.
         apt: Debian packages that the wheels expect of the system.
         builder: the stage that fills /opt/venv.
@@ -45,13 +44,22 @@ class Image:
 
     name: str
     summary: str
-    lock: str
     size_mb: int
     apt: Sequence[str] = ()
     builder: Literal["compiler", "tools"] = "compiler"
     find_links: str = ""
     aws_mb: int | None = None
     status: Literal["maintained", "legacy"] = "maintained"
+
+    @property
+    def requirements(self) -> str:
+        """The file with what the image installs, as pip takes it; relative to the repository."""
+        return f"images/{self.name}.in"
+
+    @property
+    def lock(self) -> str:
+        """The requirement file, pinned by hash, that is made of it."""
+        return f"images/{self.name}.txt"
 
     @property
     def framework(self) -> str:

@@ -56,8 +56,12 @@ base-image: ## where no registry is in reach: make BASE_IMAGE=holdfast-base:book
 demo-container: image/pytorch-cpu $(VENV)/.dev ## the demo with containers: two interruptions, two resumes
 	HOLDFAST_DEMO_IMAGE="$(TAG_PREFIX)pytorch-cpu:$(TAG)" $(BIN)/python -m examples.demo.container
 
-lock: ## write all lock files anew, and the table of images (LOCK_FLAGS=--upgrade takes the newest versions)
+lock: ## write all lock files, and the table of images (LOCK_FLAGS=--upgrade takes the newest versions)
 	UV="$(UV)" $(PYTHON) -m images.lock $(LOCK_FLAGS)
+	$(PYTHON) -m images.table
+
+lock/%: FORCE ## write the lock file of one image, and the table of images
+	UV="$(UV)" $(PYTHON) -m images.lock $* $(LOCK_FLAGS)
 	$(PYTHON) -m images.table
 
 reproduce/%: $(VENV)/.dev FORCE ## build one image twice without a cache, and compare every file of both

@@ -1,4 +1,4 @@
-"""Writes the table of images into images/README.md, from images/matrix.toml and the locks.
+"""Write the table of images into images/README.md, from images/matrix.toml and the requirement files.
 
 python -m images.table
 """
@@ -11,7 +11,7 @@ from images.build import ROOT, Image, read_matrix
 
 README = ROOT / "images" / "README.md"
 BEGIN, END = "<!-- from matrix.toml: make lock -->\n", "<!-- end -->\n"
-FRAMEWORKS = r"^(mxnet|tensorflow(?:-cpu)?|torch|xgboost(?:-cpu)?)==([^ ]+)"
+PINNED = re.compile(r"^([a-z0-9-]+)(?:\[.+\])?==([^ \n]+)", re.MULTILINE)
 HEAD = """| image | what is in it | framework | Debian packages added | size | AWS's own |
 |---|---|---|---|---|---|
 """
@@ -22,13 +22,20 @@ def table() -> str:
     return HEAD + "".join(_line(image) for image in read_matrix().values())
 
 
+def pinned_framework(image: Image) -> tuple[str, str] | None:
+    """Return name and version of the package whose version the image's requirements state; None in a base."""
+    stated = dict(PINNED.findall((ROOT / image.requirements).read_text(encoding="utf-8")))
+    stated.pop("sagemaker-training", None)
+    if len(stated) > 1:
+        raise ValueError(f"{image.requirements} pins {', '.join(stated)}: pin the framework alone")
+    return next(iter(stated.items()), None)
+
+
 def _line(image: Image) -> str:
-    lock = (ROOT / image.lock).read_text(encoding="utf-8")
-    framework = re.search(FRAMEWORKS, lock, re.MULTILINE)
     cells = (
         f"`holdfast/{image.name}`" + ("" if image.status == "maintained" else f" ({image.status})"),
         image.summary,
-        f"{framework[1]} {framework[2]}" if framework else "",
+        " ".join(pinned_framework(image) or ()),
         " ".join(image.apt),
         _gigabytes(image.size_mb),
         _gigabytes(image.aws_mb) if image.aws_mb else "",

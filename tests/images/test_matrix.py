@@ -1,4 +1,4 @@
-"""The table of images, the locks it names, and the build command that comes of it. No engine needed."""
+"""The table of images, their locks, and the build command for each. No engine needed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from pathlib import Path
 
 import pytest
 from images.build import ROOT, Image, build_command, labels, main, read_matrix
-from images.table import README, with_table
+from images.lock import main as lock
+from images.table import README, pinned_framework, with_table
 
 LOCKS = sorted([*ROOT.glob("images/*.txt"), *ROOT.glob("requirements/*.txt")])
-PINNED_FRAMEWORK = r"^(?:mxnet|tensorflow(?:-cpu)?|torch|xgboost(?:-cpu)?)==([0-9.]+)"
+CHECKS = ROOT / "tests/images/checks"
+IMAGES = read_matrix()
+each_image = pytest.mark.parametrize("image", IMAGES.values(), ids=lambda image: image.name)
 
 
-def test_every_image_has_a_lock_and_what_it_was_made_of() -> None:
-    for image in read_matrix().values():
-        assert (ROOT / image.lock).is_file()
-        assert (ROOT / image.lock).with_suffix(".in").is_file()
+@each_image
+def test_every_image_has_requirements_a_lock_and_the_checks_of_its_framework(image: Image) -> None:
+    assert re.fullmatch(r"[a-z0-9]+-(cpu|gpu)", image.name)
+    assert (ROOT / image.requirements).is_file(), f"write {image.requirements}"
+    assert (ROOT / image.lock).is_file(), f"make lock/{image.name}"
+    checks = "python" if image.framework == "base" else image.framework
+    assert (CHECKS / f"check_{checks}.py").is_file(), f"write {CHECKS}/check_{checks}.py"
+
+
+def test_images_are_in_the_order_of_their_names_and_no_file_is_left_of_another() -> None:
+    assert list(IMAGES) == sorted(IMAGES)
+    assert {path.stem for path in ROOT.glob("images/*.in")} == {*IMAGES, "tools"}
+    assert {path.stem for path in ROOT.glob("images/*.txt")} == {*IMAGES, "tools", "supervisor"}
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -88,12 +100,12 @@ def test_a_proxy_is_named_on_the_command_line_and_its_password_is_not() -> None:
 
 
 def test_the_environments_page_of_wheels_wins_and_goes_only_where_one_is_used() -> None:
-    image = Image("x", "", "images/x.txt", 1, find_links="https://example.com/wheels/")
+    image = Image("x", "", 1, find_links="https://example.com/wheels/")
     assert "--build-arg=UV_FIND_LINKS=https://example.com/wheels/" in build_command(image, {})
     assert "--build-arg=UV_FIND_LINKS=http://127.0.0.1:1/" in build_command(
         image, {"UV_FIND_LINKS": "http://127.0.0.1:1/"}
     )
-    plain = Image("x", "", "images/x.txt", 1)
+    plain = Image("x", "", 1)
     assert "FIND_LINKS" not in " ".join(build_command(plain, {"UV_FIND_LINKS": "http://127.0.0.1:1/"}))
 
 
@@ -110,22 +122,15 @@ def test_the_lists_for_both_devices_are_the_family(capsys: pytest.CaptureFixture
 def test_an_unknown_image_is_a_usage_error_that_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["jax-cpu"]) == 64
     assert "pytorch-gpu" in capsys.readouterr().err
+    assert lock(["jax-cpu"]) == 64
+    assert "pytorch-gpu" in capsys.readouterr().err
 
 
 def test_an_image_may_grow_by_five_percent_or_by_what_bases_differ_by() -> None:
-    assert [Image("x", "", "images/x.txt", size).budget_mb for size in (100, 1000)] == [120, 1050]
+    assert [Image("x", "", size).budget_mb for size in (100, 1000)] == [120, 1050]
 
 
-def test_the_family_is_eight_images_in_pairs_for_cpus_and_gpus() -> None:
-    images = read_matrix()
-    assert len(images) == 8
-    for image in images.values():
-        assert image.lock == f"images/{image.name}.txt"
-        if image.has_cuda:
-            assert f"{image.framework}-cpu" in images
-
-
-@pytest.mark.parametrize("image", read_matrix().values(), ids=lambda image: image.name)
+@each_image
 def test_every_framework_comes_with_sagemakers_toolkit_and_without_what_only_its_metadata_asks_for(
     image: Image,
 ) -> None:
@@ -135,13 +140,18 @@ def test_every_framework_comes_with_sagemakers_toolkit_and_without_what_only_its
     assert "\nwerkzeug==" not in lock
 
 
-@pytest.mark.parametrize("image", read_matrix().values(), ids=lambda image: image.name)
-def test_the_locks_of_a_framework_name_one_version_for_both_devices(image: Image) -> None:
+@each_image
+def test_the_requirements_pin_the_framework_and_the_lock_has_that_version(image: Image) -> None:
+    framework = pinned_framework(image)
+    assert (framework is None) == (image.framework == "base")
+    assert framework is None or f"\n{'=='.join(framework)} " in (ROOT / image.lock).read_text()
+
+
+@pytest.mark.parametrize("framework", sorted({image.framework for image in IMAGES.values()} - {"base"}))
+def test_the_images_of_a_framework_have_one_version_of_it_for_both_devices(framework: str) -> None:
     """A checkpoint moves between CPUs and GPUs."""
-    other = read_matrix().get(f"{image.framework}-{'cpu' if image.has_cuda else 'gpu'}")
-    found = [re.search(PINNED_FRAMEWORK, (ROOT / one.lock).read_text(), re.MULTILINE) for one in (image, other) if one]
-    if image.framework != "base":
-        assert len({version[1] for version in found if version}) == 1
+    found = [pinned_framework(image) for image in IMAGES.values() if image.framework == framework]
+    assert len({pin[1].partition("+")[0] for pin in found if pin}) == 1
 
 
 def test_the_readme_shows_the_matrix_and_the_locks_as_they_are() -> None:
