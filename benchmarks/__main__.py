@@ -49,7 +49,7 @@ def main() -> None:
                 serve(options.server_folder, tls=tls) as server,
                 tempfile.TemporaryDirectory(prefix="bench-", dir=options.work) as work,
             ):
-                ring = Ring(server, Path(work), options.binaries, _tell)
+                ring = Ring(server, Path(work), options.binaries, _show)
                 compared.append(ring.compare(workload, contestants, rounds, SMALL if small else 1))
             print(table.as_text(compared[-1:]), flush=True)
             # Now, not at the end: the whole takes an hour, and whoever breaks it off has what was measured.
@@ -85,7 +85,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _tell(line: str) -> None:
+def _show(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

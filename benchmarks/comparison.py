@@ -87,13 +87,13 @@ class Ring:
         server: for all.
         work: an empty folder on the disk where checkpoints would lie.
         binaries: folder of the programs that are compared.
-        tell: says how far it is.
+        show: prints one line of progress.
     """
 
     server: Server
     work: Path
     binaries: Path
-    tell: Callable[[str], None]
+    show: Callable[[str], None]
 
     def compare(self, workload: Workload, contestants: Sequence[Contestant], rounds: int, divisor: int) -> Comparison:
         """Measure a workload.
@@ -119,7 +119,7 @@ class Ring:
             for entry in entries:
                 if entry.problem is None:
                     scheme = "TLS" if tls else "HTTP"
-                    self.tell(f"{scheme}, {workload.title}: {entry.contestant.name}, {number + 1} of {rounds}")
+                    self.show(f"{scheme}, {workload.title}: {entry.contestant.name}, {number + 1} of {rounds}")
                     self._take_turn(entry, workload, source, sums)
         size = size_of(source)
         shutil.rmtree(source)

@@ -158,7 +158,7 @@ class Supervisor:
             self._stop(self._interruption.hear_superseded)
 
     def _stop(self, hear: Callable[[], bool]) -> None:
-        """Take what stops the script, and tell it, unless it has been told or has ended."""
+        """Take what stops the script, and signal it, unless that was done or it has ended."""
         child = self._child
         if child is not None:
             child.reap()
