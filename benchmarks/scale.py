@@ -26,8 +26,10 @@ from tests.crash.hostile import Bucket
 
 from holdfast.attempts import claim, fence, rendezvous
 from holdfast.attempts.rendezvous import Group
-from holdfast.maintenance.expire import Expirer, Scope
+from holdfast.maintenance.collect import Collector
+from holdfast.maintenance.expire import Expirer
 from holdfast.maintenance.plain_keys import PlainKeys
+from holdfast.maintenance.references import References, Slots
 from holdfast.maintenance.retention import Retention
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
@@ -197,23 +199,24 @@ class Machine:
         list_writer = ListWriter(bucket, mine, workers, known=[it for record in base for it in record.lists])
         self.files = {path: entry for record in base for path, entry in record.files.items()}
         self._commits = Commits(bucket, mine, {}, list_writer, now)
-        self._expirer = Expirer(
-            bucket, Retention(), Scope(mine.number, frozenset({mine.slot}), mine.hosts, rest=mine.leads), found,
-            plain=PlainKeys(bucket, mine, {}, workers), workers=workers, clock=lambda: now().timestamp(),
-        )  # fmt: skip
+        slots = Slots(mine.number, frozenset({mine.slot}), mine.hosts, rest=mine.leads)
+        plain = PlainKeys(bucket, mine, {}, workers)
+        self._references = References(bucket, found, slots, plain, workers)
+        self._expirer = Expirer(self._references, Retention(), plain, workers, lambda: now().timestamp())
+        self._collector = Collector(bucket, self._references, plain, workers)
 
     def commit(self, changed: Mapping[str, FileEntry]) -> None:
         self.files = {**self.files, **changed}
         for snapshot in self._commits.commit(self.files, complete=True):
-            self._expirer.add(snapshot)
+            self._references.add(snapshot)
 
     def speak(self) -> None:
         for snapshot in self._commits.repeat(self.files, ended=False):
-            self._expirer.add(snapshot)
+            self._references.add(snapshot)
 
     def tidy(self) -> None:
         self._commits.refuse_if_superseded()
-        self._expirer.tidy()
+        self._collector.collect(self._expirer.plan())
 
 
 def start_alone(bucket: Counting, workers: ThreadPoolExecutor) -> Machine:

@@ -16,10 +16,13 @@ from holdfast.local import scan as disk
 from holdfast.local.groups import Unit, split, units
 from holdfast.local.scan import FileState, Scan
 from holdfast.local.unsent import Life, Unsent
-from holdfast.maintenance.expire import Expirer, Scope, Tidied
+from holdfast.maintenance.collect import Collected, Collector
+from holdfast.maintenance.expire import Expirer
 from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.maintenance.publish import Publisher
+from holdfast.maintenance.references import References, Slots
 from holdfast.maintenance.retention import Retention
+from holdfast.maintenance.upkeep import Upkeep
 from holdfast.names import checkpoint_of, is_log
 from holdfast.restore.base import Base
 from holdfast.restore.deferred import Deferred
@@ -128,27 +131,36 @@ class Syncer:
             progress=self.bandwidth.count,
         )
         self._outbox = Outbox(self._uploader, workers, drivers)
-        expirer = Expirer(
+        retention = retention or Retention()
+        references = References(
             store,
-            retention or Retention(),
-            Scope(attempt.number, frozenset({attempt.slot}), attempt.hosts, rest=attempt.leads),
             base.found,
+            Slots(attempt.number, frozenset({attempt.slot}), attempt.hosts, rest=attempt.leads),
+            plain,
+            workers,
+            needed=base.theirs.values(),
+            expires=retention.last is not None,
+        )
+        expirer = Expirer(
+            references,
+            retention,
+            plain,
+            workers,
+            lambda: clock().timestamp(),
             passed_over=base.passed_over,
             # Until all hosts have something newer in common, this is what they would go back to.
             protected=base.names if attempt.hosts else (),
-            needed=base.theirs.values(),
-            plain=plain,
-            workers=workers,
-            clock=lambda: clock().timestamp(),
             resumable=unfinished.ids,
         )
         list_writer = ListWriter(store, attempt, workers, known=base.lists, most_inline=most_inline)
         self._commits = Commits(store, attempt, base.adopted, list_writer, clock)
-        self._publisher = Publisher(
-            plain,
+        self._upkeep = Upkeep(
+            references,
+            Publisher(plain, references, known),
             expirer,
-            known,
-            list_writer,
+            Collector(store, references, plain, workers),
+            known=known,
+            list_writer=list_writer,
             refuse_if_superseded=self._commits.refuse_if_superseded,
             drop_unfinished=partial(unfinished.drop_stale, store),
         )
@@ -341,7 +353,7 @@ class Syncer:
 
     def _take_in(self, committed: Sequence[Snapshot]) -> Snapshot:
         for snapshot in committed:
-            self._publisher.committed(snapshot)
+            self._upkeep.committed(snapshot)
         self._committed.take(committed[-1].files)
         return committed[-1]
 
@@ -349,7 +361,7 @@ class Syncer:
         """As `Commits.refuse_if_superseded`."""
         self._commits.refuse_if_superseded()
 
-    def tidy(self, *, stop: StopToken = NEVER) -> Tidied:
+    def tidy(self, *, stop: StopToken = NEVER) -> Collected:
         """After a commit: bring the plain keys up to date and delete what is no longer kept.
 
         Args:
@@ -358,4 +370,4 @@ class Syncer:
         Raises:
             StoreError: the store did not do something; the next call tries it again.
         """
-        return self._publisher.tidy(self._committed.entries, stop)
+        return self._upkeep.tidy(self._committed.entries, stop)

@@ -1,0 +1,99 @@
+"""Upkeep: what follows a commit and no commit waits for: publish, expire, collect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+from holdfast.maintenance.collect import Collected, Collector
+from holdfast.maintenance.expire import Expirer, Plan
+from holdfast.maintenance.publish import Publisher
+from holdfast.maintenance.references import References
+from holdfast.snapshot.list_writer import ListWriter
+from holdfast.snapshot.record import FileEntry, Snapshot
+from holdfast.stop import StoppedError, StopToken
+from holdfast.transfer.content_index import ContentIndex
+
+_SENT = "sent by this attempt, in no snapshot"
+
+
+class Upkeep:
+    """Keep a prefix tidy for one attempt. Not safe for several threads.
+
+    Args:
+        references: what the snapshots need.
+        publisher: brings the plain keys up to date.
+        expirer: plans what goes.
+        collector: deletes it.
+        known: which content lies where.
+        list_writer: knows which lists it has put.
+        refuse_if_superseded: raises SupersededError when another attempt has taken over.
+        drop_unfinished: drops stale uploads, given the files of the newest snapshot.
+    """
+
+    def __init__(
+        self,
+        references: References,
+        publisher: Publisher,
+        expirer: Expirer,
+        collector: Collector,
+        *,
+        known: ContentIndex,
+        list_writer: ListWriter,
+        refuse_if_superseded: Callable[[], None],
+        drop_unfinished: Callable[[Mapping[str, FileEntry]], None],
+    ) -> None:
+        self._references = references
+        self._publisher = publisher
+        self._expirer = expirer
+        self._collector = collector
+        self._known = known
+        self._list_writer = list_writer
+        self._refuse_if_superseded = refuse_if_superseded
+        self._drop_unfinished = drop_unfinished
+        self._due = False
+        self._swept = False
+
+    def committed(self, snapshot: Snapshot) -> None:
+        """Take a commit into account."""
+        self._references.add(snapshot)
+        if snapshot.complete:  # what was sent and is in no snapshot by now was changed while it was sent
+            self._references.release(self._known.sent, _SENT)
+        self._references.release(self._list_writer.sent, _SENT)  # those of a commit that failed
+        # What a host says once a minute leaves but a small record behind, and to look what all others have said costs
+        # a request for each of them: mostly that waits for the next snapshot.
+        self._due |= snapshot.since is None or snapshot.ended or self._expirer.waits
+
+    def tidy(self, entries: dict[str, FileEntry], stop: StopToken) -> Collected:
+        """Bring the plain keys up to date and delete what is no longer kept. Before the first commit: nothing.
+
+        Args:
+            entries: the files of the newest snapshot; changed to where their content lies from now on.
+            stop: ends it between two requests; the next call goes on.
+
+        Raises:
+            StoreError: the store did not do something; the next call tries it again.
+        """
+        if not self._due:
+            return Collected()
+        try:
+            self._publisher.publish(entries, stop)
+        except StoppedError:
+            return Collected()
+        self._refuse_if_superseded()  # a zombie that has slept since its commit deletes nothing
+        self._drop_unfinished(entries)
+        collected = self._collector.collect(self._expirer.plan(), stop=stop, going=self._going)
+        for key, error in collected.refused.items():
+            self._publisher.warn_once(f"{key!r} is no longer kept and cannot be deleted: {error}")
+        if not self._swept and not stop.stopped():
+            uploads = self._expirer.abandoned_uploads()
+            self._collector.collect(Plan(uploads=uploads))
+            collected = replace(collected, uploads=len(uploads))
+            self._swept = True
+        self._due = stop.stopped()
+        return collected
+
+    def _going(self, keys: Collection[str]) -> None:
+        """Forget objects that are about to be deleted: an answer may get lost, and no record may name them any more."""
+        self._known.gone(keys)
+        self._list_writer.gone(keys)
