@@ -1,4 +1,4 @@
-"""What the store has already does not travel: whole contents, and the parts of large files."""
+"""Contents, and parts of large files, that the store already has are not sent again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def patched(content: bytes, *offsets: int) -> bytes:
 
 
 class CopiesAre(DirectoryStore):
-    """A store to which something happens before each copy of a part."""
+    """A store that calls a function before each copy of a part."""
 
     def __init__(self, root: Path, happens: Callable[[str], None]) -> None:
         super().__init__(root)
@@ -152,7 +152,7 @@ def test_a_large_file_that_was_renamed_touched_or_copied_sends_nothing_also_afte
     job.write("a", content)
     sync(job.syncer("one"))
     syncer = job.syncer("one")
-    assert syncer.changed(syncer.scan()) == []  # it is not even read
+    assert syncer.changed(syncer.scan()) == []  # the file is not read
     (job.root / "one/a").rename(job.root / "one/b")
     done = sync(syncer)
     assert done.bytes_uploaded == 0
@@ -206,7 +206,7 @@ def test_what_somebody_else_has_put_there_is_known(job: Job, content: bytes) -> 
     syncer = job.syncer("one")
     (job.root / "one/pretrained.bin").rename(job.root / "one/renamed.bin")
     assert sync(syncer).bytes_uploaded == 0
-    job.write("renamed.bin", patched(content, 0))  # by now its parts have been summed up
+    job.write("renamed.bin", patched(content, 0))  # its parts have been read by now
     assert sync(syncer).bytes_uploaded == PART
     assert restored(job, "renamed.bin") == patched(content, 0)
 
@@ -280,7 +280,7 @@ def test_a_store_that_copies_no_parts_is_asked_once_and_gets_everything(
 
 
 def test_a_file_that_changes_while_its_parts_are_read_is_not_stored(job: Job, content: bytes) -> None:
-    """Parts that were read at different times are no content that ever was."""
+    """Parts that were read at different times may be a content that never existed."""
     target = job.write("model.bin", content)
     asked: list[None] = []
 

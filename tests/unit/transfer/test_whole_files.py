@@ -1,4 +1,4 @@
-"""Whole files: how they are summed up, cut into parts, and what becomes of a file when something goes wrong."""
+"""Checksums and parts of whole files, and what an error leaves of a file."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_place_that_cannot_be_written_is_named(store: DirectoryStore, tmp_path
 def test_a_full_disk_shows_before_the_first_byte_travels(store: DirectoryStore, tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(DiskFullError, match=f"{tmp_path} has no room"):
-        # There is no such object: whoever had asked the store would have got another error.
+        # There is no such object: a request would have raised another error.
         download.download_file(store, "gone", tmp_path / "target", size=free + (1 << 40), etag=None)
     assert not (tmp_path / "target").exists()
 
@@ -193,7 +193,7 @@ def test_parts_travel_side_by_side(tmp_path: Path) -> None:
     together = threading.Barrier(4, timeout=60)
 
     def answer_together(_: object) -> Answer:
-        together.wait()  # breaks, and fails the test, unless four parts are on their way at a time
+        together.wait()  # raises, and fails the test, unless four parts are in flight at a time
         return Answer(headers={"ETag": '"p"'})
 
     begun = Answer(body=b"<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>")

@@ -1,4 +1,4 @@
-"""What the store is known to have: whole contents, and the parts of large ones, by checksum and size."""
+"""Index what the store has: whole contents, and the parts of large ones, by checksum and size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Place:
 
 
 class ContentIndex:
-    """Contents that the store has, and where. Safe to use from several threads.
+    """Find contents in the store by checksum and size. Thread-safe.
 
     A part costs about 250 bytes of memory: 4 MiB for every 256 GiB of content.
 
@@ -33,34 +33,34 @@ class ContentIndex:
 
     def __init__(self, entries: Iterable[FileEntry] = ()) -> None:
         self.copies = True
-        """Whether parts may be copied, as far as the store has shown."""
+        """Whether the store copies parts; true until it refuses one."""
         self.sent: set[str] = set()
-        """Keys of all content that was sent in this attempt and has not been deleted since."""
+        """Keys of the content that this attempt has sent and that has not been deleted since."""
         self._contents: dict[_Content, Place] = {}
         self._parts: dict[tuple[int, int], tuple[_Content, int]] = {}  # (CRC64NVME, bytes) → content, offset
-        self._cut: set[_Content] = set()  # contents of which the grid is known
+        self._cut: set[_Content] = set()  # contents whose grid is known
         self._lock = threading.Lock()
         for entry in entries:
             self.add(entry)
 
     def add(self, entry: FileEntry) -> None:
-        """Note where the content of a file lies, from now on there and nowhere else."""
+        """Record where the content of a file lies. It replaces what was recorded before."""
         content = (entry.size, entry.crc64nvme)
         with self._lock:
             self._contents[content] = Place(entry.key, entry.etag)
             if entry.parts is None:
                 return
-            with contextlib.suppress(ValueError):  # another version's: without it, the file is sent as a whole
+            with contextlib.suppress(ValueError):  # written by another version: the file is then sent as a whole
                 for crc, offset, length in part_checksums.from_text(entry.parts, size=entry.size).parts(entry.size):
                     self._parts[crc, length] = (content, offset)
                 self._cut.add(content)
 
     def place(self, size: int, crc64nvme: int) -> Place | None:
-        """Return where a whole content lies; None when the store is not known to have it."""
+        """Return where a whole content lies; None when it is not in the index."""
         return self._contents.get((size, crc64nvme))
 
     def part(self, size: int, crc64nvme: int) -> ObjectRange | None:
-        """Return where a part of a large content lies that has these bytes; None when none is known."""
+        """Return a part of a large content with this size and checksum; None when there is none."""
         content, offset = self._parts.get((crc64nvme, size), (None, 0))
         whole = self._contents.get(content) if content else None
         if whole is None:
@@ -68,17 +68,17 @@ class ContentIndex:
         return ObjectRange(key=whole.key, etag=whole.etag, offset=offset, size=size, crc64nvme=crc64nvme)
 
     def may_have(self, size: int) -> bool:
-        """Say whether there is a content of that size of which only the checksum of the whole tells what it is."""
+        """Return whether a content of this size is known only by the checksum of the whole, not by its parts."""
         with self._lock:
             return any(content[0] == size and content not in self._cut for content in self._contents)
 
     def gone(self, keys: Collection[str]) -> None:
-        """Note that objects were deleted or replaced: their content is sent again when a file has it."""
+        """Remove objects that were deleted or replaced: their content is sent again when a file has it."""
         with self._lock:
             self.sent.difference_update(keys)
             gone = {content for content, place in self._contents.items() if place.key in keys}
             if not gone:
                 return
             self._contents = {content: place for content, place in self._contents.items() if content not in gone}
-            self._parts = {part: there for part, there in self._parts.items() if there[0] not in gone}
+            self._parts = {part: found for part, found in self._parts.items() if found[0] not in gone}
             self._cut -= gone

@@ -1,4 +1,4 @@
-"""Fetching: an object becomes a file, in parts side by side, each written to its place and summed up on the way."""
+"""Download objects to files, large ones in parallel parts, with a checksum computed on the way."""
 
 from __future__ import annotations
 
@@ -36,33 +36,33 @@ def download_file(
     grid: Grid | None = None,
     kept: Progress | None = None,
 ) -> int:
-    """Fetch an object into a file, check it, and return its CRC64NVME. On any error there is no file.
+    """Download an object to a file, check it, and return its CRC64NVME. On any error there is no file.
 
-    What arrives damaged is fetched once more: what was damaged on the way only is whole the second time.
+    A damaged download is repeated once: the damage may have happened on the way.
 
-    Where the checksums of its parts are known, parts that the file has already are not fetched; and when the way to
-    the store breaks, or somebody stops, the file stays as it is, so that they need not be fetched again.
+    With a grid, parts that the file already has are not fetched. A stop, or an error of the connection, then leaves the
+    file as it is, and the next download continues there.
 
     Args:
-        store: where from.
-        key: which object.
-        destination: a new file, or one to be replaced; its directory exists. It has its full size before it has its
-            content: whoever must not see that gives a temporary name.
-        size: the object's bytes.
-        etag: the content that is wanted.
-        expected_crc: what the checksum must be; None takes what comes.
-        workers: fetches the parts of a large object; None: one after the other, in this thread.
-        progress: gets the bytes of each part that has arrived, always in this thread; fewer than none when what had
-            arrived was damaged.
+        store: the store.
+        key: key of the object.
+        destination: the file, new or to be replaced, in an existing directory. It has its full size before it has its
+            content: use a temporary name where that must not be seen.
+        size: size of the object in bytes.
+        etag: required ETag; None for any.
+        expected_crc: required CRC64NVME (default: any).
+        workers: executor for the parts of a large object (default: one after the other, in this thread).
+        progress: called in this thread with the bytes of each part that has arrived; with a negative number when what
+            had arrived was damaged.
         stop: ends it between two parts.
-        grid: the checksums of its parts; None: they are not known.
-        kept: gets the bytes of each part that was there already, as `progress` does too.
+        grid: checksums of the parts (default: unknown).
+        kept: called with the bytes of each part that the file already had; `progress` is called with them too.
 
     Raises:
-        DamagedError: the object is no longer that content, or its checksum is another one.
+        DamagedError: the object has another ETag or checksum.
         DiskFullError: the file system of `destination` has no room for it.
         StoppedError: stopped by `stop`.
-        StoreError: it cannot be read, or the file not be written.
+        StoreError: the object cannot be read, or the file cannot be written.
     """
     arrived = 0
 
@@ -99,7 +99,7 @@ def _fetch(
     grid: Grid | None,
     kept: Progress,
 ) -> int:
-    """Do what `download_file` does, once; on an error the file stays."""
+    """Download once. On an error the file stays."""
     if size <= MIB:
         stop.refuse_if_stopped(f"fetching {key!r}")
         return _fetch_small(store, key, destination, size, etag, expected_crc, count)
@@ -131,9 +131,9 @@ def _fetch(
 def _fetch_small(
     store: Store, key: str, destination: Path, size: int, etag: str | None, expected_crc: int | None, count: Progress
 ) -> int:
-    """Fetch a small object into memory, check it, and write it with one call."""
+    """Download a small object to memory, check it, and write it with one call."""
     content = bytearray()
-    # Also an empty object is asked for: it may be gone, or another one.
+    # An empty object is read too: it may have been deleted or replaced.
     store.read(key, size=size, etag=etag, sink=content.extend)
     crc = crc64nvme(content)
     _refuse_if_other(key, crc, expected_crc)
@@ -161,7 +161,7 @@ def _create(path: Path, *, anew: bool) -> int:
 def _keep_or(
     fetch: Callable[[int, int], tuple[int, int, int, bool]], path: Path, crc: int, start: int, length: int
 ) -> tuple[int, int, int, bool]:
-    """Leave a part as it is in the file, where it is what it should be; else fetch it."""
+    """Fetch a part, unless the file already has it."""
     if sum_range(path, start, length) == crc:
         return start, length, crc, False
     return fetch(start, length)
@@ -177,20 +177,20 @@ def _fetch_range(
     start: int,
     length: int,
 ) -> tuple[int, int, int, bool]:
-    """Fetch a range into its place in the file; return (start, length, checksum, whether it has travelled).
+    """Fetch a range into its place in the file; return (start, length, checksum, True: it was fetched).
 
-    The kernel lets one thread at a time write to a file, and the others spin: they wait for their `turn` here instead.
+    The kernel lets one thread at a time write to a file while the others spin: here they wait for the lock `turn`.
     """
     crc, position = 0, start
 
-    def keep(piece: memoryview) -> None:
+    def write(chunk: memoryview) -> None:
         nonlocal crc, position
-        crc = crc64nvme(piece, crc)
+        crc = crc64nvme(chunk, crc)
         with turn:
-            _write(descriptor, piece, position, path)
-        position += len(piece)
+            _write(descriptor, chunk, position, path)
+        position += len(chunk)
 
-    store.read(key, offset=start, size=length, etag=etag, sink=keep)
+    store.read(key, offset=start, size=length, etag=etag, sink=write)
     return start, length, crc, True
 
 
@@ -206,7 +206,7 @@ def _write(descriptor: int, data: memoryview, offset: int, path: Path) -> None:
 
 
 def _reserve(descriptor: int, size: int, path: Path) -> None:
-    """Give the file its size and its blocks now, so that a full disk shows before the first byte travels."""
+    """Allocate the file's blocks, so that a full disk is an error before the first byte travels."""
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:

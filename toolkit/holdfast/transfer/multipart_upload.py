@@ -1,7 +1,7 @@
-"""Composing: one large file becomes an object, and what the store has of it already does not travel.
+"""Upload one large file in parts, and copy the parts that the store already has.
 
-Each part is a job of its own: it is read and summed up, and then it is copied inside the store where the store is known
-to have these bytes, and sent where it is not. Nothing is read or summed up before that, in one thread, for the whole.
+Each part is a job: it is read once for its checksum, then copied inside the store where the content index has it, else
+sent. Nothing reads the whole file before that.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from holdfast.transfer.parts import PartSums
 from holdfast.transfer.resumable import Note
 
 _KEPT = (StoppedError, TransientStoreError)
-"""After these an upload that is noted is not dropped: the next try goes on where it was."""
+"""Errors after which an upload with a note is not aborted: the next try resumes it."""
 
 
 class CopiesRefusedError(PermanentStoreError):
-    """The server copies no parts, or not for us."""
+    """The server does not copy parts, or denies it."""
 
 
 class MultipartUpload:
-    """One large file on its way. The checksums that are found stay, when it is sent a second time to another key.
+    """Upload one large file, if need be to a second key; its checksums are computed once.
 
     Args:
-        store: where to.
+        store: the store.
         path: the file.
-        size: its bytes, at least 1.
-        known: what the store has; finds out whether it copies parts.
-        refuse_if_changed: raises FileChangedError when the file is not what it was; asked when all of it has been
-            read, and before anything becomes visible.
+        size: its size in bytes, at least 1.
+        known: what the store has, and whether it copies parts.
+        refuse_if_changed: raises FileChangedError when the file has changed; called after the last read, before
+            anything becomes visible.
         stop: ends it between two parts.
-        note: notes an upload that has begun, so that it can be gone on with, where it returns a note.
-        workers: runs the parts; None: one after the other, in this thread. Never the executor in which this runs.
-        progress: gets the bytes of each part that has travelled, always in this thread.
-        on_last: called when the last part has been handed to the workers.
+        note: returns a note with which the upload that has begun can be resumed, or None.
+        workers: executor for the parts, not the one in which this runs (default: one after the other, in this thread).
+        progress: called in this thread with the bytes of each part that was sent.
+        on_last: called when the last part has been submitted to the workers.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class MultipartUpload:
         on_last: Callable[[], object] = lambda: None,
     ) -> None:
         self.sent = 0
-        """Bytes of the file that travelled."""
+        """Bytes of the file that were sent."""
         self.completing = False
-        """Whether the store has been asked to make something visible."""
+        """Whether a request to make the object visible was sent."""
         self.sums = PartSums(path, size)
         self.store, self.known = store, known
         self.refuse_if_changed, self.note, self.on_last = refuse_if_changed, note, on_last
@@ -86,22 +86,22 @@ class MultipartUpload:
         condition: Condition | None = None,
         resumed: Note | None = None,
     ) -> Place:
-        """Make the file an object, visible whole or not at all, unless the store is known to have its content.
+        """Upload the file, visible whole or not at all, unless the content index has its content.
 
-        When what was copied turns out not to fit, or the server copies nothing, all is sent in a new upload.
+        When copied parts do not fit, or the server does not copy, the whole file is sent in a new upload.
 
         Args:
-            key: of the object.
+            key: key of the object.
             metadata: user metadata.
             condition: what must lie at `key`.
-            resumed: an upload to the same key that goes on; its metadata stays what it was. When it cannot go on, that
-                is a PermanentStoreError.
+            resumed: an upload to the same key to resume, with the metadata it has. When that fails, it is a
+                PermanentStoreError.
 
         Returns:
-            Where the content lies: at `key`, or where it was already.
+            Where the content lies: at `key`, or where the index has it.
 
         Raises:
-            FileChangedError: the file is no longer what it was. Nothing became visible.
+            FileChangedError: the file has changed. Nothing became visible.
             AlreadyExistsError: the condition does not hold.
             StoppedError: stopped by `stop`. Nothing became visible.
             StoreError: the store did not take it.
@@ -123,7 +123,7 @@ class MultipartUpload:
         return upload, self.note(upload)
 
     def run(self, jobs: Iterable[Callable[[], _Done]]) -> Iterator[_Done]:
-        """Run jobs side by side and count what travelled."""
+        """Run jobs in parallel and count the bytes sent."""
         for done in side_by_side(jobs, self._workers, self._stop, f"storing {self.sums.path}"):
             self.sent += done.sent
             if done.sent and self._progress is not None:
@@ -133,7 +133,7 @@ class MultipartUpload:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What became of a part: stored, or put off because it may be that nothing has to travel; the bytes sent."""
+    """The result of one part: stored, or None where it is deferred, and the bytes sent."""
 
     number: int
     stored: StoredPart | None
@@ -141,13 +141,13 @@ class _Done:
 
 
 class _Upload:
-    """One upload of a file. It begins with the first part that must travel: a content that is known needs none.
+    """One upload of a file. It begins with the first part that must be sent: a known content needs none.
 
     Args:
-        sending: of which file.
-        known: what is copied.
-        begin: begins it.
-        resumed: has begun already.
+        sending: the file.
+        known: contents whose parts are copied.
+        begin: begins the upload.
+        resumed: note of an upload that has begun already.
     """
 
     def __init__(
@@ -158,16 +158,16 @@ class _Upload:
         resumed: Note | None,
     ) -> None:
         self.copied = False
-        """Whether parts of it were copied, or were to be."""
+        """Whether a copy of a part was tried."""
         self._sending, self._sums, self._store = sending, sending.sums, sending.store
         self._known, self._begin_upload = known, begin
-        # Without its grid nobody sees part by part that a content is there already.
+        # A content without a grid is recognized only when all parts have been read.
         self._waits = known.may_have(sending.sums.size) and resumed is None
         self._had = resumed.parts if resumed else {}
         self._upload: tuple[Upload, Note | None] | None = (resumed.upload, resumed) if resumed else None
         self._refused: StoreError | None = None
         self._lock = threading.Lock()
-        self._put_off: list[int] = []
+        self._deferred: list[int] = []
         self._stored: dict[int, StoredPart] = {}
 
     def run(self, key: str, condition: Condition | None) -> Place:
@@ -196,21 +196,21 @@ class _Upload:
     def _take(self, results: Iterator[_Done]) -> None:
         for done in results:
             if done.stored is None:
-                self._put_off.append(done.number)
+                self._deferred.append(done.number)
             else:
                 self._stored[done.number] = done.stored
 
     def _jobs(self) -> Iterator[Callable[[], _Done]]:
-        """Yield a job for each part, and for those that were put off as soon as another one has to travel."""
+        """Yield a job for each part, and for the deferred parts once another one had to be sent."""
         for number in range(1, len(self._sums.ranges) + 1):
-            while self._upload is not None and self._put_off:
-                yield partial(self._move, self._put_off.pop())
+            while self._upload is not None and self._deferred:
+                yield partial(self._move, self._deferred.pop())
             yield partial(self._sum_and_move, number)
-        if self._upload is not None and not self._put_off:
+        if self._upload is not None and not self._deferred:
             self._sending.on_last()
 
     def _rest(self) -> Iterator[Callable[[], _Done]]:
-        yield from (partial(self._move, number) for number in tuple(self._put_off))
+        yield from (partial(self._move, number) for number in tuple(self._deferred))
         self._sending.on_last()
 
     def _sum_and_move(self, number: int) -> _Done:
@@ -220,7 +220,7 @@ class _Upload:
         return self._move(number)
 
     def _move(self, number: int) -> _Done:
-        """Bring a part into the upload, if it is not there already: by a copy, or else over the wire."""
+        """Copy or send a part, unless the upload already has it."""
         crc = self._sums.of(number)
         start, length = self._sums.ranges[number - 1]
         had = self._had.get(number)
@@ -239,7 +239,7 @@ class _Upload:
         return self._known.part(self._sums.ranges[number - 1][1], crc) if self._known.copies else None
 
     def _copied(self, upload: Upload, number: int, crc: int) -> StoredPart | None:
-        """Copy a part from where the store has its bytes; None when it is to be sent."""
+        """Copy a part inside the store; None when it must be sent."""
         source = self._source(number, crc)
         if source is None:
             return None
@@ -247,14 +247,14 @@ class _Upload:
         try:
             return self._store.put_part_copy(upload, number, source)
         except (DamagedError, NotFoundError):
-            self._known.gone([source.key])  # or the upload has: the part that is sent then will tell
+            self._known.gone([source.key])  # or the upload is gone: then sending the part fails too
             return None
         except PermanentStoreError as error:
             self._known.copies = False
             raise CopiesRefusedError(str(error)) from error
 
     def _begun(self) -> tuple[Upload, Note | None]:
-        """Return the upload, begun once; who comes second while it is refused is refused too."""
+        """Return the upload, begun once; after a refusal every caller gets the same error."""
         with self._lock:
             if self._refused is not None:
                 raise self._refused
@@ -267,7 +267,7 @@ class _Upload:
             return self._upload
 
     def _drop(self, error: BaseException) -> None:
-        """Drop what was stored, or leave it for the next try."""
+        """Abort the upload, or leave it for the next try."""
         if self._upload is None:
             return
         upload, note = self._upload

@@ -1,4 +1,4 @@
-"""What all transfers in parts do: parts side by side, nothing left by a failure, a look before many bytes travel."""
+"""Run the parts of a transfer in parallel, abort uploads on failure, and check conditions before many bytes travel."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class _Sized(Protocol):
 
 
 IN_FLIGHT = 64
-"""Parts of one file that are handed to the executor at a time. Those that have not begun are dropped when one fails."""
+"""Parts of one file that are in the executor at a time. When one fails, those that have not begun are cancelled."""
 
 
 def side_by_side(jobs: Iterable[Callable[[], T]], workers: Executor | None, stop: StopToken, doing: str) -> Iterator[T]:
-    """Run jobs, a few at a time, and yield their results as they come. When one fails, none is left running."""
+    """Run jobs in parallel and yield their results as they come. After a failure, or a stop, none is left running."""
     if workers is None:
         for job in jobs:
             stop.refuse_if_stopped(doing)
@@ -53,22 +53,22 @@ def side_by_side(jobs: Iterable[Callable[[], T]], workers: Executor | None, stop
         wait(running)
 
 
-def batches(things: Sequence[S]) -> Iterator[Sequence[S]]:
-    """Yield few at a time: enough that handing them to a worker costs little, and so few that none is left waiting."""
-    most = max(1, min(_BATCH, len(things) // _LEAST_BATCHES))
-    few: list[S] = []
-    for thing in things:
-        few.append(thing)
-        if len(few) == most or sum(one.size for one in few) > MIB:
-            yield few
-            few = []
-    if few:
-        yield few
+def batches(files: Sequence[S]) -> Iterator[Sequence[S]]:
+    """Yield batches of small files: large enough that submitting costs little, small enough that no worker is idle."""
+    most = max(1, min(_BATCH, len(files) // _LEAST_BATCHES))
+    batch: list[S] = []
+    for file in files:
+        batch.append(file)
+        if len(batch) == most or sum(member.size for member in batch) > MIB:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 @contextmanager
 def dropped_on_failure(store: Store, upload: Upload) -> Iterator[None]:
-    """Drop the upload when what is done with it fails."""
+    """Abort the upload when the body of the `with` fails."""
     try:
         yield
     except BaseException as error:
@@ -77,11 +77,11 @@ def dropped_on_failure(store: Store, upload: Upload) -> Iterator[None]:
 
 
 def drop(store: Store, upload: Upload, error: BaseException) -> bool:
-    """Drop an upload because of an error; return whether that worked: where it did not, the error has a note of it."""
+    """Abort an upload because of an error; return whether that worked. If not, the error gets a note."""
     try:
         store.abort_upload(upload)
-    except StoreError as another:
-        error.add_note(f"and the parts already sent could not be dropped: {another}")
+    except StoreError as failure:
+        error.add_note(f"and the parts already sent could not be dropped: {failure}")
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""The grid: the checksums of the parts of a large file, in which it was sent and by which its parts are found again."""
+"""Grid: the checksums of the parts of a large file, and their text form in records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A file cut into parts of one size, the last one smaller or as large.
+    """The checksums of a file's parts. All parts have one size; the last may be smaller.
 
     Attributes:
         step: bytes in each part but the last.
@@ -28,7 +28,7 @@ class Grid:
             yield crc, number * self.step, min(self.step, size - number * self.step)
 
     def to_text(self) -> str:
-        """Return the form that records use: the step, a colon, and base64 of eight bytes for each part."""
+        """Return the text form: the step, a colon, and base64 of eight big-endian bytes a part."""
         values = array.array("Q", self.crcs)
         if sys.byteorder == "little":
             values.byteswap()
@@ -36,11 +36,7 @@ class Grid:
 
 
 def from_text(text: str, *, size: int) -> Grid:
-    """Read the form that records use.
-
-    Args:
-        text: of `Grid.to_text`.
-        size: bytes of the file.
+    """Parse what `Grid.to_text` returned for a file of `size` bytes.
 
     Raises:
         ValueError: it is no grid of a file of that size.

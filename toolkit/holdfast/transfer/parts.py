@@ -1,4 +1,4 @@
-"""A file in parts: how large they are, and their checksums in one reading."""
+"""Cut files into parts, and compute the checksums of the parts in one reading."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from holdfast.store.os_errors import os_error
 
 MIB = 1 << 20
 PART_SIZE = 16 * MIB
-"""Bytes in a part, unless the file is so large that 10,000 of them would not do. A smaller file is one request down."""
+"""Bytes in a part, unless the file needs more than 10,000 of them. A smaller file is downloaded with one request."""
 MOST_PARTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Checksums:
-    """What one reading of a file found.
+    """The checksums that one reading of a file found.
 
     Attributes:
         size: bytes.
-        whole: CRC64NVME of everything.
+        whole: CRC64NVME of the file.
         parts: CRC64NVME of each part of `part_size(size)` bytes.
     """
 
@@ -46,41 +46,41 @@ def ranges(size: int) -> Iterator[tuple[int, int]]:
 
 
 def checksum_file(path: Path, *, size: int | None = None, stop: StopToken = NEVER) -> Checksums:
-    """Read a file once and sum it up.
+    """Read a file once and return its checksums.
 
     Args:
-        path: which file.
-        size: what it must have, in bytes; None for what it has.
+        path: the file.
+        size: required size in bytes (default: any).
         stop: ends it between two parts.
 
     Raises:
-        FileChangedError: it is gone, or has another size, also while it was read.
+        FileChangedError: it does not exist, has another size, or changed its size while it was read.
         StoreError: it cannot be read.
         StoppedError: stopped by `stop`.
     """
     whole, parts = 0, []
     try:
         with path.open("rb", buffering=0) as file:
-            there = os.fstat(file.fileno()).st_size
-            if size is not None and there != size:
-                raise FileChangedError(f"{path} has {there:,} bytes, and had {size:,} a moment ago")
-            buffer = memoryview(bytearray(min(MIB, max(1, there))))
-            for _, length in ranges(there):
+            found = os.fstat(file.fileno()).st_size
+            if size is not None and found != size:
+                raise FileChangedError(f"{path} has {found:,} bytes, and had {size:,} a moment ago")
+            buffer = memoryview(bytearray(min(MIB, max(1, found))))
+            for _, length in ranges(found):
                 stop.refuse_if_stopped(f"reading {path}")
                 crc = _sum_range(file.readinto, buffer, length, path)
                 parts.append(crc)
                 whole = combine(whole, crc, length)
-            if os.fstat(file.fileno()).st_size != there:
+            if os.fstat(file.fileno()).st_size != found:
                 raise FileChangedError(f"{path} changed its size while it was read")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileChangedError(f"{path} is gone") from error
     except OSError as error:
         raise os_error(error, path, "read") from error
-    return Checksums(there, whole, tuple(parts))
+    return Checksums(found, whole, tuple(parts))
 
 
 class PartSums:
-    """The checksums of the parts of a file, each read at most once. Safe from several threads for different parts.
+    """Compute the checksums of a file's parts, each at most once. Thread-safe for different parts.
 
     Args:
         path: the file.
@@ -102,16 +102,16 @@ class PartSums:
         return self._crcs[number]
 
     def all(self) -> Checksums:
-        """Return the checksums, when all parts have been read."""
+        """Return the checksums. All parts must have been read."""
         parts = tuple(self._crcs[number] for number in range(1, len(self.ranges) + 1))
         return Checksums(self.size, combine_all(zip(parts, (length for _, length in self.ranges), strict=True)), parts)
 
 
 def whole_file(path: Path, *, size: int) -> Part:
-    """Return a file as one part, summed up. A small one is read once and held in memory.
+    """Return a file as one part with its checksum. A file of at most 1 MiB is read once and held in memory.
 
     Raises:
-        FileChangedError: it is gone, or has another size than `size`.
+        FileChangedError: it does not exist, or its size is not `size`.
         StoreError: it cannot be read.
     """
     if size > MIB:
@@ -140,10 +140,10 @@ def _read_small(path: Path, *, size: int) -> bytes:
 
 
 def sum_range(path: Path, offset: int, length: int) -> int:
-    """Read a range of a file and return its CRC64NVME.
+    """Return the CRC64NVME of a range of a file.
 
     Raises:
-        FileChangedError: the file is gone, or ends before that.
+        FileChangedError: the file does not exist, or ends inside the range.
         StoreError: it cannot be read.
     """
     try:

@@ -1,4 +1,4 @@
-"""Whole objects copied inside a store: what one request of the store protocol cannot do. See `holdfast.transfer`."""
+"""Copy objects of any size inside a store."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def copy_object(
     """Copy an object of any size to another key inside the store, visible whole or not at all, and return its ETag.
 
     Args:
-        store: which store.
+        store: the store.
         source: what to copy. The store compares the copy of a large object with its checksum.
-        key: where to.
-        metadata: of the copy; that of the source is not copied.
+        key: key of the copy.
+        metadata: user metadata of the copy; that of the source is not copied.
         condition: what must lie at `key`.
-        workers: copies the parts of a large object; None: one after the other, in this thread.
+        workers: executor for the parts of a large object (default: one after the other, in this thread).
         stop: ends it between two parts.
 
     Raises:
-        NotFoundError: there is no source.
-        DamagedError: the source is no longer this content.
+        NotFoundError: the source does not exist.
+        DamagedError: the source has other content.
         AlreadyExistsError: at `key` lies what the condition does not allow; with `Replaces` also: nothing.
         StoppedError: stopped by `stop`. Nothing became visible.
         StoreError: the store did not copy it.

@@ -1,7 +1,7 @@
-"""Whole files to and from a store, in parts, with bounded memory: what one request of the store protocol cannot do.
+"""Upload files of any size, in parts, with bounded memory.
 
-Everything here is synchronous. An executor, where one is given, runs the parts of one file side by side; a function
-that is given an executor must not itself run in that executor, because it waits for its parts.
+The functions of this package are synchronous. One that gets an executor must not itself run in that executor, because
+it waits for its parts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from holdfast.transfer.parts import whole_file
 Progress = Callable[[int], None]
 
 SINGLE_PUT = 64 << 20
-"""A file smaller than this many bytes is one request up: atomic, and nothing to abort."""
+"""A file of fewer bytes is uploaded with one request: atomic, and nothing to abort."""
 
 
 def upload_file(
@@ -38,14 +38,14 @@ def upload_file(
     """Store a file, visible whole or not at all, and return its ETag.
 
     Args:
-        store: where to.
-        key: under which key.
+        store: the store.
+        key: key of the object.
         path: the file.
-        size: its bytes.
+        size: its size in bytes.
         metadata: user metadata.
         condition: what must lie at `key`.
-        workers: runs the parts of a large file; None: one after the other, in this thread.
-        progress: gets the bytes of each part that has arrived, always in this thread.
+        workers: executor for the parts of a large file (default: one after the other, in this thread).
+        progress: called in this thread with the bytes of each part that has arrived.
         stop: ends it between two parts.
 
     Raises:
@@ -73,7 +73,7 @@ def upload_file(
 
 
 def _guard(path: Path, size: int) -> Callable[[], None]:
-    """Return what raises FileChangedError when a file is not, or not any more, as it is now."""
+    """Return a function that raises FileChangedError when the file has changed, or its size is not `size`."""
 
     def look() -> tuple[int, int, int, int]:
         try:
