@@ -81,7 +81,7 @@ def lag(server: Server, prefix: str, kind: str, size: int, pause: float) -> tupl
 def bare(server: Server, prefix: str, directory: Path) -> float:
     """Return the seconds in which the engine, called directly, stores the same files."""
     store = _store(server, prefix)
-    claimed = claim.claim(store, (), host="h", version="0", platform="local", started=datetime.now(UTC))
+    claimed = claim.claim(store, (), claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
     found = fence.fence(store, catalog.read_catalog(store), claimed)
     with Workers() as workers:
         syncer = Syncer(store, directory, claimed, Base(found), workers=workers, clock=lambda: datetime.now(UTC))

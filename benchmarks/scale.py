@@ -224,7 +224,7 @@ def start_alone(bucket: Counting, workers: ThreadPoolExecutor) -> Machine:
     found = catalog.read_catalog(bucket)
     now = datetime.now(UTC)
     known = claim.honours_conditions(bucket, found, workers)
-    mine = claim.claim(bucket, found.attempts, host="h", version="0", platform="local", started=now, conditional=known)
+    mine = claim.claim(bucket, found.attempts, claim.Claimant("h", "0", "local"), started=now, conditional=known)
     found = fence.fence(bucket, found, mine, workers)
     chosen = next(iter(candidates.newest_first(bucket, found, workers)), None)
     found.survey()
@@ -273,7 +273,7 @@ def many_hosts(count: int) -> list[Cost]:
 
         def start(name: str, run: str) -> Machine:
             mine, found, base = rendezvous.join(
-                bucket, Group(names, run), host=name, version="0", platform="local", clock=lambda: clock[0],
+                bucket, Group(names, run), claim.Claimant(name, "0", "local"), clock=lambda: clock[0],
                 workers=workers,
             )  # fmt: skip
             found = fence.fence(bucket, found, mine, workers)

@@ -125,9 +125,7 @@ def _alone(config: Config, store: Store, bring: Callable[..., Restored], workers
     claimed = attempt.claim(
         store,
         found.attempts,
-        host=config.host,
-        version=holdfast.__version__,
-        platform=config.platform,
+        attempt.Claimant(config.host, holdfast.__version__, config.platform),
         started=datetime.now(UTC),
         conditional=attempt.honours_conditions(store, found, workers),
     )
@@ -153,9 +151,7 @@ def _together(
         claimed, found, base = rendezvous.join(
             store,
             group,
-            host=config.host,
-            version=holdfast.__version__,
-            platform=config.platform,
+            attempt.Claimant(config.host, holdfast.__version__, config.platform),
             clock=lambda: datetime.now(UTC),
             workers=workers,
             passed_over=passed_over,

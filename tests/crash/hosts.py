@@ -22,6 +22,7 @@ from tests.crash.operations import CountedStore, Disk
 from tests.crash.world import Broken, InOrder, World
 
 from holdfast.attempts import fence, rendezvous
+from holdfast.attempts.claim import Claimant
 from holdfast.attempts.rendezvous import Group
 from holdfast.maintenance.retention import Retention
 from holdfast.restore import restorer
@@ -83,7 +84,7 @@ class Host:
         self.fuse.stage = "join"
         group = Group(HOSTS, run)
         claimed, found, base = rendezvous.join(
-            self._store, group, host=self.name, version="0", platform="local", clock=self._job.clock,
+            self._store, group, Claimant(self.name, "0", "local"), clock=self._job.clock,
             workers=InOrder(),
         )  # fmt: skip
         self.fuse.stage = "fence"

@@ -169,7 +169,7 @@ class Life:
         self._fuse.stage = "claim"
         found = catalog.read_catalog(self._store)
         claimed = claim.claim(
-            self._store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC),
+            self._store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC),
             conditional=claim.honours_conditions(self._store, found, self._workers),
         )  # fmt: skip
         with self._disk.used_by(None):

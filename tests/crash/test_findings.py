@@ -100,7 +100,7 @@ def test_an_attempt_that_slept_between_its_listing_and_its_claim_goes_on_from_th
         job.write("a", content, "two")
         sync(meanwhile)
     meanwhile.tidy()
-    claimed = claim.claim(job.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
+    claimed = claim.claim(job.store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
     found = fence.fence(job.store, found, claimed)
     restorer.restore(job.store, found, job.root / "three", workers=job.workers)
     assert contents(job.root / "three") == {"a": b"newest"}

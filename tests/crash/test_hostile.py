@@ -208,7 +208,7 @@ def outside(directory: Path, seen: Mapping[str, object]) -> dict[str, object]:
 def live(bucket: Bucket, directory: Path, said: list[str]) -> None:
     """Claim, restore, store something, tidy."""
     found = catalog.read_catalog(bucket)
-    mine = claim.claim(bucket, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
+    mine = claim.claim(bucket, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
     found = fence.fence(bucket, found, mine)
     done = restorer.restore(bucket, found, directory, workers=InOrder(), mine=mine)
     (directory / "one more").write_bytes(b"one more")

@@ -77,7 +77,7 @@ class Job:
         """Begin an attempt on the directory that `write` fills."""
         store = store or self.store()
         found = catalog.read_catalog(store)
-        claimed = claim.claim(store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
+        claimed = claim.claim(store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
         return Syncer(
             store,
             self._root / "engine",

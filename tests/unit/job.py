@@ -80,18 +80,14 @@ class Job:
         bandwidth: Bandwidth | None = None,
     ) -> Syncer:
         found = catalog.read_catalog(self.store)
-        claimed = claim.claim(
-            self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
-        )
+        claimed = claim.claim(self.store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
         fence.fence(self.store, found, claimed)
         return self.syncer_of(claimed, machine, store, retention, bandwidth)
 
     def resumed(self, machine: str, mode: Mode) -> tuple[Restored, Syncer, BackgroundRestore]:
         """Begin an attempt that restores no more than the mode says."""
         found = catalog.read_catalog(self.store)
-        claimed = claim.claim(
-            self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
-        )
+        claimed = claim.claim(self.store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
         fence.fence(self.store, found, claimed)
         done = self.restore(machine, mine=claimed, mode=mode)
         syncer = self.syncer_of(claimed, machine, restored=done)
@@ -100,9 +96,7 @@ class Job:
     def next_life(self, machine: str, mode: Mode = Mode.ALL, place: str = "file:///store") -> tuple[Restored, Syncer]:
         """Begin an attempt that goes on with what an earlier one has left on the machine."""
         found = catalog.read_catalog(self.store)
-        claimed = claim.claim(
-            self.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC)
-        )
+        claimed = claim.claim(self.store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
         left = Unsent(self.root / machine, place, workers=self.workers)
         done = self.restore(machine, mine=claimed, mode=mode, leftovers=left)
         return done, self.syncer_of(claimed, machine, restored=done, leftovers=left)

@@ -1,7 +1,7 @@
-"""CRC64NVME: the checksum that S3 keeps for every object, and that holdfast keeps for every file.
+"""Compute CRC64NVME, the checksum that S3 keeps for objects and holdfast for files.
 
-About 0.04 s of CPU per GiB (awscrt, one thread). S3 states it as base64 of the eight bytes, most significant first; the
-records of holdfast as 16 hex digits.
+About 0.04 s of CPU per GiB (awscrt, one thread). S3 writes it as base64 of the eight bytes, most significant first;
+holdfast's records as 16 hex digits.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ Bytes = bytes | bytearray | memoryview
 
 
 def crc64nvme(data: Bytes, previous: int = 0) -> int:
-    """Return the checksum of `data`, or of everything before it and `data` when `previous` is the checksum so far."""
+    """Return the checksum of `data`, continued from `previous`, the checksum of the bytes before it."""
     return int(checksums.crc64nvme(data, previous))
 
 
 def combine(first: int, second: int, second_size: int) -> int:
-    """Return the checksum of two adjoining ranges from the checksum of each; `second_size` is in bytes."""
+    """Return the checksum of two adjacent ranges from the checksum of each; `second_size` is in bytes."""
     return int(checksums.combine_crc64nvme(first, second, second_size))
 
 
 def combine_all(ranges: Iterable[tuple[int, int]]) -> int:
-    """Return the checksum of adjoining ranges from (checksum, bytes) of each, in their order."""
+    """Return the checksum of adjacent ranges from the (checksum, bytes) of each, in order."""
     whole = 0
     for crc, size in ranges:
         whole = combine(whole, crc, size)

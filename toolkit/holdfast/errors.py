@@ -5,12 +5,12 @@ HoldfastError
   + NoSnapshotError        65  the prefix holds snapshots, and none of them verifies
   + DamagedError               one object, file or record is not what its record says
   + DiskFullError          64  the checkpoint directory's disk cannot hold what must be restored
-  + FileChangedError           a file changed while it was read; it is taken again when it is quiet
-  + CutFileError               a file's format proves that it is not whole; it is taken again when it has changed
+  + FileChangedError           a file changed while it was read; it is read again when it is settled
+  + CutFileError               a file's format proves that it is incomplete; it is read again when it has changed
   + SupersededError        69  another attempt has taken over the prefix; this one must stop
-  + StoreError             69  the store did not do what it was asked
-      + TransientStoreError    the same request may succeed in a moment: retried by holdfast.retry
-      + PermanentStoreError    it will fail again until somebody changes something
+  + StoreError             69  a request to the store failed
+      + TransientStoreError    the same request may succeed in a moment: retried by holdfast.store.retry
+      + PermanentStoreError    the same request fails again until its cause is removed
           + NotFoundError      no such object
           + AlreadyExistsError a conditional write or deletion found something else at the key
           + AccessDeniedError  the credentials do not allow it, or there are none
@@ -23,11 +23,11 @@ with when the error reaches the top (sysexits.h).
 from __future__ import annotations
 
 MORE_PROCESSES = "raise --pids-limit of docker, podPidsLimit of Kubernetes, or ulimit -u"
-"""What to do where no thread and no process can be started."""
+"""Advice where no thread or process can be started."""
 
 
 class HoldfastError(Exception):
-    """Anything that holdfast raises on purpose. 70 (EX_SOFTWARE) is for what it did not foresee."""
+    """Anything that holdfast raises on purpose. Exit code 70 (EX_SOFTWARE) stands for a bug."""
 
     exit_code = 70
 
@@ -47,7 +47,7 @@ class ConfigError(HoldfastError):
 
 
 class NoSnapshotError(HoldfastError):
-    """The prefix holds snapshots, and none of them verifies. Never answered by a silent start from scratch."""
+    """The prefix holds snapshots, and none of them verifies. It never becomes a silent start from scratch."""
 
     exit_code = 65
 
@@ -65,21 +65,21 @@ class DamagedError(HoldfastError):
 
 
 class FileChangedError(HoldfastError):
-    """A file changed while it was being read. Not a failure: it is taken again when it is quiet."""
+    """A file changed while it was read. Not a failure: it is read again when it is settled."""
 
 
 class CutFileError(HoldfastError):
-    """A file whose format proves that it is not whole. It is no checkpoint yet, so nothing is lost without it."""
+    """A file whose format proves that it is incomplete. It is no checkpoint yet, so nothing is lost without it."""
 
 
 class SupersededError(HoldfastError):
-    """Another attempt has taken over the prefix. What this one stored before stays; it must stop, and stay stopped."""
+    """Another attempt has taken over the prefix. What this one committed before stays; it must stop for good."""
 
     exit_code = 69
 
 
 class StoreError(HoldfastError):
-    """The store did not do what it was asked."""
+    """A request to the store failed."""
 
     exit_code = 69
 
@@ -89,7 +89,7 @@ class TransientStoreError(StoreError):
 
 
 class PermanentStoreError(StoreError):
-    """The request will fail again until somebody changes something."""
+    """The same request fails again until its cause is removed."""
 
 
 class NotFoundError(PermanentStoreError):

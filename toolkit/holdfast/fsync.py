@@ -1,4 +1,4 @@
-"""Bring a file or a directory to the disk."""
+"""Flush a file or a directory to the disk."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def fsync(path: Path) -> None:
-    """Bring a file, or the names in a directory, to the disk.
+    """Flush a file, or the names in a directory, to the disk.
 
     Raises:
-        OSError: that failed, or there is none.
+        OSError: the flush failed, or the path does not exist.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

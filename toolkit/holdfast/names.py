@@ -1,4 +1,4 @@
-"""Which names are checkpoints, which are somebody's bookkeeping, and which a restore must not follow."""
+"""Classify names: checkpoints, logs, bookkeeping, and paths that a restore must refuse."""
 
 from __future__ import annotations
 
@@ -31,17 +31,16 @@ MAX_KEY_BYTES = 1024
 
 
 def is_bookkeeping(path: PurePosixPath) -> bool:
-    """Say whether a relative path is holdfast's or SageMaker's own and must neither be uploaded nor restored.
+    """Return whether a relative path is holdfast's or SageMaker's own and must neither be uploaded nor restored.
 
     SageMaker writes `<file>.sagemaker-uploading` and `<file>.sagemaker-uploaded` beside what it copies, and skips
-    every name that
-    contains `.sagemaker-ignore` (aws/sagemaker-xgboost-container, checkpointing.py).
+    every name that contains `.sagemaker-ignore` (aws/sagemaker-xgboost-container, checkpointing.py).
     """
     return any(is_bookkeeping_segment(part, first=number == 0) for number, part in enumerate(path.parts))
 
 
 def is_bookkeeping_segment(segment: str, *, first: bool) -> bool:
-    """Say whether a name makes what it names, and all below it, bookkeeping; `first`: it is a path's first segment."""
+    """Return whether a path segment makes the path bookkeeping; `first`: it is the first segment of the path."""
     return (
         (first and segment == OWN_DIRECTORY)
         or segment.endswith((".sagemaker-uploading", ".sagemaker-uploaded"))
@@ -50,7 +49,7 @@ def is_bookkeeping_segment(segment: str, *, first: bool) -> bool:
 
 
 def looks_unfinished(name: str) -> bool:
-    """Say whether a file or directory name is one that trainers use before a checkpoint is complete."""
+    """Return whether trainers use this name for a checkpoint that is not complete yet."""
     return bool(_UNFINISHED.search(name))
 
 
@@ -60,12 +59,12 @@ def checkpoint_of(path: str) -> str:
 
 
 def is_log(path: str) -> bool:
-    """Say whether a path is that of a log, by its last name: written all the time, and half of one harms nobody."""
+    """Return whether the last name of a path is that of a log: appended all the time, and useful in part too."""
     return bool(_LOG_NAME.search(path.rpartition("/")[2]))
 
 
 def likeness(name: str) -> int:
-    """Return how much a name looks like that of a checkpoint: 2 it does, 1 who knows, 0 it is a log or the like."""
+    """Return how likely a name is that of a checkpoint: 2 likely, 1 unknown, 0 a log or similar."""
     if _BESIDE.search(name):
         return 0
     return 2 if _CHECKPOINT.search(name) else 1
@@ -73,15 +72,13 @@ def likeness(name: str) -> int:
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
     """Return a sort key by which `epoch-10` comes after `epoch-9`."""
-    return [
-        (1, int(piece), "") if piece.isascii() and piece.isdigit() else (0, 0, piece) for piece in _DIGITS.split(name)
-    ]
+    return [(1, int(part), "") if part.isascii() and part.isdigit() else (0, 0, part) for part in _DIGITS.split(name)]
 
 
 def unsafe_reason(path: str) -> str | None:  # noqa: PLR0911  one reason, one line
-    """Say why a path from a store must not be written below the checkpoint directory; None when it may be.
+    """Return why a path from a store must not be written below the checkpoint directory; None when it may be.
 
-    A bucket can hold any key; nothing in it may lead a restore out of its directory.
+    A bucket can hold any key, and none may lead a restore out of its directory.
     """
     if not path:
         return "it is empty"
@@ -104,17 +101,17 @@ def unsafe_reason(path: str) -> str | None:  # noqa: PLR0911  one reason, one li
 
 
 def rank(name: str, modified: int, asked: int | None = None) -> tuple[int, int, list[tuple[int, int, str]]]:
-    """Return the sort key by which the newest checkpoint is the last.
+    """Return the sort key that puts the newest checkpoint last.
 
     Args:
         name: of the top-level entry.
         modified: nanoseconds since the epoch.
-        asked: how much it is what was asked for; None: how much its name is that of a checkpoint.
+        asked: how well the name fits a pattern that the caller gave; None: its `likeness`.
     """
     return likeness(name) if asked is None else asked, modified, natural_order(name)
 
 
 def may_be_checkpoint(name: str) -> bool:
-    """Say whether a top-level name is not hidden, not one that means "not finished", and nobody's bookkeeping."""
+    """Return whether a top-level name may be a checkpoint: not hidden, not unfinished, no bookkeeping."""
     hidden = name.startswith(".")
     return not (hidden or looks_unfinished(name) or is_bookkeeping(PurePosixPath(name)))

@@ -50,9 +50,7 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
     claimed = claim.claim(
         prefix.store,
         prefix.found.attempts,
-        host=socket.gethostname(),
-        version=holdfast.__version__,
-        platform=platforms.detect(os.environ),
+        claim.Claimant(socket.gethostname(), holdfast.__version__, platforms.detect(os.environ)),
         started=datetime.now(UTC),
     )
     # Only behind the fence is it known what the others have committed last.

@@ -13,6 +13,7 @@ import pytest
 from tests.logs import Logged
 
 from holdfast.attempts import fence, rendezvous
+from holdfast.attempts.claim import Claimant
 from holdfast.attempts.rendezvous import Group
 from holdfast.errors import SupersededError
 from holdfast.maintenance.retention import Retention
@@ -74,7 +75,7 @@ class Job:
     def begin(self, run: str, *hosts: str, only: str | None = None, mode: Mode = Mode.ALL) -> Host:
         host = only or hosts[0]
         claimed, found, base = rendezvous.join(
-            self.store, Group(hosts, run), host=host, version="0", platform="local", clock=lambda: self.now,
+            self.store, Group(hosts, run), Claimant(host, "0", "local"), clock=lambda: self.now,
             workers=self._workers,
         )  # fmt: skip
         found = fence.fence(self.store, found, claimed)
@@ -233,7 +234,7 @@ def test_without_a_run_hosts_find_together_by_the_time(job: Job) -> None:
 
     def begin(host: str) -> int:
         claimed, _, _ = rendezvous.join(
-            job.store, Group(group), host=host, version="0", platform="local", clock=lambda: job.now,
+            job.store, Group(group), Claimant(host, "0", "local"), clock=lambda: job.now,
             workers=job._workers,
         )  # fmt: skip
         return claimed.number
@@ -251,7 +252,7 @@ def test_sixteen_hosts_that_start_at_once_are_one_attempt_with_one_base(job: Job
 
     def begin(host: str) -> tuple[int, tuple[str, ...]]:
         claimed, _, base = rendezvous.join(
-            job.store, Group(hosts, "run"), host=host, version="0", platform="local", clock=lambda: job.now,
+            job.store, Group(hosts, "run"), Claimant(host, "0", "local"), clock=lambda: job.now,
             workers=ThreadPoolExecutor(1),
         )  # fmt: skip
         return claimed.number, base
@@ -290,7 +291,7 @@ def test_who_begins_anew_ends_the_lives_of_all_hosts_and_who_joins_only_his_own(
 def test_a_host_that_joins_a_start_that_is_over_is_ended_and_joins_the_next(job: Job) -> None:
     def begin(host: str, run: str | None = None) -> tuple[Attempt, Catalog]:
         claimed, found, _ = rendezvous.join(
-            job.store, Group(("a", "b"), run), host=host, version="0", platform="local", clock=lambda: job.now,
+            job.store, Group(("a", "b"), run), Claimant(host, "0", "local"), clock=lambda: job.now,
             workers=job._workers,
         )  # fmt: skip
         return claimed, fence.fence(job.store, found, claimed)

@@ -39,7 +39,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 
 def test_it_shows_at_the_claim(job: Job) -> None:
-    claimed = claim.claim(job.store, (), host="h", version="0", platform="local", started=datetime.now(UTC))
+    claimed = claim.claim(job.store, (), claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
     assert not claimed.conditional
 
 
@@ -60,7 +60,7 @@ def test_a_zombie_still_learns_of_its_end_and_its_snapshots_stay_behind(job: Job
 def test_two_containers_with_the_same_number_do_not_take_each_others_records_for_their_own(job: Job) -> None:
     found = catalog.read_catalog(job.store)
     one, two = (
-        claim.claim(job.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
+        claim.claim(job.store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
         for _ in range(2)
     )
     assert one.number == two.number

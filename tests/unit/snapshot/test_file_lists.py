@@ -35,7 +35,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Job]:
 def syncer(job: Job, machine: str, store: Store | None = None, last: int = 3) -> Syncer:
     """Begin an attempt in which every snapshot is listed."""
     found = catalog.read_catalog(job.store)
-    claimed = claim.claim(job.store, found.attempts, host="h", version="0", platform="local", started=datetime.now(UTC))
+    claimed = claim.claim(job.store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
     fence.fence(job.store, found, claimed)
     return Syncer(
         store or job.store, job.root / machine, claimed, job.restore(machine).base, retention=Retention(last=last),

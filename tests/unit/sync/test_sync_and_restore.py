@@ -189,7 +189,7 @@ def test_an_empty_directory_does_not_replace_a_snapshot(job: Job) -> None:
 
 def test_sixteen_containers_at_once_get_sixteen_attempts(job: Job) -> None:
     def claim(_: int) -> int:
-        return attempt.claim(job.store, (), host="h", version="0", platform="local", started=datetime.now(UTC)).number
+        return attempt.claim(job.store, (), attempt.Claimant("h", "0", "local"), started=datetime.now(UTC)).number
 
     with ThreadPoolExecutor(16) as threads:
         assert sorted(threads.map(claim, range(16))) == list(range(1, 17))

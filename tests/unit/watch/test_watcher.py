@@ -17,6 +17,7 @@ from tests.logs import Logged
 from tests.unit.job import Breaks, Job
 
 from holdfast.attempts import rendezvous
+from holdfast.attempts.claim import Claimant
 from holdfast.attempts.rendezvous import Group
 from holdfast.maintenance.retention import Retention
 from holdfast.restore.restorer import restore
@@ -60,7 +61,7 @@ def test_a_host_of_several_says_again_and_again_that_what_is_stored_is_all_it_ha
     monkeypatch.setattr(watch, "SPEAK_EVERY", 0.1)
     monkeypatch.setattr(watch, "SAFETY_SCAN", 0.05)
     claimed, found, base = rendezvous.join(
-        job.store, Group(("a", "b"), "run"), host="a", version="0", platform="local",
+        job.store, Group(("a", "b"), "run"), Claimant("a", "0", "local"),
         clock=lambda: datetime.now(UTC), workers=job.workers,
     )  # fmt: skip
     assert base == ()

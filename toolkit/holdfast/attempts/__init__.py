@@ -1,1 +1,1 @@
-"""Who goes on from where: claims, fences, and how several hosts meet."""
+"""Attempts: claim a number, fence earlier attempts, and join the attempt of other hosts."""

@@ -1,4 +1,4 @@
-"""Attempts: one number for one life of a container on a prefix, and an end for the lives before it."""
+"""Claim the next attempt number under a prefix."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from datetime import datetime
 
 from holdfast.errors import AlreadyExistsError, DamagedError
@@ -15,11 +16,36 @@ from holdfast.snapshot.catalog import Catalog
 from holdfast.store import Absent, Part, Store
 
 
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """The host that claims an attempt.
+
+    Attributes:
+        host: the name under which it commits.
+        version: of holdfast.
+        platform: where it runs.
+    """
+
+    host: str
+    version: str
+    platform: str
+
+    def describe(self, started: datetime) -> dict[str, object]:
+        """Return the fields that every claim of this host has; `started` is UTC."""
+        return {
+            "format": record_json.FORMAT,
+            "host": self.host,
+            "platform": self.platform,
+            "started": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "holdfast": self.version,
+        }
+
+
 def honours_conditions(store: Store, found: Catalog, workers: Executor | None = None) -> bool:
-    """Say whether what was put last under a prefix tells that its store has been seen to honour conditions.
+    """Return whether the newest record says that its store was seen to honour conditional writes.
 
     Raises:
-        StoreError: it cannot be read.
+        StoreError: the record cannot be read.
     """
     try:
         return any(
@@ -31,31 +57,22 @@ def honours_conditions(store: Store, found: Catalog, workers: Executor | None = 
 
 
 def claim(
-    store: Store,
-    taken: Sequence[int],
-    *,
-    host: str,
-    version: str,
-    platform: str,
-    started: datetime,
-    conditional: bool = False,
+    store: Store, taken: Sequence[int], claimant: Claimant, *, started: datetime, conditional: bool = False
 ) -> Attempt:
-    """Claim the number after the highest of `taken`; when another container is faster, the next free one.
+    """Claim the number after the highest of `taken`, or the next free one when another container is faster.
 
     Args:
-        store: where the prefix is.
-        taken: the numbers of the attempts that are there.
-        host: the name under which this host commits.
-        version: of holdfast.
-        platform: where this host runs.
-        started: when, UTC.
-        conditional: whether it is known that the store honours conditions. Where it is not, the claim is put twice.
+        store: the store of the prefix.
+        taken: numbers of the attempts under the prefix.
+        claimant: this host.
+        started: start of this attempt, UTC.
+        conditional: whether the store is known to honour conditional writes. If not, the claim is put twice.
 
     Raises:
         StoreError: the claim cannot be written.
     """
     number = max(taken, default=0) + 1
-    about = describe(host=host, version=version, platform=platform, started=started)
+    about = claimant.describe(started)
     while True:
         token = put_claim(store, keys.attempt_key(number), {**about, "attempt": number})
         if token is not None:
@@ -63,23 +80,12 @@ def claim(
         number += 1
     # A store that honours the condition refuses the same claim a second time.
     conditional = conditional or put_claim(store, keys.attempt_key(number), {**about, "attempt": number}) is None
-    return Attempt(number, host, version, conditional=conditional, token=token)
-
-
-def describe(*, host: str, version: str, platform: str, started: datetime) -> dict[str, object]:
-    """Return what every claim says of who claims."""
-    return {
-        "format": record_json.FORMAT,
-        "host": host,
-        "platform": platform,
-        "started": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "holdfast": version,
-    }
+    return Attempt(number, claimant.host, claimant.version, conditional=conditional, token=token)
 
 
 def put_claim(store: Store, key: str, about: Mapping[str, object]) -> str | None:
-    """Put a claim where there is none; return its token, or None where there is one already."""
-    # The token makes this object different from any other claim, so a repeated request knows its own.
+    """Put a claim on the condition that the key is free; return its token, or None where the key is taken."""
+    # The token makes this object different from any other claim, so a repeated request recognises its own.
     token = secrets.token_hex(8)
     body = json.dumps({**about, "token": token}).encode()
     try:

@@ -1,4 +1,4 @@
-"""Fence: an end for the attempts before this one."""
+"""Fence earlier attempts: take the key of the next record of each, so that none of them can commit again."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from holdfast.store import Absent, Part, Store
 
 
 def fence(store: Store, found: Catalog, mine: Attempt, workers: Executor | None = None) -> Catalog:
-    """End the lives before this one: put a fence where the next record of each would go.
+    """Put a fence at the key of the next record of every earlier attempt.
 
-    Whichever is first there, its commit or our fence, the store decides; so nobody commits behind the snapshot from
-    which his successor goes on, and he learns of his end at his next commit. A host that has joined the attempt of
-    another ends its own earlier lives; whoever has begun the attempt has ended all others.
+    The store decides which is first at that key, a commit of the earlier attempt or the fence. So no attempt commits
+    after the snapshot that its successor restores, and a superseded attempt finds the fence at its next commit. A host
+    that joined an attempt fences its own earlier attempts; the host that began the attempt has fenced all others.
 
     Args:
-        store: where the prefix is.
-        found: what was found there before the attempt was claimed.
+        store: the store of the prefix.
+        found: the catalog from before the attempt was claimed.
         mine: the claimed attempt.
-        workers: where there are many hosts, ends their lives side by side.
+        workers: threads for the requests of several hosts; None: one request at a time.
 
     Returns:
         The catalog with the records that are there now.
@@ -33,7 +33,7 @@ def fence(store: Store, found: Catalog, mine: Attempt, workers: Executor | None 
     Raises:
         StoreError: a fence cannot be put.
     """
-    numbers = () if mine.hosts else range(max(found.attempts, default=0) + 1, mine.number)  # claimed since we looked
+    numbers = () if mine.hosts else range(max(found.attempts, default=0) + 1, mine.number)  # claimed meanwhile
     side_by_side = workers.map if workers else map
     lives: list[tuple[int, str]] = []
     slots = sorted({mine.slot} if mine.joined else found.slots() | {mine.slot})
@@ -49,7 +49,7 @@ def fence(store: Store, found: Catalog, mine: Attempt, workers: Executor | None 
         done = side_by_side(lambda name: _put_fence(store, name, mine), names.values())
         put = {life for life, is_put in zip(names, done, strict=True) if is_put}
         fences |= {names[life] for life in put}
-        # Who lives may have gone on and let go of the records in between, so that a fence came to lie in a gap.
+        # A live attempt may have committed and expired the records in between, so that a fence came to lie in a gap.
         found = catalog.look_again(store, found)
         now = _ends(found.snapshots)
         lives = [life for life in lives if life not in put or now.get(life, 0) > ends.get(life, 0) + 1]
@@ -57,7 +57,7 @@ def fence(store: Store, found: Catalog, mine: Attempt, workers: Executor | None 
 
 
 def _ends(names: Sequence[str]) -> dict[tuple[int, str], int]:
-    """Return the number of the last record or fence of every life that has one."""
+    """Return the number of the last record or fence of every attempt and host that has one."""
     ends: dict[tuple[int, str], int] = {}
     for number, sequence, host in map(keys.commit_order, names):
         ends[number, host] = max(sequence, ends.get((number, host), 0))
@@ -69,18 +69,18 @@ def _attempt(name: str) -> int:
 
 
 def _first_open(store: Store, found: Catalog, names: Sequence[str]) -> int:
-    """Return the first attempt that may have no fence yet: all before the newest record or fence have one."""
+    """Return the first attempt that may lack a fence: all before the newest record or fence have one."""
     if not names:
         return 1
     try:
-        newest = catalog.load_record(store, names[-1], found.cache, again=True)  # it is what will be restored
+        newest = catalog.load_record(store, names[-1], found.cache, again=True)  # the restore needs it too
         return _attempt(names[-1]) + isinstance(newest, Fence)
     except DamagedError:
         return _attempt(names[-1])
 
 
 def _put_fence(store: Store, name: str, mine: Attempt) -> bool:
-    """Put a fence; return False when there is a record instead."""
+    """Put a fence; return False when a record has the key."""
     text = record_json.to_json(Fence(mine.number, mine.host, mine.conditional))
     try:
         if not mine.conditional and catalog.exists(store, keys.snapshot_key(name)):

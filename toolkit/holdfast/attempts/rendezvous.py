@@ -1,7 +1,7 @@
-"""Joining: how several hosts that start side by side come to the same attempt and the same snapshot.
+"""Join one attempt and one snapshot on several hosts that start together.
 
-They meet in the store and nowhere else: the first one claims the attempt and writes into the claim what is restored;
-the others find that claim and join it.
+The hosts need nothing but the store: the first one claims the attempt and names in the claim what is restored. The
+others find that claim and join it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from holdfast.attempts.claim import describe, honours_conditions, put_claim
+from holdfast.attempts.claim import Claimant, honours_conditions, put_claim
 from holdfast.errors import NoSnapshotError
 from holdfast.snapshot import candidates, keys
 from holdfast.snapshot.attempt import Attempt
@@ -25,16 +25,16 @@ from holdfast.store import Store
 _LOG = logging.getLogger(__name__)
 
 WINDOW = 600.0
-"""Seconds after its beginning in which an attempt is joined, where no run tells starts apart."""
+"""Seconds after its start in which an attempt may be joined, where no run id tells starts apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Hosts that start side by side on one prefix.
+    """Hosts that start together on one prefix.
 
     Attributes:
-        hosts: their names; the first one looks after what belongs to none.
-        run: what all hosts of one start have in common and no other start has; None where nobody says.
+        hosts: their names; the first host leads.
+        run: id of this start, the same on all its hosts; None where there is none.
     """
 
     hosts: tuple[str, ...]
@@ -44,10 +44,8 @@ class Group:
 def join(
     store: Store,
     group: Group,
+    claimant: Claimant,
     *,
-    host: str,
-    version: str,
-    platform: str,
     clock: Callable[[], datetime],
     workers: Executor,
     passed_over: Sequence[str] = (),
@@ -55,17 +53,15 @@ def join(
     """Join the attempt that another host of the group has begun, or begin one.
 
     Args:
-        store: where the prefix is.
+        store: the store of the prefix.
         group: all hosts.
-        host: the name of this one.
-        version: of holdfast.
-        platform: where this host runs.
-        clock: the time now, UTC.
-        workers: reads records side by side.
-        passed_over: records that did not verify: an attempt that began from them is not joined.
+        claimant: this host.
+        clock: returns the time, UTC.
+        workers: threads that read records.
+        passed_over: records that did not verify; an attempt that began from them is not joined.
 
     Returns:
-        The attempt, what was found under the prefix, and the names of the records that all hosts restore.
+        The attempt, the catalog of the prefix, and the names of the records that all hosts restore.
 
     Raises:
         NoSnapshotError: there are records, and nothing that can be restored.
@@ -74,7 +70,7 @@ def join(
     while True:
         found = read_catalog(store)
         number = max(found.attempts, default=0)
-        about = describe(host=host, version=version, platform=platform, started=clock())
+        about, host = claimant.describe(clock()), claimant.host
         claim = read_claim(store, number) if number else {}
         joined = (number, host) not in found.joined and _is_ours(claim, group, passed_over, clock())
         if not joined:
@@ -86,17 +82,17 @@ def join(
                 "conditional": conditional,
             }  # fmt: skip
             if put_claim(store, keys.attempt_key(number), claim) is None:
-                continue  # another host was faster: join it
-            claim = read_claim(store, number)  # without conditional writes that of another host that was as fast
+                continue  # another host was faster: join its attempt
+            claim = read_claim(store, number)  # without conditional writes, that of another host may lie there
         token = put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number})
         if token is None or exists(store, keys.attempt_key(number + 1)):
-            continue  # somebody has begun anew meanwhile, and may not have seen that we are here
-        # Whether conditions count is known from what was there before, or shows when it is put once more.
+            continue  # another host began the next attempt, and may not have seen this one
+        # Whether the store honours conditions is in the claim, or shows when the same claim is put once more.
         conditional = claim.get("conditional") is True or (
             put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number}) is None
         )
-        mine = Attempt(number, host, version, conditional, group.hosts, token, joined)
-        # Who begins ends the lives of all hosts; those that have joined since the listing are among them now.
+        mine = Attempt(number, host, claimant.version, conditional, group.hosts, token, joined)
+        # The host that begins fences all hosts, also those that have joined since the listing.
         return mine, found if joined else read_catalog(store), tuple(claim["base"])
 
 
@@ -106,17 +102,17 @@ def read_claim(store: Store, number: int) -> dict[str, Any]:
     Raises:
         StoreError: it cannot be read.
     """
-    pieces: list[bytes] = []
-    store.read(keys.attempt_key(number), sink=lambda piece: pieces.append(bytes(piece)))
+    text = bytearray()
+    store.read(keys.attempt_key(number), sink=text.extend)
     try:
-        claim = json.loads(b"".join(pieces))
+        claim = json.loads(text)
     except ValueError:
         return {}
     return claim if isinstance(claim, dict) else {}
 
 
 def _is_ours(claim: dict[str, Any], group: Group, passed_over: Sequence[str], now: datetime) -> bool:
-    """Say whether an attempt was begun by a host of the group, for the start that this one is part of."""
+    """Return whether a host of the group began this attempt for the same start."""
     base = claim.get("base")
     if claim.get("hosts") != list(group.hosts) or not isinstance(base, list) or set(base) & set(passed_over):
         return False
@@ -135,14 +131,14 @@ def _newest_names(
     passed_over: Sequence[str],
     claim: Mapping[str, Any],
 ) -> tuple[str, ...]:
-    """Return the names of the newest records that fit together; none on an empty prefix."""
-    trouble = bool(passed_over) or bool(claim.get("base"))
+    """Return the names of the newest records that can be restored together; none on an empty prefix."""
+    damaged = bool(passed_over) or bool(claim.get("base"))
     for candidate in candidates.newest_first(store, found, workers, passed_over=passed_over):
         if isinstance(candidate, Candidate):
             return candidate.names
-        trouble = True
+        damaged = True
         _LOG.warning("passed over: %s", candidate)
-    if trouble:
+    if damaged:
         raise NoSnapshotError(
             "no snapshot under the prefix verifies: `holdfast verify --all URI` says what is wrong; to start from "
             "scratch on purpose, use another prefix"
