@@ -72,7 +72,7 @@ def prepare(
         HoldfastError: the store is unreachable or denied, nothing verifies, or the disk is too small.
         StoppedError: stopped by `stop`.
     """
-    leftovers = Unsent(config.checkpoints, str(place), workers=Workers(1))
+    unsent = Unsent(config.checkpoints, str(place), workers=Workers(1))
     bring = partial(
         restorer.restore,
         store,
@@ -81,7 +81,7 @@ def prepare(
         progress=progress,
         stop=stop,
         mode=config.restore,
-        leftovers=leftovers,
+        unsent=unsent,
     )
     claimed, restored = (
         _alone(config, store, bring, workers)
@@ -101,7 +101,7 @@ def prepare(
         drivers=Workers(FILES_AT_A_TIME),
         clock=lambda: datetime.now(UTC),
         room_for_prefix=len(place.prefix.encode()) + 1,
-        leftovers=leftovers,
+        unsent=unsent,
     )
     if restored.base.passed_over and not claimed.hosts:
         syncer.commit_base()

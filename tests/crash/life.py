@@ -178,7 +178,7 @@ class Life:
         self._fuse.stage = "fence"
         found = fence.fence(self._store, found, claimed)
         self._fuse.stage = "restore"
-        leftovers = Unsent(machine, "the world", workers=self._workers)
+        unsent = Unsent(machine, "the world", workers=self._workers)
         with self._unless_superseded():
             done = restorer.restore(
                 self._store,
@@ -187,7 +187,7 @@ class Life:
                 workers=self._workers,
                 mine=claimed,
                 mode=self._plan.mode,
-                leftovers=leftovers,
+                unsent=unsent,
             )
         with self._disk.used_by(None):
             tree = read_tree(machine)
@@ -215,7 +215,7 @@ class Life:
             workers=self._workers,
             clock=lambda: datetime.now(UTC),
             most_inline=self._plan.most_inline,
-            leftovers=leftovers,
+            unsent=unsent,
         )
         self._settling.finished(state for it in done.kept for state in it.states)
         self._background = BackgroundRestore(

@@ -101,7 +101,7 @@ while "stay" in sys.argv and not holdfast.interrupted():
 
 def notes(checkpoints: Path) -> list[str]:
     """Return the lines of all notes: one for an upload, and one more for each part."""
-    return [line for file in (checkpoints / ".holdfast/uploads").glob("*") for line in file.read_text().splitlines()]
+    return [line for file in (checkpoints / ".holdfast").glob("upload-*") for line in file.read_text().splitlines()]
 
 
 def test_a_container_that_is_killed_between_parts_leaves_them_to_the_next_one_on_its_volume(

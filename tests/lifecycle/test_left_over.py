@@ -69,7 +69,7 @@ def begin_first(start: Start, proxy: FaultyProxy, environ: dict[str, str]) -> Su
 
 def confirmed(run: Supervised) -> set[int]:
     """Return the numbers of the parts that are noted to be in the store."""
-    notes = [note.read_text().splitlines(keepends=True) for note in (run.checkpoints / ".holdfast/uploads").glob("*")]
+    notes = [note.read_text().splitlines(keepends=True) for note in (run.checkpoints / ".holdfast").glob("upload-*")]
     return {json.loads(line)[0] for lines in notes for line in lines[1:] if line.endswith("\n")}
 
 

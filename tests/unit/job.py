@@ -98,8 +98,8 @@ class Job:
         found = catalog.read_catalog(self.store)
         claimed = claim.claim(self.store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
         left = Unsent(self.root / machine, place, workers=self.workers)
-        done = self.restore(machine, mine=claimed, mode=mode, leftovers=left)
-        return done, self.syncer_of(claimed, machine, restored=done, leftovers=left)
+        done = self.restore(machine, mine=claimed, mode=mode, unsent=left)
+        return done, self.syncer_of(claimed, machine, restored=done, unsent=left)
 
     def background(self, machine: str, done: Restored, syncer: Syncer, store: Store | None = None) -> BackgroundRestore:
         return BackgroundRestore(
@@ -120,7 +120,7 @@ class Job:
         retention: Retention | None = None,
         bandwidth: Bandwidth | None = None,
         restored: Restored | None = None,
-        leftovers: Unsent | None = None,
+        unsent: Unsent | None = None,
     ) -> Syncer:
         return Syncer(
             store or self.store,
@@ -132,7 +132,7 @@ class Job:
             drivers=self.drivers,
             clock=lambda: datetime.now(UTC),
             bandwidth=bandwidth,
-            leftovers=leftovers,
+            unsent=unsent,
         )
 
     def write(self, path: str, content: bytes, machine: str = "one") -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.logs import Logged
 from tests.unit.job import Job, sync
-from watchdog.events import FileMovedEvent
+from watchdog.events import FileClosedEvent, FileMovedEvent, FileSystemEvent
 
 from holdfast.restore.plan import Mode
 from holdfast.script.checkpoints import latest
@@ -59,18 +59,38 @@ def left(job: Job, held: tuple[str, ...] = ()) -> None:
 def wait_for_the_disk(job: Job) -> None:
     """Wait until all that is noted has been brought to the disk."""
     over = time.monotonic() + 30
-    while note(job).exists() and not all(it["durable"] for it in json.loads(note(job).read_text())["unsent"]):
+    while note(job).exists() and not unsent(job) <= durable(job):
         assert time.monotonic() < over
         time.sleep(0.01)
 
 
 def note(job: Job) -> Path:
-    return job.root / "one/.holdfast/unsent.json"
+    return job.root / "one/.holdfast/unsent.jsonl"
+
+
+def lines(job: Job) -> list[dict[str, Any]]:
+    """Return the header of the note and what follows it."""
+    return [json.loads(line) for line in note(job).read_text().splitlines()]
+
+
+def unsent(job: Job) -> set[str]:
+    """Return the checkpoints that are noted."""
+    return {path.partition("/")[0] for line in lines(job) for path, *_ in line.get("files", ())}
+
+
+def durable(job: Job) -> set[str]:
+    """Return the checkpoints that are noted to be on the disk."""
+    return {name for line in lines(job) for name in line.get("durable", ())}
 
 
 def edit(job: Job, **changes: Any) -> None:
-    value = json.loads(note(job).read_text())
-    note(job).write_text(json.dumps(value | changes))
+    """Change the header of the note."""
+    header, *rest = lines(job)
+    write(job, [header | changes, *rest])
+
+
+def write(job: Job, noted: list[dict[str, Any]]) -> None:
+    note(job).write_text("".join(f"{json.dumps(line)}\n" for line in noted))
 
 
 def files(job: Job, machine: str = "one") -> dict[str, bytes]:
@@ -242,20 +262,20 @@ def test_after_a_loss_of_power_only_what_was_on_the_disk_counts(job: Job, logged
     edit(job, boot="before the loss of power")
     done, _ = job.next_life("one")
     assert len(done.kept) == 1
-    (unsent,) = json.loads(note(job).read_text())["unsent"]
-    edit(job, boot="before the loss of power", unsent=[unsent | {"durable": False}])
+    edit(job, boot="before the loss of power")
+    write(job, [line for line in lines(job) if "durable" not in line])
     job.next_life("one")
     assert is_moved_aside(job)
     assert any("before it was known to be on the disk" in text for text in logged())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1, "unsent": [{"files": [[1]]}]}'])
+@pytest.mark.parametrize("text", ["", "{", "[]\n", '{"format": 2}\n', '{"format": 1}\n{"files": [[1]]}\n'])
 def test_a_note_that_cannot_be_read_counts_for_nothing_and_is_told(job: Job, text: str, logged: Logged) -> None:
     left(job)
     note(job).write_text(text)
     job.next_life("one")
     assert is_moved_aside(job)
-    assert any("unsent.json cannot be read" in said for said in logged())
+    assert any("unsent.jsonl cannot be read" in said for said in logged())
 
 
 def test_a_checkpoint_that_is_provably_not_whole_is_moved_aside(job: Job, logged: Logged) -> None:
@@ -363,9 +383,12 @@ def test_many_checkpoints_are_noted_together_and_not_one_by_one(job: Job, logged
     took = time.monotonic() - began
     stop()
     seen = [entry[1] for entry in (events.get() for _ in range(events.qsize())) if entry is not None]
-    written = [it for it in seen if isinstance(it, FileMovedEvent) and str(it.dest_path).endswith("/unsent.json")]
+    begun: list[FileSystemEvent] = [
+        it for it in seen if isinstance(it, FileMovedEvent) and str(it.dest_path) == str(note(job))
+    ]
+    written = begun + [it for it in seen if isinstance(it, FileClosedEvent) and str(it.src_path) == str(note(job))]
     assert 0 < len(written) <= 4 + took
-    assert all(it["durable"] for it in json.loads(note(job).read_text())["unsent"])
+    assert len(durable(job)) == len(unsent(job)) == 500
     done, _ = job.next_life("one")
     assert len(done.kept) == 500
     assert sum("had finished but not stored" in text for text in logged()) == 1

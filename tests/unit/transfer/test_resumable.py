@@ -52,7 +52,7 @@ class Watched(DirectoryStore):
 
 
 def notes(job: Job, machine: str = "one") -> list[Path]:
-    return sorted((job.root / machine / ".holdfast/uploads").glob("*"))
+    return sorted((job.root / machine / ".holdfast").glob("upload-*"))
 
 
 def cut_off(job: Job, content: bytes, after: int = 2) -> None:
@@ -187,7 +187,7 @@ def test_an_upload_that_nobody_goes_on_with_is_dropped_after_the_next_commit(job
 def test_an_upload_of_another_host_is_left_alone(job: Job, content: bytes) -> None:
     upload = job.store.begin_upload("model.bin", metadata={"holdfast-attempt": "1@algo-2"})
     job.write("model.bin", content)
-    ResumableUploads(job.root / "one", "algo-2").begin(upload, "model.bin", size=SIZE, step=PART)
+    ResumableUploads(job.root / "one", "algo-2").begin(upload, "model.bin", SIZE)
     syncer = job.syncer("one")
     assert sync(syncer).bytes_uploaded == SIZE
     syncer.tidy()
@@ -197,7 +197,7 @@ def test_an_upload_of_another_host_is_left_alone(job: Job, content: bytes) -> No
 
 def test_where_nothing_can_be_noted_an_upload_that_is_cut_off_is_dropped(job: Job, content: bytes) -> None:
     job.write("model.bin", content)
-    job.write(".holdfast/uploads", b"a file, where a directory should be")
+    job.write(".holdfast", b"a file, where a directory should be")
     store = Watched(job.root / "store")
     sync(job.syncer("one", store), stop=StopToken(when=lambda: len(store.sent) >= 2))
     assert list(store.unfinished_uploads()) == []

@@ -52,6 +52,13 @@ class Scan:
     left_out: dict[str, str]
     unreadable: frozenset[str] = frozenset()
 
+    def by_checkpoint(self) -> dict[str, list[FileState]]:
+        """Return the files of each checkpoint."""
+        groups: dict[str, list[FileState]] = {}
+        for state in self.files.values():
+            groups.setdefault(state.checkpoint, []).append(state)
+        return groups
+
 
 def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) -> Scan:
     """Look at every file below `directory`, without reading any.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from holdfast import names
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
+from holdfast.local.recover import recover
 from holdfast.local.unsent import Unsent, UnsentNote
 from holdfast.names import checkpoint_of
 from holdfast.restore.adoption import adoptable_files
@@ -26,7 +27,7 @@ from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.ownership import Origin, survey
 from holdfast.stop import NEVER, StopToken
 from holdfast.store import Store
-from holdfast.wording import first_few, listed
+from holdfast.wording import listed
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def restore(
     checkpoint: str | None = None,
     mine: Attempt | None = None,
     mode: Mode = Mode.ALL,
-    leftovers: Unsent | None = None,
+    unsent: Unsent | None = None,
 ) -> Restored:
     """Bring the checkpoint directory to the newest snapshot that verifies.
 
@@ -95,7 +96,7 @@ def restore(
         checkpoint: the name of one checkpoint (top-level entry) to restore instead of all.
         mine: the attempt that goes on from there.
         mode: how much of it.
-        leftovers: knows what an earlier life on this directory had finished and could not send; it goes before what the
+        unsent: knows what an earlier life on this directory had finished and could not send; it goes before what the
             newest snapshot has under that name. None: whatever is in the way is moved aside.
 
     Raises:
@@ -106,7 +107,7 @@ def restore(
     directory.mkdir(parents=True, exist_ok=True)
     staging = Staging(store, directory, workers, progress, stop)
     placing = Placement(directory, staging.root)
-    restoring = _Restoring(store, catalog, staging, placing, checkpoint, workers, mine, adopt, mode, stop, leftovers)
+    restoring = _Restoring(store, catalog, staging, placing, checkpoint, workers, mine, adopt, mode, stop, unsent)
     passed_over: list[str] = []
     failures = 0
     for candidate in newest_first(store, catalog, workers) if candidates is None else candidates:
@@ -128,10 +129,10 @@ def restore(
 
 
 class _ContestedError(Exception):
-    """Somebody else has written to the store where leftovers would go."""
+    """Another writer has stored something where an unsent checkpoint would go."""
 
-    def __init__(self, leftovers: Sequence[UnsentNote]) -> None:
-        self.leftovers = leftovers
+    def __init__(self, unsent: Sequence[UnsentNote]) -> None:
+        self.unsent = unsent
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class _Restoring:
     adopt: bool
     mode: Mode
     stop: StopToken
-    leftovers: Unsent | None
+    unsent: Unsent | None
 
     def finish(self, snapshot: Candidate | None, passed_over: Sequence[str]) -> Restored:
         """Fetch a snapshot and what others put beside it, then put it all in place."""
@@ -159,7 +160,7 @@ class _Restoring:
             try:
                 return self._finish(snapshot, passed_over, kept)
             except _ContestedError as error:
-                contested = {name for it in error.leftovers for name in it.checkpoints}
+                contested = {name for it in error.unsent for name in it.checkpoints}
                 _LOG.warning("%s: not used, another writer has stored objects under the same name", listed(contested))
                 kept = [it for it in kept if it.checkpoints.isdisjoint(contested)]
 
@@ -167,27 +168,9 @@ class _Restoring:
         """Return what an earlier life on this directory had finished and could not send, if it still counts."""
         mine, records = self.mine, snapshot.records if snapshot else ()
         alone = mine is not None and not mine.hosts and len(records) <= 1 and not any(it.hosts for it in records)
-        if self.leftovers is None or self.checkpoint is not None or not alone:
+        if self.unsent is None or self.checkpoint is not None or not alone:
             return []
-        newest = records[0] if records else None
-        recorded = newest.files if newest else {}
-        attempt, kept, refused = self.leftovers.find(newest, self.catalog.attempts, recorded)
-        groups: dict[str, list[str]] = {}
-        for name, why in refused.items():
-            groups.setdefault(why, []).append(name)
-        for sentence in first_few(
-            [
-                f"attempt {attempt} had finished but not stored {listed(checkpoints)}: not used, {why}"
-                for why, checkpoints in groups.items()
-            ]
-        ):
-            _LOG.warning("%s", sentence)
-        if kept:
-            checkpoints = listed(sorted(name for it in kept for name in it.checkpoints))
-            _LOG.info(
-                "attempt %s had finished but not stored %s: kept in the directory, uploaded now", attempt, checkpoints
-            )
-        return kept
+        return recover(self.unsent, records[0] if records else None, self.catalog.attempts)
 
     def _finish(self, snapshot: Candidate | None, passed_over: Sequence[str], kept: Sequence[UnsentNote]) -> Restored:
         own, theirs = snapshot.split(self.mine) if snapshot else ({}, {})

@@ -52,7 +52,7 @@ class FileUploader:
         attempt: who stores.
         plain: what lies at the plain keys.
         known: contents that the store has.
-        unfinished: where uploads are noted that may be cut off.
+        uploads: where uploads are noted that may be cut off.
         progress: gets the bytes of each piece that was sent.
     """
 
@@ -64,7 +64,7 @@ class FileUploader:
         *,
         plain: PlainKeys,
         known: ContentIndex,
-        unfinished: ResumableUploads,
+        uploads: ResumableUploads,
         progress: Callable[[int], None],
     ) -> None:
         self.uploaded = 0
@@ -76,7 +76,7 @@ class FileUploader:
         self._attempt = attempt
         self._plain = plain
         self._known = known
-        self._unfinished = unfinished
+        self._uploads = uploads
         self._progress = progress
         self._warned: set[str] = set()
         self._warned_of_copies = False
@@ -158,7 +158,7 @@ class FileUploader:
             state.size,
             known=self._known,
             refuse_if_changed=partial(self._refuse_if_changed, state),
-            note=partial(self._unfinished.begin, path=state.path, size=state.size, step=step),
+            note=partial(self._uploads.begin, path=state.path, size=state.size),
             workers=parts,
             progress=self._progress,
             stop=stop,
@@ -168,7 +168,7 @@ class FileUploader:
         beginning = (state.size, sum_range(path, 0, MIB))
         with self._locks.setdefault(beginning, threading.Lock()):  # what may be one content: the second waits
             try:
-                place = self._resume(state, sending, step) or self._send(
+                place = self._resume(state, sending) or self._send(
                     state, send, lambda: sending.sums.all().whole, lambda: sending.completing
                 )
             finally:
@@ -213,16 +213,14 @@ class FileUploader:
         if scan.look(self._directory, state.path) != state:
             raise FileChangedError(f"{state.path} changed while it was read")
 
-    def _resume(self, state: FileState, sending: MultipartUpload, step: int) -> Place | None:
+    def _resume(self, state: FileState, sending: MultipartUpload) -> Place | None:
         """Go on with an upload of this file that was cut off, in this attempt or an earlier one; None: there is none.
 
         The object that comes of it carries the attempt that began it: whose it is decides who may delete it when no
         snapshot needs it, and both are lives of this host.
         """
         try:
-            note = self._unfinished.resumable(
-                self._store, state.path, size=state.size, step=step, is_free=self._plain.is_free
-            )
+            note = self._uploads.resumable(self._store, state.path, state.size, self._plain.is_free)
             if note is None:
                 return None
             send = partial(sending.to, condition=Absent(), resumed=note)

@@ -86,7 +86,7 @@ class Syncer:
         only: look at this one checkpoint of the directory instead of all.
         most_inline: files that a record lists itself.
         bandwidth: measures the way to the store; None: one of its own does.
-        leftovers: is told what the last flush has yet to send; None: nobody is.
+        unsent: where it is noted what has yet to be sent; None: nowhere.
     """
 
     def __init__(  # noqa: PLR0913  one setting of one part of it each
@@ -104,7 +104,7 @@ class Syncer:
         only: str | None = None,
         most_inline: int = MOST_INLINE,
         bandwidth: Bandwidth | None = None,
-        leftovers: Unsent | None = None,
+        unsent: Unsent | None = None,
     ) -> None:
         self.snapshots = 0
         """Snapshots committed in this attempt."""
@@ -119,7 +119,7 @@ class Syncer:
         self._only = only
         entries = {path: base.located(entry) for path, entry in base.files.items()}
         self._plain = plain = PlainKeys(store, attempt, base.plain, workers)
-        unfinished = ResumableUploads(directory, attempt.slot)
+        uploads = ResumableUploads(directory, attempt.slot)
         self._known = known = ContentIndex(entries.values())
         self._uploader = FileUploader(
             store,
@@ -127,7 +127,7 @@ class Syncer:
             attempt,
             plain=plain,
             known=known,
-            unfinished=unfinished,
+            uploads=uploads,
             progress=self.bandwidth.count,
         )
         self._outbox = Outbox(self._uploader, workers, drivers)
@@ -150,7 +150,7 @@ class Syncer:
             passed_over=base.passed_over,
             # Until all hosts have something newer in common, this is what they would go back to.
             protected=base.names if attempt.hosts else (),
-            resumable=unfinished.ids,
+            resumable=uploads.ids,
         )
         list_writer = ListWriter(store, attempt, workers, known=base.lists, most_inline=most_inline)
         self._commits = Commits(store, attempt, base.adopted, list_writer, clock)
@@ -162,10 +162,10 @@ class Syncer:
             known=known,
             list_writer=list_writer,
             refuse_if_superseded=self._commits.refuse_if_superseded,
-            drop_unfinished=partial(unfinished.drop_stale, store),
+            drop_unfinished=partial(uploads.drop_stale, store),
         )
         self._left_out: dict[str, str] = {}
-        self._leftovers = None if attempt.hosts else leftovers
+        self._unsent = None if attempt.hosts else unsent
         self._base_name = base.names[-1] if base.names else ""
         there = self._look().files if entries or base.theirs else {}  # else nothing is compared with it
         files = {path: state for path, state in there.items() if path not in base.unsent}
@@ -236,15 +236,15 @@ class Syncer:
             pending: what of it.
             at_rest: the script has ended, and what it wrote may be brought to the disk in a hurry.
         """
-        if self._leftovers is not None:
+        if self._unsent is not None:
             newest = self._commits.newest
             after = newest.name if newest else self._base_name
-            life = Life(self._attempt.number, self._attempt.token, after)
-            self._leftovers.note(life, scan, pending, at_rest=at_rest)
+            life = Life(attempt=self._attempt.number, token=self._attempt.token, after=after)
+            self._unsent.note(life, scan, pending, at_rest=at_rest)
 
     def left_over(self) -> list[str]:
         """Return the checkpoints that are noted so, for the log."""
-        return [name for it in self._leftovers.noted for name in sorted(it.checkpoints)] if self._leftovers else []
+        return [name for it in self._unsent.noted for name in sorted(it.checkpoints)] if self._unsent else []
 
     def send_ahead(self, states: Iterable[FileState], *, stop: StopToken) -> None:
         """Send files that cannot be committed yet, so that at the commit only the others are left.

@@ -28,7 +28,7 @@ from holdfast.store import Condition, Metadata, ObjectRange, Part, Store, Stored
 from holdfast.transfer.content_index import ContentIndex, Place
 from holdfast.transfer.parallel import drop, look, side_by_side
 from holdfast.transfer.parts import PartSums
-from holdfast.transfer.resumable import Note
+from holdfast.transfer.resumable import UploadNote
 
 _KEPT = (StoppedError, TransientStoreError)
 """Errors after which an upload with a note is not aborted: the next try resumes it."""
@@ -64,7 +64,7 @@ class MultipartUpload:
         known: ContentIndex,
         refuse_if_changed: Callable[[], None],
         stop: StopToken,
-        note: Callable[[Upload], Note | None] = lambda upload: None,
+        note: Callable[[Upload], UploadNote | None] = lambda upload: None,
         workers: Executor | None = None,
         progress: Callable[[int], None] | None = None,
         on_last: Callable[[], object] = lambda: None,
@@ -84,7 +84,7 @@ class MultipartUpload:
         *,
         metadata: Metadata | None = None,
         condition: Condition | None = None,
-        resumed: Note | None = None,
+        resumed: UploadNote | None = None,
     ) -> Place:
         """Upload the file, visible whole or not at all, unless the content index has its content.
 
@@ -117,7 +117,9 @@ class MultipartUpload:
                 raise
         return _Upload(self, ContentIndex(), begin, None).run(key, condition)
 
-    def _begin(self, key: str, metadata: Metadata | None, condition: Condition | None) -> tuple[Upload, Note | None]:
+    def _begin(
+        self, key: str, metadata: Metadata | None, condition: Condition | None
+    ) -> tuple[Upload, UploadNote | None]:
         look(self.store, key, condition)
         upload = self.store.begin_upload(key, metadata=metadata)
         return upload, self.note(upload)
@@ -154,8 +156,8 @@ class _Upload:
         self,
         sending: MultipartUpload,
         known: ContentIndex,
-        begin: Callable[[], tuple[Upload, Note | None]],
-        resumed: Note | None,
+        begin: Callable[[], tuple[Upload, UploadNote | None]],
+        resumed: UploadNote | None,
     ) -> None:
         self.copied = False
         """Whether a copy of a part was tried."""
@@ -164,7 +166,7 @@ class _Upload:
         # A content without a grid is recognized only when all parts have been read.
         self._waits = known.may_have(sending.sums.size) and resumed is None
         self._had = resumed.parts if resumed else {}
-        self._upload: tuple[Upload, Note | None] | None = (resumed.upload, resumed) if resumed else None
+        self._upload: tuple[Upload, UploadNote | None] | None = (resumed.upload, resumed) if resumed else None
         self._refused: StoreError | None = None
         self._lock = threading.Lock()
         self._deferred: list[int] = []
@@ -190,7 +192,7 @@ class _Upload:
             self._drop(error)
             raise
         if note is not None:
-            note.remove()
+            note.journal.remove()
         return Place(key, etag)
 
     def _take(self, results: Iterator[_Done]) -> None:
@@ -253,7 +255,7 @@ class _Upload:
             self._known.copies = False
             raise CopiesRefusedError(str(error)) from error
 
-    def _begun(self) -> tuple[Upload, Note | None]:
+    def _begun(self) -> tuple[Upload, UploadNote | None]:
         """Return the upload, begun once; after a refusal every caller gets the same error."""
         with self._lock:
             if self._refused is not None:
@@ -274,4 +276,4 @@ class _Upload:
         if note is not None and isinstance(error, _KEPT):
             return
         if drop(self._store, upload, error) and note is not None:
-            note.remove()
+            note.journal.remove()
