@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,22 @@ def variables(page: Path) -> set[str]:
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
-    """Return the cells of each row of the table whose first column is headed so."""
-    table = re.search(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", (ROOT / page).read_text(), re.MULTILINE)
-    assert table, f"{page} has no table of {heading}"
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1].splitlines()]
+    """Return the cells of each row of the tables whose first column is headed so."""
+    tables = re.findall(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", (ROOT / page).read_text(), re.MULTILINE)
+    assert tables, f"{page} has no table of {heading}"
+    return [[cell.strip() for cell in line.strip("|").split("|")] for table in tables for line in table.splitlines()]
 
 
+def quoted() -> list[str]:
+    """Return every line of the log that a page explains: code in a column of what the log says, or with an ellipsis."""
+    cells = [cells[0] for cells in rows("docs/troubleshooting.md", "the log says")]
+    cells += [cells[2] for cells in rows("docs/faults.md", "fault")]
+    watched = (ROOT / "docs/operations.md").read_text().partition("## What to watch")[2].partition("\n## ")[0]
+    cells += re.findall(r"`[^`]*…[^`]*`", watched.replace("\n", " "))
+    return sorted({line for cell in cells for line in re.findall(r"`([^`]+)`", cell)})
+
+
+@cache
 def templates() -> list[str]:
     """Return every text of the code, with NUL where a value goes in."""
     found = []
@@ -65,9 +76,15 @@ def test_every_variable_that_a_page_names_is_one_that_something_here_reads_or_se
     assert not unknown
 
 
-def test_every_variable_of_ours_is_in_the_readme() -> None:
+def test_every_variable_of_ours_is_explained_on_the_pages_for_users() -> None:
     ours = {name for path in CODE for name in variables(path) if name.startswith("HOLDFAST_")}
-    assert ours <= variables(ROOT / "README.md")
+    explained = {
+        name
+        for page, heading in (("docs/running.md", "variable"), ("docs/in-your-script.md", "variable"))
+        for cells in rows(page, heading)
+        for name in VARIABLE.findall(cells[0])
+    }
+    assert ours <= explained
 
 
 def test_the_readme_has_every_exit_code_and_the_operators_page_what_to_do() -> None:
@@ -76,7 +93,8 @@ def test_the_readme_has_every_exit_code_and_the_operators_page_what_to_do() -> N
     codes |= {lifecycle.INTERRUPTED, lifecycle.INTERRUPTED_INCOMPLETE, lifecycle.FLUSH_FAILED}
     told = {int(code) for cells in rows("README.md", "exit code") for code in re.findall(r"\d+", cells[0])}
     assert told - {128} == codes
-    assert codes <= {int(cells[0]) for cells in rows("docs/operations.md", "code")}
+    explained = {int(code) for cells in rows("docs/operations.md", "code") for code in re.findall(r"\d+", cells[0])}
+    assert codes <= explained
 
 
 def test_the_stop_times_in_the_table_of_places_are_those_that_the_code_assumes() -> None:
@@ -84,8 +102,8 @@ def test_the_stop_times_in_the_table_of_places_are_those_that_the_code_assumes()
     assert told == {place: platforms.GRACE_SECONDS[platform] for place, platform in PLACES.items()}
 
 
-@pytest.mark.parametrize("line", [cells[0].strip("`") for cells in rows("docs/operations.md", "says")])
-def test_every_line_of_the_log_that_the_operators_page_explains_is_one_that_the_code_says(line: str) -> None:
+@pytest.mark.parametrize("line", quoted())
+def test_every_line_of_the_log_that_a_page_explains_is_one_that_the_code_says(line: str) -> None:
     pattern = re.compile(".*".join(re.escape(part) for part in line.split("…")), re.DOTALL)
     assert any(pattern.search(template) for template in templates())
 
