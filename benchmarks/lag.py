@@ -31,7 +31,7 @@ from holdfast.snapshot import catalog
 from holdfast.store import Store
 from holdfast.store.location import Location
 from holdfast.store.open import open_store
-from holdfast.sync.syncer import Syncer
+from holdfast.sync.assemble import Engine, assemble
 from holdfast.workers.pool import Workers
 
 SETTLE = {"file": 0.3, "directory": 5.0}
@@ -84,7 +84,9 @@ def bare(server: Server, prefix: str, directory: Path) -> float:
     claimed = claim.claim(store, (), claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
     found = fence.fence(store, catalog.read_catalog(store), claimed)
     with Workers() as workers:
-        syncer = Syncer(store, directory, claimed, Base(found), workers=workers, clock=lambda: datetime.now(UTC))
+        syncer = assemble(
+            Engine(store=store, workers=workers, clock=lambda: datetime.now(UTC)), directory, claimed, Base(found)
+        )
         scan = syncer.scan()
         begin = time.monotonic()
         syncer.sync(scan)

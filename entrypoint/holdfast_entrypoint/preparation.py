@@ -27,6 +27,7 @@ from holdfast.snapshot.list_writer import ListWriter
 from holdfast.stop import StopToken
 from holdfast.store import Store
 from holdfast.store.location import Location
+from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.outbox import FILES_AT_A_TIME
 from holdfast.sync.syncer import Syncer
 from holdfast.wording import counted
@@ -90,17 +91,19 @@ def prepare(
     )
     if not claimed.conditional:
         _LOG.warning("this store ignores conditional writes: the older of two containers on one prefix may not notice")
-    syncer = Syncer(
-        store,
+    syncer = assemble(
+        Engine(
+            store=store,
+            workers=workers,
+            drivers=Workers(FILES_AT_A_TIME),
+            clock=lambda: datetime.now(UTC),
+            bandwidth=bandwidth,
+            prefix_bytes=len(place.prefix.encode()) + 1,
+        ),
         config.checkpoints,
         claimed,
         restored.base,
         retention=config.retention,
-        workers=workers,
-        bandwidth=bandwidth,
-        drivers=Workers(FILES_AT_A_TIME),
-        clock=lambda: datetime.now(UTC),
-        room_for_prefix=len(place.prefix.encode()) + 1,
         unsent=unsent,
     )
     if restored.base.passed_over and not claimed.hosts:

@@ -30,6 +30,7 @@ from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.file_lists import MOST_INLINE
 from holdfast.store import Condition, Metadata, ObjectInfo, Part
 from holdfast.store.retry import RetryingStore
+from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.syncer import Syncer
 
 if TYPE_CHECKING:
@@ -98,10 +99,14 @@ class Host:
             candidates=[candidates.of(self._store, found, base, InOrder())] if base else [],
             mine=claimed,
         )
-        self._syncer = Syncer(
-            self._store, self.directory, claimed, done.base, retention=retention, workers=InOrder(),
-            clock=self._job.clock, most_inline=self._job.most_inline,
-        )  # fmt: skip
+        self._syncer = assemble(
+            Engine(store=self._store, workers=InOrder(), clock=self._job.clock),
+            self.directory,
+            claimed,
+            done.base,
+            retention=retention,
+            most_inline=self._job.most_inline,
+        )
         self.resumed = done.snapshot is not None
 
     def write(self, label: str) -> None:

@@ -38,6 +38,7 @@ from holdfast.snapshot.file_lists import MOST_INLINE, unpack
 from holdfast.snapshot.record_json import to_value
 from holdfast.stop import NEVER, StoppedError, StopToken
 from holdfast.store.retry import RetryingStore
+from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.flush import Flush
 from holdfast.sync.syncer import Synced, Syncer
 from holdfast.watch.settling import Killed, Settling
@@ -206,14 +207,12 @@ class Life:
             self._base_name = name or ""
             self._foreign, self._adopted = foreign, commit.adopted if commit else frozenset()
             self._met = set(map(checkpoint_of, tree))
-        self._syncer = Syncer(
-            self._store,
+        self._syncer = assemble(
+            Engine(store=self._store, workers=self._workers, clock=lambda: datetime.now(UTC)),
             machine,
             claimed,
             done.base,
             retention=self._plan.retention,
-            workers=self._workers,
-            clock=lambda: datetime.now(UTC),
             most_inline=self._plan.most_inline,
             unsent=unsent,
         )

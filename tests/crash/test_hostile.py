@@ -22,7 +22,7 @@ from holdfast.attempts import claim, fence
 from holdfast.errors import HoldfastError
 from holdfast.restore import restorer
 from holdfast.snapshot import catalog, keys, record_json
-from holdfast.sync.syncer import Syncer
+from holdfast.sync.assemble import Engine, assemble
 
 NASTY = (
     *("../escape", "/etc/escape", "a/../../escape", "a//b", "./a", "a/.", "a/", "", ".", "..", "nul\0byte", "\ud800"),
@@ -212,7 +212,9 @@ def live(bucket: Bucket, directory: Path, said: list[str]) -> None:
     found = fence.fence(bucket, found, mine)
     done = restorer.restore(bucket, found, directory, workers=InOrder(), mine=mine)
     (directory / "one more").write_bytes(b"one more")
-    syncer = Syncer(bucket, directory, mine, done.base, workers=InOrder(), clock=lambda: datetime.now(UTC))
+    syncer = assemble(
+        Engine(store=bucket, workers=InOrder(), clock=lambda: datetime.now(UTC)), directory, mine, done.base
+    )
     syncer.sync(syncer.scan())
     syncer.tidy()
 

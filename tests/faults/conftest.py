@@ -23,6 +23,7 @@ from holdfast.store import Store
 from holdfast.store.backoff import RetryPolicy
 from holdfast.store.location import Location
 from holdfast.store.open import open_store
+from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.syncer import Synced, Syncer
 
 __all__ = ["start"]
@@ -78,13 +79,11 @@ class Job:
         store = store or self.store()
         found = catalog.read_catalog(store)
         claimed = claim.claim(store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
-        return Syncer(
-            store,
+        return assemble(
+            Engine(store=store, workers=self._workers, clock=lambda: datetime.now(UTC)),
             self._root / "engine",
             claimed,
             Base(fence.fence(store, found, claimed)),
-            workers=self._workers,
-            clock=lambda: datetime.now(UTC),
         )
 
     def sync(self, syncer: Syncer) -> Synced:

@@ -19,6 +19,7 @@ from holdfast.snapshot.attempt import Attempt
 from holdfast.stop import NEVER, StopToken
 from holdfast.store import Condition, Metadata, Part, Store
 from holdfast.store.directory.store import DirectoryStore
+from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.syncer import Synced, Syncer
 from holdfast.workers.bandwidth import Bandwidth
 
@@ -122,16 +123,18 @@ class Job:
         restored: Restored | None = None,
         unsent: Unsent | None = None,
     ) -> Syncer:
-        return Syncer(
-            store or self.store,
+        return assemble(
+            Engine(
+                store=store or self.store,
+                workers=self.workers,
+                drivers=self.drivers,
+                clock=lambda: datetime.now(UTC),
+                bandwidth=bandwidth,
+            ),
             self.root / machine,
             claimed,
             (restored or self.restore(machine)).base,
             retention=retention,
-            workers=self.workers,
-            drivers=self.drivers,
-            clock=lambda: datetime.now(UTC),
-            bandwidth=bandwidth,
             unsent=unsent,
         )
 

@@ -19,8 +19,8 @@ from holdfast.local.scan import Scan
 from holdfast.maintenance.retention import Retention
 from holdfast.restore.base import Base
 from holdfast.snapshot.candidates import Candidate
+from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.outbox import FILES_AT_A_TIME
-from holdfast.sync.syncer import Syncer
 from holdfast.transfer import parts
 from holdfast.wording import counted
 from holdfast.workers.bandwidth import Bandwidth
@@ -67,17 +67,19 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
         def sent(size: int) -> None:
             bar.update(size)
 
-        syncer = Syncer(
-            prefix.store,
+        syncer = assemble(
+            Engine(
+                store=prefix.store,
+                workers=prefix.workers,
+                drivers=Workers(FILES_AT_A_TIME),
+                clock=lambda: datetime.now(UTC),
+                bandwidth=Bandwidth(time.monotonic, progress=sent),
+            ),
             path.parent,
             claimed,
             base,
             retention=Retention(last=None),
-            workers=prefix.workers,
-            drivers=Workers(FILES_AT_A_TIME),
-            clock=lambda: datetime.now(UTC),
             only=path.name,
-            bandwidth=Bandwidth(time.monotonic, progress=sent),
         )
         scan = syncer.scan()
         bar.total = sum(state.size for state in syncer.changed(scan))

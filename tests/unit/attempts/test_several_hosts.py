@@ -26,6 +26,7 @@ from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
 from holdfast.stop import NEVER
 from holdfast.store.directory.store import DirectoryStore
+from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.syncer import Syncer
 
 START = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
@@ -84,10 +85,13 @@ class Job:
             self.store, found, directory, workers=self._workers, mine=claimed,
             candidates=[candidates.of(self.store, found, base, self._workers)] if base else [], mode=mode,
         )  # fmt: skip
-        syncer = Syncer(
-            self.store, directory, claimed, restored.base, retention=Retention(last=2), workers=self._workers,
-            clock=lambda: self.now,
-        )  # fmt: skip
+        syncer = assemble(
+            Engine(store=self.store, workers=self._workers, clock=lambda: self.now),
+            directory,
+            claimed,
+            restored.base,
+            retention=Retention(last=2),
+        )
         return Host(directory, claimed, restored, syncer)
 
     def begin_all(self, run: str, *hosts: str, mode: Mode = Mode.ALL) -> list[Host]:
@@ -301,9 +305,9 @@ def test_a_host_that_joins_a_start_that_is_over_is_ended_and_joins_the_next(job:
     stale, found = begin("b")
     assert stale.number == 1
     assert begin("a")[0].number == 2
-    zombie = Syncer(
-        job.store, job._root / "b", stale, Base(found), workers=job._workers, clock=lambda: job.now,
-    )  # fmt: skip
+    zombie = assemble(
+        Engine(store=job.store, workers=job._workers, clock=lambda: job.now), job._root / "b", stale, Base(found)
+    )
     with pytest.raises(SupersededError):
         zombie.speak()
     assert begin("b")[0].number == 2

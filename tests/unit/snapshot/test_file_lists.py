@@ -22,6 +22,7 @@ from holdfast.snapshot import catalog
 from holdfast.snapshot import file_lists as lists
 from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.store import Store
+from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.syncer import Syncer
 
 
@@ -37,10 +38,14 @@ def syncer(job: Job, machine: str, store: Store | None = None, last: int = 3) ->
     found = catalog.read_catalog(job.store)
     claimed = claim.claim(job.store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
     fence.fence(job.store, found, claimed)
-    return Syncer(
-        store or job.store, job.root / machine, claimed, job.restore(machine).base, retention=Retention(last=last),
-        workers=job.workers, clock=lambda: datetime.now(UTC), most_inline=0,
-    )  # fmt: skip
+    return assemble(
+        Engine(store=store or job.store, workers=job.workers, clock=lambda: datetime.now(UTC)),
+        job.root / machine,
+        claimed,
+        job.restore(machine).base,
+        retention=Retention(last=last),
+        most_inline=0,
+    )
 
 
 def write_many(job: Job, count: int = 40) -> None:

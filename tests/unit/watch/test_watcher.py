@@ -26,6 +26,7 @@ from holdfast.snapshot.record import Snapshot
 from holdfast.stop import NEVER, StopToken
 from holdfast.store import Condition, Content, Metadata, Part, StoredPart, Upload
 from holdfast.store.directory.store import DirectoryStore
+from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.syncer import Syncer
 from holdfast.watch import watcher as watch
 from holdfast.watch.watcher import Watcher
@@ -66,9 +67,12 @@ def test_a_host_of_several_says_again_and_again_that_what_is_stored_is_all_it_ha
     )  # fmt: skip
     assert base == ()
     done = restore(job.store, found, job.root / "one", workers=job.workers, candidates=[], mine=claimed)
-    syncer = Syncer(
-        job.store, job.root / "one", claimed, done.base, workers=job.workers, clock=lambda: datetime.now(UTC),
-    )  # fmt: skip
+    syncer = assemble(
+        Engine(store=job.store, workers=job.workers, clock=lambda: datetime.now(UTC)),
+        job.root / "one",
+        claimed,
+        done.base,
+    )
 
     def newest() -> Snapshot | None:
         loaded = [catalog.load_record(job.store, name) for name in catalog.read_catalog(job.store).snapshots[-1:]]

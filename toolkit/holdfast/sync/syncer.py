@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from holdfast.errors import HoldfastError
-from holdfast.local import scan as disk
 from holdfast.local.groups import Unit, split, units
 from holdfast.local.scan import FileState, Scan
 from holdfast.local.unsent import Life, Unsent
-from holdfast.maintenance.collect import Collected, Collector
-from holdfast.maintenance.expire import Expirer
+from holdfast.maintenance.collect import Collected
 from holdfast.maintenance.plain_keys import PlainKeys
-from holdfast.maintenance.publish import Publisher
-from holdfast.maintenance.references import References, Slots
-from holdfast.maintenance.retention import Retention
 from holdfast.maintenance.upkeep import Upkeep
 from holdfast.names import checkpoint_of, is_log
 from holdfast.restore.base import Base
 from holdfast.restore.deferred import Deferred
-from holdfast.snapshot import keys
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.commit import Commits
-from holdfast.snapshot.file_lists import MOST_INLINE
-from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.stop import NEVER, StopToken
-from holdfast.store import Store
 from holdfast.sync.changes import Changes
 from holdfast.sync.file_upload import FileUploader
 from holdfast.sync.hold_back import left_behind, refuse_cut_sets
 from holdfast.sync.outbox import Outbox
 from holdfast.transfer.content_index import ContentIndex
-from holdfast.transfer.resumable import ResumableUploads
 from holdfast.wording import counted
 from holdfast.workers.bandwidth import Bandwidth
 
@@ -69,107 +55,59 @@ class Synced:
         return f"snapshot {self.snapshot.name}: {files}, {self.snapshot.size:,} bytes, {self.bytes_uploaded:,} sent"
 
 
-class Syncer:
-    """Stores changes of one checkpoint directory under one prefix. Not safe for several threads: one of them owns it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of a syncer, as `assemble` makes them.
 
-    Args:
-        store: where the prefix is.
-        directory: the checkpoint directory.
-        attempt: whose snapshots these are.
-        base: what the directory was restored from.
-        retention: which snapshots are kept.
-        workers: runs the transfers.
-        drivers: runs what waits for the parts of a large file, so that those of the next one are on their way while it
-            is completed; None: one file is completed before the next begins. Never the executor of the transfers.
-        clock: the time now, UTC.
-        room_for_prefix: bytes that the prefix takes of a key's 1,024.
-        only: look at this one checkpoint of the directory instead of all.
-        most_inline: files that a record lists itself.
-        bandwidth: measures the way to the store; None: one of its own does.
-        unsent: where it is noted what has yet to be sent; None: nowhere.
+    Attributes:
+        bandwidth: measures the transfers.
+        absent: files of the last snapshot that are deferred: the background restore may still place them.
+        look: scans the checkpoint directory.
+        plain: what lies at the plain keys.
+        known: content that the store has.
+        uploader: stores one file.
+        outbox: sends files.
+        commits: writes records.
+        changes: the last snapshot, and how the directory differs from it.
+        upkeep: follows a commit: plain keys and expiry.
+        unsent: note of finished checkpoints that are not stored yet; None: nothing is noted.
     """
 
-    def __init__(  # noqa: PLR0913  one setting of one part of it each
-        self,
-        store: Store,
-        directory: Path,
-        attempt: Attempt,
-        base: Base,
-        *,
-        retention: Retention | None = None,
-        workers: Executor,
-        drivers: Executor | None = None,
-        clock: Callable[[], datetime],
-        room_for_prefix: int = 0,
-        only: str | None = None,
-        most_inline: int = MOST_INLINE,
-        bandwidth: Bandwidth | None = None,
-        unsent: Unsent | None = None,
-    ) -> None:
+    bandwidth: Bandwidth
+    absent: Deferred
+    look: Callable[[], Scan]
+    plain: PlainKeys
+    known: ContentIndex
+    uploader: FileUploader
+    outbox: Outbox
+    commits: Commits
+    changes: Changes
+    upkeep: Upkeep
+    unsent: Unsent | None
+
+
+class Syncer:
+    """Commit the changes of one checkpoint directory under one prefix. Owned by one thread; `assemble` makes it."""
+
+    def __init__(self, directory: Path, attempt: Attempt, base: Base, parts: Parts) -> None:
         self.snapshots = 0
         """Snapshots committed in this attempt."""
-        self.bandwidth = bandwidth or Bandwidth(time.monotonic)
-        """What has been measured of the way to the store."""
-        self.absent = Deferred(base.absent)
-        """Files of the last snapshot that are not on the disk by our own choice; another thread may bring them."""
-        self._untaken = dict(base.untaken)
+        self.bandwidth = parts.bandwidth
+        self.absent = parts.absent
         self._directory = directory
         self._attempt = attempt
-        self._room = room_for_prefix + keys.room(attempt.slot)
-        self._only = only
-        entries = {path: base.located(entry) for path, entry in base.files.items()}
-        self._plain = plain = PlainKeys(store, attempt, base.plain, workers)
-        uploads = ResumableUploads(directory, attempt.slot)
-        self._known = known = ContentIndex(entries.values())
-        self._uploader = FileUploader(
-            store,
-            directory,
-            attempt,
-            plain=plain,
-            known=known,
-            uploads=uploads,
-            progress=self.bandwidth.count,
-        )
-        self._outbox = Outbox(self._uploader, workers, drivers)
-        retention = retention or Retention()
-        references = References(
-            store,
-            base.found,
-            Slots(attempt.number, frozenset({attempt.slot}), attempt.hosts, rest=attempt.leads),
-            plain,
-            workers,
-            needed=base.theirs.values(),
-            expires=retention.last is not None,
-        )
-        expirer = Expirer(
-            references,
-            retention,
-            plain,
-            workers,
-            lambda: clock().timestamp(),
-            passed_over=base.passed_over,
-            # Until all hosts have something newer in common, this is what they would go back to.
-            protected=base.names if attempt.hosts else (),
-            resumable=uploads.ids,
-        )
-        list_writer = ListWriter(store, attempt, workers, known=base.lists, most_inline=most_inline)
-        self._commits = Commits(store, attempt, base.adopted, list_writer, clock)
-        self._upkeep = Upkeep(
-            references,
-            Publisher(plain, references, known),
-            expirer,
-            Collector(store, references, plain, workers),
-            known=known,
-            list_writer=list_writer,
-            refuse_if_superseded=self._commits.refuse_if_superseded,
-            drop_unfinished=partial(uploads.drop_stale, store),
-        )
-        self._left_out: dict[str, str] = {}
-        self._unsent = None if attempt.hosts else unsent
+        self._untaken = dict(base.untaken)
         self._base_name = base.names[-1] if base.names else ""
-        there = self._look().files if entries or base.theirs else {}  # else nothing is compared with it
-        files = {path: state for path, state in there.items() if path not in base.unsent}
-        self._committed = Changes(entries, base.theirs, files, self.absent)
+        self._look = parts.look
+        self._plain = parts.plain
+        self._known = parts.known
+        self._uploader = parts.uploader
+        self._outbox = parts.outbox
+        self._commits = parts.commits
+        self._committed = parts.changes
+        self._upkeep = parts.upkeep
+        self._unsent = parts.unsent
+        self._left_out: dict[str, str] = {}
 
     @property
     def uploaded(self) -> int:
@@ -183,9 +121,6 @@ class Syncer:
         if self.absent:
             self._take_arrived(scan, placed)
         return scan
-
-    def _look(self) -> Scan:
-        return disk.scan(self._directory, room_for_prefix=self._room, only=self._only)
 
     def _take_arrived(self, scan: Scan, placed: Collection[str]) -> None:
         """Take note of absent files that are there now, or are no longer wanted."""
