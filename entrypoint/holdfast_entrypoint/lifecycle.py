@@ -24,7 +24,7 @@ from holdfast.store.open import open_store
 from holdfast.workers.bandwidth import Bandwidth
 from holdfast.workers.concurrency import Concurrency
 from holdfast.workers.pool import Workers
-from holdfast_entrypoint import outputs, progress
+from holdfast_entrypoint import exit_codes, outputs, progress
 from holdfast_entrypoint.config import environment
 from holdfast_entrypoint.config.command import Command
 from holdfast_entrypoint.config.platforms import Platform
@@ -40,8 +40,6 @@ _LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from holdfast_entrypoint.guard import Guard
-
-INTERRUPTED, INTERRUPTED_INCOMPLETE, FLUSH_FAILED = 143, 75, 74
 
 
 def live(config: Config, command: Command, *, environ: Mapping[str, str]) -> int:
@@ -120,7 +118,7 @@ class _Life:
         self.supervisor.handle(0)
         if self.interruption.deadline is not None:
             _LOG.warning("interrupted before the script was started")
-            return INTERRUPTED
+            return exit_codes.INTERRUPTED
         self._stand_guard()  # before the script: what it renames into place in its first moments is whole, if seen
         child = self._start()
         try:
@@ -304,12 +302,13 @@ class _Life:
         if self._guard is not None and self._guard.superseded is not None:
             if self._config.group is not None:
                 _LOG.error("%s. The other hosts have begun a new attempt: run this one again", self._guard.superseded)
-                return INTERRUPTED_INCOMPLETE
+                return exit_codes.INTERRUPTED_INCOMPLETE
             _LOG.error("%s. Run one container on a prefix; this one must not be run again", self._guard.superseded)
-            return SupersededError.exit_code
+            return exit_codes.NO_STORE
         if self.supervisor.script_was_stopped:
-            return INTERRUPTED if stored else INTERRUPTED_INCOMPLETE
-        code = child.exit_code if child.exit_code is not None else 128 + signal.SIGKILL
+            return exit_codes.INTERRUPTED if stored else exit_codes.INTERRUPTED_INCOMPLETE
+        code = child.exit_code if child.exit_code is not None else exit_codes.of_signal(signal.SIGKILL)
         if code == 0 and not stored:
-            return INTERRUPTED_INCOMPLETE if self.interruption.deadline is not None else FLUSH_FAILED
+            interrupted = self.interruption.deadline is not None
+            return exit_codes.INTERRUPTED_INCOMPLETE if interrupted else exit_codes.NOT_STORED
         return code

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.docs.pages import PAGES, ROOT, the_block
 
-from holdfast import errors
-from holdfast_entrypoint import lifecycle
+from holdfast_entrypoint import exit_codes
+from holdfast_entrypoint.cli import help_text
 from holdfast_entrypoint.config import platforms
 from holdfast_entrypoint.config.platforms import Platform
 
@@ -88,11 +88,11 @@ def test_every_variable_of_ours_is_explained_on_the_pages_for_users() -> None:
 
 
 def test_the_readme_has_every_exit_code_and_the_operators_page_what_to_do() -> None:
-    kinds = (kind for kind in vars(errors).values() if isinstance(kind, type))
-    codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.HoldfastError)}
-    codes |= {lifecycle.INTERRUPTED, lifecycle.INTERRUPTED_INCOMPLETE, lifecycle.FLUSH_FAILED}
+    codes = {value for value in vars(exit_codes).values() if isinstance(value, int)}
     told = {int(code) for cells in rows("README.md", "exit code") for code in re.findall(r"\d+", cells[0])}
     assert told - {128} == codes
+    shown = re.findall(r"^  ([0-9]+)(?: / ([0-9]+))?  ", help_text.ENVIRONMENT, re.MULTILINE)
+    assert {int(code) for pair in shown for code in pair if code} == codes
     explained = {int(code) for cells in rows("docs/operations.md", "code") for code in re.findall(r"\d+", cells[0])}
     assert codes <= explained
 

@@ -11,6 +11,9 @@ import pytest
 from tests.lifecycle.conftest import Start
 
 import holdfast
+from holdfast_entrypoint.cli.main import BY_HAND
+from holdfast_entrypoint.config import environment
+from holdfast_entrypoint.config.reader import VARIABLES
 
 TREE = Path(holdfast.__file__).parents[2]
 
@@ -33,7 +36,8 @@ def line(*arguments: str, directory: Path, **environ: str) -> subprocess.Complet
 def test_help_and_version(tmp_path: Path) -> None:
     shown = line("--help", directory=tmp_path)
     assert shown.returncode == 0
-    assert "CHECKPOINT_S3_URI" in shown.stdout
+    asked = VARIABLES - environment.OURS  # the others are set for the script
+    assert not [name for name in sorted(asked) if f"\n  {name}" not in shown.stdout.replace(", ", "\n  ")]
     assert line("--version", directory=tmp_path).stdout == f"holdfast {holdfast.__version__}\n"
 
 
@@ -61,6 +65,14 @@ def test_train_runs_the_program_as_sagemaker_does(arguments: tuple[str, ...], tm
     )
     done = line(*arguments, directory=tmp_path)
     assert done.stdout == f"['sub/job.py', '--epochs', '3', '--name', 'a b'] {tmp_path}/ml/code\n", done.stderr
+
+
+@pytest.mark.parametrize("command", ["", "run", *BY_HAND])
+def test_the_help_of_every_command_fits_into_80_columns(command: str, tmp_path: Path) -> None:
+    shown = line(*command.split(), "--help", directory=tmp_path, COLUMNS="80")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"holdfast {command}".rstrip() in shown.stdout
+    assert not [row for row in shown.stdout.splitlines() if len(row) > 80]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +112,7 @@ def test_a_mistyped_command_ends_no_job_that_runs_under_the_prefix(tmp_path: Pat
     (tmp_path / "store").mkdir()
     done = line("pyhton", "train.py", directory=tmp_path, CHECKPOINT_S3_URI=f"file://{tmp_path}/store")
     assert done.returncode == 127
-    assert "no program 'pyhton' in PATH" in done.stderr
+    assert "command not found in PATH: 'pyhton'" in done.stderr
     assert not list((tmp_path / "store").iterdir()), "no attempt was claimed"
 
 

@@ -1,14 +1,16 @@
 """Every error of holdfast, as one tree.
 
 HoldfastError
-  + ConfigError            64  something in the environment or on the command line cannot be right
-  + NoSnapshotError        65  the prefix holds snapshots, and none of them verifies
+  + ConfigError                something in the environment or on the command line cannot be right
+      + CommandNotFoundError       there is no such command
+      + CommandNotExecutableError  it cannot be executed
+  + NoSnapshotError            the prefix holds snapshots, and none of them verifies
   + DamagedError               one object, file or record is not what its record says
-  + DiskFullError          64  the checkpoint directory's disk cannot hold what must be restored
+  + DiskFullError              the checkpoint directory's disk cannot hold what must be restored
   + FileChangedError           a file changed while it was read; it is read again when it is settled
   + CutFileError               a file's format proves that it is incomplete; it is read again when it has changed
-  + SupersededError        69  another attempt has taken over the prefix; this one must stop
-  + StoreError             69  a request to the store failed
+  + SupersededError            another attempt has taken over the prefix; this one must stop
+  + StoreError                 a request to the store failed
       + TransientStoreError    the same request may succeed in a moment: retried by holdfast.store.retry
       + PermanentStoreError    the same request fails again until its cause is removed
           + NotFoundError      no such object
@@ -16,8 +18,8 @@ HoldfastError
           + AccessDeniedError  the credentials do not allow it, or there are none
           + NoBucketError      the bucket (or directory) does not exist
 
-The message of each says what happened and what the operator should do about it. `exit_code` is what the process ends
-with when the error reaches the top (sysexits.h).
+The message of each says what happened and what the operator should do about it. `holdfast_entrypoint.exit_codes` has
+the exit code of each.
 """
 
 from __future__ import annotations
@@ -27,9 +29,7 @@ MORE_PROCESSES = "raise --pids-limit of docker, podPidsLimit of Kubernetes, or u
 
 
 class HoldfastError(Exception):
-    """Anything that holdfast raises on purpose. Exit code 70 (EX_SOFTWARE) stands for a bug."""
-
-    exit_code = 70
+    """Anything that holdfast raises on purpose."""
 
 
 class ConfigError(HoldfastError):
@@ -39,29 +39,29 @@ class ConfigError(HoldfastError):
         problems: one sentence each, saying what is wrong and what to write instead.
     """
 
-    exit_code = 64
-
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
 
 
+class CommandNotFoundError(ConfigError):
+    """There is no such command in PATH, or no file at its path."""
+
+
+class CommandNotExecutableError(ConfigError):
+    """The command cannot be executed."""
+
+
 class NoSnapshotError(HoldfastError):
     """The prefix holds snapshots, and none of them verifies. It never becomes a silent start from scratch."""
-
-    exit_code = 65
 
 
 class DiskFullError(HoldfastError):
     """The disk of the checkpoint directory cannot hold what must be restored."""
 
-    exit_code = 64
-
 
 class DamagedError(HoldfastError):
     """Bytes that are not what a record says: wrong size, wrong checksum, or a record that does not parse."""
-
-    exit_code = 65
 
 
 class FileChangedError(HoldfastError):
@@ -75,13 +75,9 @@ class CutFileError(HoldfastError):
 class SupersededError(HoldfastError):
     """Another attempt has taken over the prefix. What this one committed before stays; it must stop for good."""
 
-    exit_code = 69
-
 
 class StoreError(HoldfastError):
     """A request to the store failed."""
-
-    exit_code = 69
 
 
 class TransientStoreError(StoreError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,8 +15,6 @@ from holdfast.snapshot.ownership import Origin
 from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast_entrypoint.cli import output
 from holdfast_entrypoint.cli.prefix import Prefix
-
-DAMAGED = 65
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +65,6 @@ def ls(options: argparse.Namespace, prefix: Prefix) -> int:
         sys.stdout.write("\nwritten by others, adopted at the next restore:\n")
         output.table([[output.printable(key), f"{info.size:,}"] for key, info in sorted(foreign.items())])
     return 0
-
-
-def _newest(prefix: Prefix, records: Iterable[str]) -> list[str]:
-    """Return the names of the records that a restore would take; where none holds, of the last."""
-    chosen = prefix.newest()
-    return list(chosen.names) if chosen else list(records)[-1:]
 
 
 def _summary(name: str, snapshot: Snapshot | DamagedError) -> dict[str, Any]:

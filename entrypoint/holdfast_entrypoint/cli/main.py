@@ -7,68 +7,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from signal import SIGINT, SIGPIPE
 
 import holdfast
 from holdfast.errors import MORE_PROCESSES, ConfigError, HoldfastError
-from holdfast_entrypoint import log
+from holdfast_entrypoint import exit_codes, log
+from holdfast_entrypoint.cli import help_text
 from holdfast_entrypoint.cli.arguments import Parser
 from holdfast_entrypoint.config import log_settings
 from holdfast_entrypoint.process import signals
 
 _LOG = logging.getLogger(__name__)
-
-DESCRIPTION = """\
-Training that survives the spot market: restore checkpoints, run the training script, store
-checkpoints while it runs, hear the interruption, flush in time.
-
-  holdfast run [--] COMMAND...   run a command under holdfast (a bare COMMAND does the same)
-  holdfast train                 run SAGEMAKER_PROGRAM as SageMaker does (the default)
-  holdfast ls URI                list snapshots and checkpoints under a prefix
-  holdfast pull URI DIRECTORY    fetch a snapshot, or one checkpoint of it
-  holdfast push PATH URI         store a file or directory as one checkpoint
-  holdfast verify URI            read everything back and compare checksums
-  holdfast gc URI                delete what the retention policy no longer keeps
-
-URI is s3://BUCKET/PREFIX or file:///DIRECTORY.
-"""
-
-ENVIRONMENT = """\
-environment:
-  CHECKPOINT_S3_URI          where checkpoints live (s3://... or file:///...); none: supervise only
-  CHECKPOINT_LOCAL_PATH      where the script reads and writes them (/opt/ml/checkpoints)
-  CHECKPOINT_RESTORE         how much of the newest snapshot is restored: all (before the script starts), latest (the
-                             newest checkpoint before it, the older ones behind it), none
-  CHECKPOINT_RETENTION       which snapshots are kept: 3 (the last three), 3+6h (and one for every 6 hours),
-                             all, or mirror (what the script deletes is deleted there too)
-  OUTPUT_S3_URI              where model.tar.gz and output.tar.gz go
-  AWS_ENDPOINT_URL_S3, S3_ENDPOINT_URL
-                             an S3-compatible server instead of AWS
-  SAGEMAKER_PROGRAM          what `train` runs: a Python file under /opt/ml/code
-  SAGEMAKER_BASE_DIR         instead of /opt/ml, outside a container
-  HOLDFAST_GRACE_SECONDS     seconds between SIGTERM and SIGKILL here (by platform: 10 to 120)
-  HOLDFAST_STOP_SIGNAL       what the script gets when it has to stop (SIGTERM)
-  HOLDFAST_HOST_NOTICE_FILE  a file that the host makes appear when the instance is reclaimed
-  HOLDFAST_HOSTS             names of all hosts that train side by side on one prefix, with commas
-                             (known on SageMaker and for AWS Batch's multi-node jobs)
-  HOLDFAST_HOST              this host's name among them (the hostname)
-  HOLDFAST_RUN               the same on all hosts of one start, different at the next start
-  HOLDFAST_S3_TIMEOUT_SECONDS
-                             read timeout in seconds of requests to the store (60)
-  HOLDFAST_UPLOAD_LIMIT      what uploads to S3 may take while the script runs undisturbed: 50MB/s (no limit)
-  HOLDFAST_REPORT_FILE       where a JSON report of this run goes
-  HOLDFAST_LOG_LEVEL         debug, info, warning or error (info)
-  HOLDFAST_LOG_FORMAT        text or json (text); text has the time unless the
-                             engine, the platform or the journal adds it
-
-exit codes:
-  the script's own           it ended by itself and everything is stored (128+n for signal n)
-  143                        interrupted, everything is stored: run it again
-  75                         interrupted, not everything was stored in time: run it again, raise the grace
-  74                         the script ended well, its last files could not be stored
-  64 / 65 / 69 / 70          bad configuration / no snapshot verifies / store unreachable, denied, or taken
-                             over by another container / our bug
-"""
-
 
 BY_HAND = ("ls", "pull", "push", "verify", "gc")
 """Commands that people and scripts call beside or without a job."""
@@ -96,14 +45,14 @@ def _guarded(work: Callable[[], int]) -> int:
         return work()
     except HoldfastError as error:
         _LOG.error("%s", error)
-        return error.exit_code
+        return exit_codes.of_error(error)
     except KeyboardInterrupt:
-        return 130
+        return exit_codes.of_signal(SIGINT)
     except BrokenPipeError:
-        return 141  # 128 + SIGPIPE: whoever read our output has heard enough
+        return exit_codes.of_signal(SIGPIPE)  # the reader of our output has closed it
     except OSError as error:
         _LOG.error("the operating system refused: %s; check permissions and free space", error)
-        return ConfigError.exit_code
+        return exit_codes.BAD_CONFIGURATION
     except Exception as error:  # noqa: BLE001  the one place where what nobody foresaw becomes an exit code
         return _unforeseen(error)
 
@@ -111,18 +60,18 @@ def _guarded(work: Callable[[], int]) -> int:
 def _unforeseen(error: Exception) -> int:
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         _LOG.error("no thread can be started, their limit is reached: %s", MORE_PROCESSES)
-        return ConfigError.exit_code
+        return exit_codes.BAD_CONFIGURATION
     import traceback  # noqa: PLC0415  only when there is something to trace
 
     trace = "".join(traceback.format_exception(error))
     _LOG.error("%sthis is a bug in holdfast: %s: %s", trace, type(error).__name__, error)
-    return HoldfastError.exit_code
+    return exit_codes.BUG
 
 
 def _dispatch(arguments: list[str]) -> int:
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("train", [])
     if verb in ("-h", "--help", "help"):
-        sys.stdout.write(f"{DESCRIPTION}\n{ENVIRONMENT}")
+        sys.stdout.write(f"{help_text.COMMANDS}\n{help_text.ENVIRONMENT}")
         return 0
     if verb in ("-V", "--version"):
         sys.stdout.write(f"holdfast {holdfast.__version__}\n")
@@ -147,7 +96,7 @@ def _run(verb: str, rest: list[str], environ: Mapping[str, str]) -> int:
         parser = Parser(
             prog="holdfast run",
             usage="%(prog)s [-h] [--] COMMAND...",
-            epilog=ENVIRONMENT,
+            epilog=help_text.ENVIRONMENT,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND...", help="what to run")

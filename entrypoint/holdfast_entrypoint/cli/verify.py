@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from holdfast.errors import DamagedError, NoSnapshotError
 from holdfast.snapshot import verify as engine
-from holdfast_entrypoint import progress
+from holdfast_entrypoint import exit_codes, progress
 from holdfast_entrypoint.cli import output
-from holdfast_entrypoint.cli.ls import DAMAGED, _newest
 from holdfast_entrypoint.cli.prefix import LOOK, Prefix
 
 
@@ -40,4 +40,10 @@ def verify(options: argparse.Namespace, prefix: Prefix) -> int:
         for result in results:
             sys.stdout.write(f"{result['snapshot']}  {'ok' if result['ok'] else 'DAMAGED'}\n")
             sys.stdout.writelines(f"    {problem}\n" for problem in result["problems"])
-    return 0 if all(result["ok"] for result in results) else DAMAGED
+    return 0 if all(result["ok"] for result in results) else exit_codes.NOTHING_VERIFIES
+
+
+def _newest(prefix: Prefix, records: Iterable[str]) -> list[str]:
+    """Return the names of the records that a restore would take; where none verifies, of the last."""
+    chosen = prefix.newest()
+    return list(chosen.names) if chosen else list(records)[-1:]

@@ -12,29 +12,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, Signals
 
-from holdfast.errors import MORE_PROCESSES, ConfigError
+from holdfast.errors import MORE_PROCESSES, CommandNotExecutableError, CommandNotFoundError
+from holdfast_entrypoint import exit_codes
 from holdfast_entrypoint.process.open_files import open_for_writing
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _PROC = Path("/proc")
 
 
-class CommandError(ConfigError):
-    """The command cannot be started. The exit codes are those of a shell: 127 not found, 126 not executable."""
-
-    def __init__(self, problem: str, exit_code: int) -> None:
-        super().__init__(problem)
-        self.exit_code = exit_code
-
-
 def refuse_if_missing(program: str, *, environ: Mapping[str, str]) -> None:
     """Refuse a command that PATH does not have: a typo should be found before an attempt is claimed.
 
     Raises:
-        CommandError: there is no such program.
+        CommandNotFoundError: there is no such program.
     """
     if "/" not in program and shutil.which(program, path=environ.get("PATH")) is None:
-        raise CommandError(f"there is no program {program!r} in PATH: check the spelling, or give its path", 127)
+        raise CommandNotFoundError(f"command not found in PATH: {program!r}; check the spelling, or give its path")
 
 
 class Child:
@@ -47,17 +40,19 @@ class Child:
         """Start the command with our own standard streams, so that not a byte of its output passes through us.
 
         Raises:
-            CommandError: there is no such command, or it may not be executed.
+            CommandNotFoundError: there is no such command.
+            CommandNotExecutableError: it cannot be executed.
         """
         if os.getpid() != 1:
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         try:
             process = subprocess.Popen(list(command), env=dict(environ), cwd=directory, start_new_session=True)
         except FileNotFoundError as error:
-            raise CommandError(f"{command[0]!r} cannot be started: {error.strerror}: {error.filename}", 127) from error
+            raise CommandNotFoundError(f"{command[0]!r}: {error.strerror}: {error.filename}") from error
         except OSError as error:
             advice = f": {MORE_PROCESSES}" if error.errno == errno.EAGAIN else ""
-            raise CommandError(f"{command[0]!r} cannot be executed: {error.strerror}{advice}", 126) from error
+            problem = f"{command[0]!r} cannot be executed: {error.strerror}{advice}"
+            raise CommandNotExecutableError(problem) from error
         self.exit_code: int | None = None
         """The script's exit code, 128+n when signal n ended it; None while it runs."""
         self.died_of_signal = False
@@ -82,7 +77,7 @@ class Child:
                 self._cut_off |= files
             if pid == self._process.pid:
                 self._process.returncode = code
-                self.exit_code = 128 - code if code < 0 else code
+                self.exit_code = exit_codes.of_signal(-code) if code < 0 else code
                 self.died_of_signal = code < 0
 
     def pids(self) -> list[int]:
