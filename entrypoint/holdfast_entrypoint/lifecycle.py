@@ -122,7 +122,7 @@ class _Life:
         self._stand_guard()  # before the script: what it renames into place in its first moments is whole, if seen
         child = self._start()
         try:
-            self.workers.at_ease()
+            self.workers.use_low_priority()
             self.supervisor.wait_for_script(child)
         finally:
             child.kill()  # whatever happened to us: nobody writes while we flush, and nobody is left behind
@@ -250,7 +250,7 @@ class _Life:
         if self._config.upload_limit is not None and not self._hurrying:
             self._bandwidth.forget()
         self._hurrying = True
-        self.workers.hurry()
+        self.workers.use_normal_priority()
 
     def _flush_seconds(self) -> float:
         return self._guard.flush_seconds() if self._guard is not None else 0.0

@@ -114,7 +114,7 @@ def prepare(
         restored,
         absent=syncer.absent,
         located=syncer.located,
-        workers=workers.behind,
+        workers=workers.background,
         stop=stop,
     )
     resume = latest(directory=config.checkpoints) if restored.checkpoints or restored.kept else None

@@ -1,4 +1,4 @@
-"""What is measured of the way to the store, and what may be expected from it."""
+"""Throughput and commits are measured, and the next ones estimated from that."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_before_anything_was_sent_the_usual_is_expected(clock: Clock) -> None:
+def test_before_a_transfer_the_usual_rate_is_expected(clock: Clock) -> None:
     bandwidth = Bandwidth(clock)
     assert bandwidth.measured is None
     assert bandwidth.seconds_for(int(3 * USUAL_RATE)) == pytest.approx(3)
     assert bandwidth.commit_seconds == USUAL_COMMIT
 
 
-def test_what_the_last_transfer_did_is_expected_of_the_next(clock: Clock) -> None:
+def test_the_rate_of_the_last_transfer_is_expected_of_the_next(clock: Clock) -> None:
     bandwidth = Bandwidth(clock)
     with bandwidth.sending():
         bandwidth.count(10 * MB)
@@ -41,7 +41,7 @@ def test_what_the_last_transfer_did_is_expected_of_the_next(clock: Clock) -> Non
     assert bandwidth.seconds_for(8 * MB) == pytest.approx(4)
 
 
-def test_a_few_bytes_say_how_long_a_request_takes_and_nothing_of_the_rate(clock: Clock) -> None:
+def test_too_few_bytes_do_not_measure_the_rate(clock: Clock) -> None:
     bandwidth = Bandwidth(clock)
     with bandwidth.sending():
         bandwidth.count(1000)
@@ -49,7 +49,7 @@ def test_a_few_bytes_say_how_long_a_request_takes_and_nothing_of_the_rate(clock:
     assert bandwidth.measured is None
 
 
-def test_a_transfer_that_is_slower_than_the_last_one_is_believed_more_and_more(clock: Clock) -> None:
+def test_a_slower_transfer_outweighs_the_last_rate_more_and_more(clock: Clock) -> None:
     bandwidth = Bandwidth(clock)
     with bandwidth.sending():
         bandwidth.count(20 * MB)
@@ -66,7 +66,7 @@ def test_a_transfer_that_is_slower_than_the_last_one_is_believed_more_and_more(c
     assert rates[-1] == pytest.approx(2 * MB)
 
 
-def test_bytes_that_leave_count_before_they_have_arrived_and_not_twice(clock: Clock) -> None:
+def test_bytes_that_are_being_sent_count_before_they_have_arrived_and_not_twice(clock: Clock) -> None:
     bandwidth = Bandwidth(clock)
     with bandwidth.sending():
         bandwidth.leaving(4 * MB)
@@ -77,7 +77,7 @@ def test_bytes_that_leave_count_before_they_have_arrived_and_not_twice(clock: Cl
     assert bandwidth.sent == 4 * MB
 
 
-def test_time_is_kept_for_a_commit_by_what_the_last_one_took(clock: Clock) -> None:
+def test_the_time_reserved_for_a_commit_follows_the_last_one(clock: Clock) -> None:
     bandwidth = Bandwidth(clock)
     with bandwidth.committing():
         clock.now += 0.5
@@ -90,7 +90,7 @@ def test_time_is_kept_for_a_commit_by_what_the_last_one_took(clock: Clock) -> No
     assert bandwidth.commit_seconds == pytest.approx(5)
 
 
-def test_what_was_measured_under_a_limit_is_forgotten_with_it(clock: Clock) -> None:
+def test_a_rate_measured_under_a_limit_is_forgotten_with_it(clock: Clock) -> None:
     bandwidth = Bandwidth(clock)
     with bandwidth.sending():
         bandwidth.count(2 * MB)

@@ -1,1 +1,1 @@
-"""The threads that move bytes: how many, how fast, with which priority."""
+"""Worker threads for transfers: how many, how fast, at which priority."""

@@ -1,4 +1,4 @@
-"""Pace: how fast bytes may leave, when the operator has set a limit."""
+"""Limit the bytes per second that leave, as the operator sets it."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from collections.abc import Callable
 
 from holdfast.errors import ConfigError
 
-LEAST = 64_000
+LOWEST = 64_000
 """Bytes per second below which a request may take longer than a server waits for it."""
 _UNITS = {
     "": 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
 }  # fmt: skip
 _FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)(?:/s)?")
-_PIECES = 32  # in a second of the rate, so that many threads can share a slow line and none waits for long
+_STEPS = 32  # in a second at the rate, so that many threads can share a slow network and none waits for long
 _SMALLEST, _LARGEST = 1 << 12, 1 << 20
-_SLACK = 0.1  # seconds of unused time that may be made up for: threads do not wake up on the dot
+_SLACK = 0.1  # seconds of unused time that may be made up for: threads wake up late
 
 
 def parse(text: str, *, name: str) -> float:
-    """Return the bytes per second that an operator wrote: 50MB/s, 20 MiB, 1000000.
+    """Return the bytes per second of a text such as 50MB/s, 20 MiB or 1000000.
 
     Raises:
-        ConfigError: it is no rate, or one so low that requests would fail.
+        ConfigError: the text is not a rate, or the rate is so low that requests would fail.
     """
-    found = _FORM.fullmatch(text.strip())
-    if found is None or found[2] not in _UNITS:
+    match = _FORM.fullmatch(text.strip())
+    if match is None or match[2] not in _UNITS:
         raise ConfigError(f"{name} must be bytes per second, such as 50MB/s or 20MiB/s; it is {text!r}")
-    rate = float(found[1]) * _UNITS[found[2]]
-    if rate < LEAST:
-        raise ConfigError(f"{name} must be at least {LEAST // 1000}kB/s: slower requests time out; it is {text!r}")
+    rate = float(match[1]) * _UNITS[match[2]]
+    if rate < LOWEST:
+        raise ConfigError(f"{name} must be at least {LOWEST // 1000}kB/s: slower requests time out; it is {text!r}")
     return rate
 
 
 class RateLimit:
-    """A token bucket: says how long to wait before a piece may go. Safe to use from several threads.
+    """A token bucket: says how long to wait before bytes may be sent. Safe to use from several threads.
 
     Args:
         rate: bytes per second, of all threads together.
-        clock: seconds.
+        clock: monotonic time in seconds.
 
     Attributes:
-        piece: the most bytes that should be asked for at a time.
+        step: the most bytes that should be requested at a time.
     """
 
     def __init__(self, rate: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.piece = min(_LARGEST, max(_SMALLEST, int(rate / _PIECES)))
+        self.step = min(_LARGEST, max(_SMALLEST, int(rate / _STEPS)))
         self._rate = rate
         self._clock = clock
         self._lock = threading.Lock()
         self._free_at = clock()
 
     def take(self, size: int) -> float:
-        """Book the line for `size` bytes and return the seconds until they may go."""
+        """Reserve `size` bytes and return the seconds until they may be sent."""
         with self._lock:
             now = self._clock()
             self._free_at = max(self._free_at, now - _SLACK)
