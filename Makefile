@@ -49,14 +49,14 @@ test-radosgw: $(VENV)/.dev ## the contract of the stores against Ceph's radosgw,
 # TensorFlow, JAX and the rest are 2 GB on disk: in an environment of their own. PyTorch is in no lock (CONTRIBUTING.md).
 $(FORMATS)/.formats: requirements/formats.txt pyproject.toml
 	test -x $(FORMATS)/bin/python || $(PYTHON) -m venv $(FORMATS)
-	$(FORMATS)/bin/python -m pip install --quiet --require-hashes -r requirements/formats.txt
+	$(FORMATS)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/formats.txt
 	$(FORMATS)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 formats: $(FORMATS)/.formats ## an environment with every framework that the probes know, beside PyTorch
 
-test-formats: $(FORMATS)/.formats ## real checkpoints of every framework, whole and cut, before the probes
-	$(FORMATS)/bin/python -m pytest -q tests/formats tests/unit/probes/test_probes.py $(ARGS)
+test-formats: $(FORMATS)/.formats ## real checkpoints before the probes, whole and cut; real frameworks under `holdfast run`
+	$(FORMATS)/bin/python -m pytest -q tests/formats tests/scripts tests/unit/probes/test_probes.py $(ARGS)
 
 # What holdfast is compared with, in an environment of its own; holdfast as its users install it. The locks leave PyTorch out,
 # which one of them imports, so nothing looks for dependencies beside what is locked (CONTRIBUTING.md).
