@@ -4,8 +4,8 @@
 
 The directory is filled and stored first. What counts begins then: requests as the server counts them, CPU from the
 scheduler's account of the supervisor's threads, with the instance metadata polled as on EC2. With so many files the
-safety scan comes every few minutes (`holdfast.watch.SAFETY_SHARE`): measure several of them. The bar: no LIST, at most
-1 request a minute, at most 0.1 % of a core.
+safety scan comes every few minutes (`SAFETY_SHARE` in `holdfast.watch.schedule`): measure several of them. The bar: no
+LIST, at most 1 request a minute, at most 0.1 % of a core.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from examples.demo.imds import MetadataServer
 from benchmarks.measure import cpu_seconds, memory
 from benchmarks.server import serve
 from holdfast.local import scan as disk
-from holdfast.watch import watcher
+from holdfast.watch import schedule
 
 _FILLS = """
 import os, pathlib, sys, time
@@ -75,7 +75,7 @@ def main() -> None:
         "percent_of_a_core": round(100 * share, 4),
         "resident_mib": round(resident, 1),
         "cpu_seconds_of_a_scan": round(scan, 4),
-        "seconds_between_safety_scans": round(max(watcher.SAFETY_SCAN, scan / watcher.SAFETY_SHARE)),
+        "seconds_between_safety_scans": round(max(schedule.SAFETY_SCAN, scan / schedule.SAFETY_SHARE)),
         "reached": share <= 0.001 and counted.all_requests <= minutes and not counted.requests.get("ListObjectsV2"),
     }
     print(json.dumps(result, indent=1))

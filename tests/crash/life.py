@@ -41,10 +41,8 @@ from holdfast.store.retry import RetryingStore
 from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.flush import Flush
 from holdfast.sync.syncer import Synced, Syncer
+from holdfast.watch.schedule import COMMIT_DELAY
 from holdfast.watch.settling import Killed, Settling
-
-PATIENCE = 5.0
-"""As holdfast.watch.PATIENCE: seconds that what is settled waits for what is not."""
 
 
 class Ending(StrEnum):
@@ -271,7 +269,7 @@ class Life:
                 self._dirty_since = None
                 return
             self._dirty_since = self._now if self._dirty_since is None else self._dirty_since
-            others_coming = any(not is_log(path) for path in waiting) and self._now < self._dirty_since + PATIENCE
+            others_coming = any(not is_log(path) for path in waiting) and self._now < self._dirty_since + COMMIT_DELAY
             if len(waiting) == len(dirty) or others_coming:
                 self._send_ahead(scan, dirty)
                 return
@@ -314,7 +312,7 @@ class Life:
             scan = self._syncer.scan()
             self._settling.observe(scan.files, self._now)
             dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
-            held = self._settling.cut_off(dirty, killed) if killed else []
+            held = self._settling.torn(dirty, killed) if killed else []
             asked = iter(range(patience))
             self._note_left()
             flush = Flush(

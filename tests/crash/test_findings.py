@@ -124,4 +124,4 @@ def test_a_directory_that_is_being_deleted_when_the_signal_comes_is_suspect_also
         settling.closed(f"tmp-step/{name}", 10)
         settling.renamed(f"tmp-step/{name}", f"step/{name}", 11)
     settling.gone("step/a", 99.9)
-    assert settling.cut_off(["step/b"], Killed(at=100, seen=True)) == ["step/b"]
+    assert settling.torn(["step/b"], Killed(at=100, seen=True)) == ["step/b"]

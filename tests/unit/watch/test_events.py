@@ -1,4 +1,4 @@
-"""What is heard of a checkpoint directory, and what of it is our own doing."""
+"""Which events of a checkpoint directory are a reason to scan it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,17 @@ from holdfast.watch.events import Events
 from holdfast.watch.settling import Settling
 
 
-def test_what_is_written_into_staging_is_no_news_and_what_is_put_in_place_is(tmp_path: Path, logged: Logged) -> None:
+def test_a_write_into_staging_is_no_reason_to_scan_and_a_rename_into_place_is(tmp_path: Path, logged: Logged) -> None:
     staged = tmp_path / ".holdfast/staging/checkpoint-1"
     staged.mkdir(parents=True)
-    hearing = Events(tmp_path, Settling())
-    hearing.start()
+    events = Events(tmp_path, Settling())
+    events.start()
     try:
         (staged / "model.pt").write_bytes(b"1")
-        wait_until(lambda: hearing.has_news, "the kernel has told of the writing")
-        hearing.drain(0)
-        assert hearing.dirty_since is None
+        wait_until(lambda: events.pending, "the kernel has reported the write")
+        assert not events.drain(0)
         staged.rename(tmp_path / "checkpoint-1")
-
-        def is_dirty() -> bool:
-            hearing.drain(0)
-            return hearing.dirty_since is not None
-
-        wait_until(is_dirty, "the renaming is heard of")
+        wait_until(lambda: events.drain(0), "the kernel has reported the rename")
     finally:
-        hearing.stop()
+        events.stop()
     assert logged() == []

@@ -1,4 +1,4 @@
-"""What the kernel tells of a directory, and what happens where it cannot."""
+"""Inotify events of a directory, and a kernel that refuses them."""
 
 import logging
 import queue
@@ -34,12 +34,12 @@ def test_writes_closings_and_renames_come_with_their_times(tmp_path: Path, logge
     assert logged() == []
 
 
-def test_where_the_kernel_refuses_somebody_is_told_and_nothing_else_happens(tmp_path: Path, logged: Logged) -> None:
+def test_where_the_kernel_refuses_a_warning_is_logged_and_nothing_else_happens(tmp_path: Path, logged: Logged) -> None:
     assert observe(tmp_path / "absent", queue.SimpleQueue(), on_overflow=lambda: None) is None
     assert "cannot watch" in logged()[0]
 
 
-def test_stopping_in_the_middle_of_events_is_no_trouble_to_tell_of(tmp_path: Path, logged: Logged) -> None:
+def test_stopping_in_the_middle_of_events_logs_nothing(tmp_path: Path, logged: Logged) -> None:
     for turn in range(20):
         stop = observe(tmp_path, queue.SimpleQueue(), on_overflow=lambda: None)
         assert stop is not None

@@ -1,4 +1,4 @@
-"""The thread around the engines: what it does while nothing changes, and what it says."""
+"""The thread that watches the checkpoint directory, with real files and a store in a directory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from holdfast.store import Condition, Content, Metadata, Part, StoredPart, Uploa
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.syncer import Syncer
+from holdfast.watch import schedule
 from holdfast.watch import watcher as watch
+from holdfast.watch.settling import Settling
 from holdfast.watch.watcher import Watcher
 
 
@@ -40,7 +42,9 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 @contextmanager
 def watching(job: Job, syncer: Syncer) -> Iterator[Watcher]:
-    watcher = Watcher(syncer, job.root / "one", workers=job.workers, on_end=lambda: None, stop=NEVER)
+    watcher = Watcher(
+        syncer, job.root / "one", workers=job.workers, on_end=lambda: None, stop=NEVER, settling=Settling()
+    )
     watcher.start()
     watcher.watching.wait()
     yield watcher
@@ -56,11 +60,11 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def test_a_host_of_several_says_again_and_again_that_what_is_stored_is_all_it_has(
+def test_a_host_of_several_records_again_and_again_that_its_last_snapshot_is_up_to_date(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "SPEAK_EVERY", 0.1)
-    monkeypatch.setattr(watch, "SAFETY_SCAN", 0.05)
+    monkeypatch.setattr(watch, "REPORT_EVERY", 0.1)
+    monkeypatch.setattr(schedule, "SAFETY_SCAN", 0.05)
     claimed, found, base = rendezvous.join(
         job.store, Group(("a", "b"), "run"), Claimant("a", "0", "local"),
         clock=lambda: datetime.now(UTC), workers=job.workers,
@@ -81,17 +85,17 @@ def test_a_host_of_several_says_again_and_again_that_what_is_stored_is_all_it_ha
     with watching(job, syncer):
         job.write("step-1", b"1")
         wait_until(lambda: (record := newest()) and record.files and record.since is not None)
-        said = newest()
-        assert said is not None
-        wait_until(lambda: (record := newest()) and record.created > said.created and record.since == said.since)
+        first = newest()
+        assert first is not None
+        wait_until(lambda: (record := newest()) and record.created > first.created and record.since == first.since)
     last = newest()
     assert last is not None
     assert last.ended
 
 
-def test_one_host_alone_says_nothing_while_nothing_changes(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "SPEAK_EVERY", 0.01)
-    monkeypatch.setattr(watch, "SAFETY_SCAN", 0.01)
+def test_one_host_alone_records_nothing_while_nothing_changes(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "REPORT_EVERY", 0.01)
+    monkeypatch.setattr(schedule, "SAFETY_SCAN", 0.01)
     with watching(job, job.syncer("one")):
         job.write("a", b"1")
         wait_until(lambda: catalog.read_catalog(job.store).snapshots)
@@ -102,7 +106,7 @@ def test_one_host_alone_says_nothing_while_nothing_changes(job: Job, monkeypatch
 def test_a_log_that_is_appended_for_ever_keeps_nothing_from_being_tidied(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "PATIENCE", 0.1)
+    monkeypatch.setattr(schedule, "COMMIT_DELAY", 0.1)
     with watching(job, job.syncer("one", retention=Retention(last=1))), (job.root / "one/train.log").open("w") as log:
         for content in (b"1", b"2", b"3"):
             names = catalog.read_catalog(job.store).snapshots
@@ -116,9 +120,7 @@ def test_a_log_that_is_appended_for_ever_keeps_nothing_from_being_tidied(
             time.sleep(0.05)
 
 
-def test_a_store_that_does_not_let_anything_be_deleted_is_told_and_nothing_else_suffers(
-    job: Job, logged: Logged
-) -> None:
+def test_a_store_that_refuses_deletions_is_logged_and_checkpoints_are_still_stored(job: Job, logged: Logged) -> None:
     class Keeps(DirectoryStore):
         def delete(self, key: str, *, etag: str | None = None) -> None:
             raise PermissionError("s3:DeleteObject is not allowed")
@@ -172,24 +174,16 @@ def test_a_log_is_never_sent_ahead(job: Job, monkeypatch: pytest.MonkeyPatch) ->
         assert "train.log" not in puts[: puts.index("model")]
 
 
-def test_the_safety_scan_follows_what_a_scan_costs() -> None:
-    assert watch.safety_pause(0.001, blind=False) == watch.SAFETY_SCAN
-    assert watch.safety_pause(0.06, blind=False) == pytest.approx(0.06 / watch.SAFETY_SHARE)
-    assert watch.safety_pause(60, blind=False) == watch.LONGEST_SAFETY_SCAN
-    assert watch.safety_pause(0.001, blind=True) == watch.BLIND_SCAN
-    assert watch.safety_pause(1, blind=True) == pytest.approx(1 / watch.BLIND_SHARE)
-
-
 def test_what_changed_while_events_were_dropped_is_found_without_another_event(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "SAFETY_SCAN", 3600.0)
+    monkeypatch.setattr(schedule, "SAFETY_SCAN", 3600.0)
     with watching(job, job.syncer("one")):
         with job.write("a", b"1").open("r+b") as file:
             mapped = mmap.mmap(file.fileno(), 1)
         wait_until(lambda: catalog.read_catalog(job.store).snapshots)
-        time.sleep(0.5)  # what is known of the file is taken in
-        mapped[:] = b"2"  # of which inotify tells nothing
+        time.sleep(0.5)  # the events of the file are drained
+        mapped[:] = b"2"  # inotify reports nothing of it
         mapped.flush()
         time.sleep(0.5)
         assert (job.root / "store/a").read_bytes() == b"1"
@@ -199,7 +193,7 @@ def test_what_changed_while_events_were_dropped_is_found_without_another_event(
 
 
 class Ends(DirectoryStore):
-    """A store on a real directory that notes what is done, and calls `then` at the first copy or part."""
+    """A store in a directory that notes each request, and calls `then` at the first copy or part."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -226,10 +220,15 @@ class Ends(DirectoryStore):
 
 
 def ending(job: Job, store: Ends) -> tuple[Watcher, Callable[[], None]]:
-    """Return a watch, and what writes a new file and ends the watch with a deadline."""
+    """Return a watch with a deadline, and a function that writes a new file and finishes the watch."""
     syncer = job.syncer("one", store)
     watcher = Watcher(
-        syncer, job.root / "one", workers=job.workers, on_end=lambda: None, stop=StopToken(seconds_left=lambda: 60.0)
+        syncer,
+        job.root / "one",
+        workers=job.workers,
+        on_end=lambda: None,
+        stop=StopToken(seconds_left=lambda: 60.0),
+        settling=Settling(),
     )
     watcher.start()
     watcher.watching.wait()

@@ -1,1 +1,1 @@
-"""The thread that sees changes and syncs when the directory is quiet."""
+"""Watch the checkpoint directory and sync it when it is settled."""

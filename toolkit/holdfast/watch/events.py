@@ -1,11 +1,10 @@
-"""Hearing: what the kernel tells of the checkpoint directory becomes what is known of its files."""
+"""Translate inotify events into file states."""
 
 from __future__ import annotations
 
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,18 +19,16 @@ EVENT_DELAY = 0.6
 
 
 class Events:
-    """Hears what happens in a directory, from `start` on. All but `wake` belongs to one thread.
+    """Read the events of a directory and note them in `settling`. All but `wake` belongs to one thread.
 
     Args:
         directory: the checkpoint directory.
-        settling: learns of every event.
+        settling: gets every event.
     """
 
     def __init__(self, directory: Path, settling: Settling) -> None:
         self.blind = True
-        """Whether the kernel tells nothing."""
-        self.dirty_since: float | None = None
-        """When something was first heard of since this was last set to None, by the monotonic clock."""
+        """Whether the kernel reports no events."""
         self._directory = directory
         self._settling = settling
         self._events: EventQueue = queue.SimpleQueue()
@@ -39,13 +36,13 @@ class Events:
         self._stop: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Begin to hear, if the kernel lets us."""
+        """Begin to collect events, if the kernel allows it."""
         stop = observe(self._directory, self._events, on_overflow=self._overflowed)
         if stop is not None:
             self.blind, self._stop = False, stop
 
     def stop(self) -> None:
-        """Hear no more; what has been heard can still be drained."""
+        """Collect no more events; those collected can still be drained."""
         self._stop()
 
     def wake(self) -> None:
@@ -53,34 +50,33 @@ class Events:
         self._events.put(None)
 
     @property
-    def has_news(self) -> bool:
+    def pending(self) -> bool:
         """Whether there is something to drain."""
         return not self._events.empty()
 
-    def drain(self, pause: float) -> None:
-        """Wait at most `pause` seconds for an event, then take in all that are there."""
+    def drain(self, seconds: float) -> bool:
+        """Wait at most `seconds` for an event, then note all of them; return whether there is a reason to scan."""
+        reason = False
         try:
-            entry = self._events.get(timeout=max(0.0, pause))
+            entry = self._events.get(timeout=max(0.0, seconds))
             while True:
-                if entry is not None:
-                    self._note(*entry)
+                reason |= entry is None or self._note(*entry)
                 entry = self._events.get_nowait()
         except queue.Empty:
             pass
         if self._dropped.is_set():
             self._dropped.clear()
             self._settling.forget_open()
-            self.dirty_since = self.dirty_since or time.monotonic()
+        return reason
 
-    def _overflowed(self) -> None:
-        """Take it that the kernel dropped events: a closing may be among them, and anything may have changed."""
+    def _overflowed(self) -> None:  # a close may be among the dropped events, and any file may have changed
         self._dropped.set()
         self.wake()
 
-    def _note(self, now: float, event: FileSystemEvent) -> None:
+    def _note(self, now: float, event: FileSystemEvent) -> bool:
         path = self._relative(event.src_path)
         if path.startswith(f"{OWN_DIRECTORY}/") and not isinstance(event, FileMovedEvent):
-            return  # what is about to arrive is written there
+            return False  # a restore stages files there; the rename into place counts
         if isinstance(event, FileModifiedEvent):
             self._settling.written(path, now)
         elif isinstance(event, FileClosedEvent):
@@ -89,7 +85,7 @@ class Events:
             self._settling.renamed(path, self._relative(event.dest_path), now)
         elif isinstance(event, FileDeletedEvent):
             self._settling.gone(path, now)
-        self.dirty_since = self.dirty_since or now
+        return True
 
     def _relative(self, path: bytes | str) -> str:
         return os.path.relpath(os.fsdecode(path), self._directory)

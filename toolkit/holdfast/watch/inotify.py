@@ -1,4 +1,4 @@
-"""Inotify: what the kernel tells of the checkpoint directory, each event with the time at which it came."""
+"""Inotify events of a directory, each with the time at which it came."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 EventQueue = queue.SimpleQueue[tuple[float, FileSystemEvent] | None]
-"""(seconds of the monotonic clock, event); None only wakes whoever waits."""
+"""(seconds of the monotonic clock, event); None only ends a wait."""
 
 _LOG = logging.getLogger(__name__)
 _WATCHDOG = logging.getLogger("watchdog")
 
 
 def observe(directory: Path, events: EventQueue, *, on_overflow: Callable[[], None]) -> Callable[[], None] | None:
-    """Start to watch a directory and everything below it; return what ends that.
+    """Watch a directory and everything below it; return the function that ends the watch.
 
-    Where the kernel refuses (no more instances or watches), it says so and returns None.
+    Where the kernel refuses (no more instances or watches), log a warning and return None.
 
     Args:
-        directory: which one.
+        directory: the directory.
         events: gets every event.
-        on_overflow: called when the kernel dropped events.
+        on_overflow: called when the kernel has dropped events.
     """
     overflow = _Overflow(on_overflow)
     _WATCHDOG.addHandler(overflow)
@@ -56,7 +56,7 @@ def observe(directory: Path, events: EventQueue, *, on_overflow: Callable[[], No
         return None
 
     def stop() -> None:
-        overflow.setLevel(logging.CRITICAL)  # threads that find themselves stopped call that an error
+        overflow.setLevel(logging.CRITICAL)  # watchdog's threads log their own stop as an error
         observer.stop()
         _WATCHDOG.removeHandler(overflow)
 
@@ -64,7 +64,7 @@ def observe(directory: Path, events: EventQueue, *, on_overflow: Callable[[], No
 
 
 class _Enqueue(FileSystemEventHandler):
-    """Keeps each event with the time at which it came: it may be a while until the thread looks at it."""
+    """Queue each event with the time at which it came: it may be read much later."""
 
     def __init__(self, events: EventQueue) -> None:
         self._events = events
@@ -74,7 +74,7 @@ class _Enqueue(FileSystemEventHandler):
 
 
 class _Overflow(logging.Handler):
-    """watchdog tells of events that the kernel dropped in its log only; a closing may be among them."""
+    """Call `on_overflow` when watchdog logs that the kernel dropped events; it reports that nowhere else."""
 
     def __init__(self, on_overflow: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)

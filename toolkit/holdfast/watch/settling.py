@@ -1,4 +1,4 @@
-"""Which files are quiet and closed, and so may be taken into a snapshot."""
+"""Which files are closed and quiet, so that a snapshot may have them; which may be torn after a kill."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from holdfast.local.scan import FileState
 from holdfast.names import checkpoint_of, is_log
 
+QUIET = 2.0
+"""Seconds without a change after which a file without a close event is settled."""
+AFTER_CLOSE = 0.3
+"""Seconds without a change after which a closed file is settled: a writer may reopen it, or write a pair of files."""
+DIRECTORY_QUIET = 5.0
+"""Seconds without a change after which a directory is settled: the next shard may take its time."""
 _CLOCK_STEP = 0.002  # seconds that an event may be noted late
+_NEVER = -math.inf
 
 
 @dataclass(slots=True)
@@ -22,13 +29,13 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """How the writers of a directory were ended by a signal.
+    """How a signal ended the processes that write to the directory.
 
     Attributes:
-        at: when the signal was sent, by the monotonic clock; when the script died, where it was not ours.
-        seen: whether somebody looked who writes what just before; not where memory ran out, or the script crashed.
-        writing: the files that those who died of it had open for writing.
-        script_died: whether the script itself died of it, and not only processes beside it.
+        at: when the signal was sent, or when the script was found dead, by the monotonic clock.
+        seen: whether open files were looked up just before; not if the kernel or another process sent the signal.
+        writing: files that the killed processes had open for writing.
+        script_died: whether the signal ended the script itself, not only other processes.
     """
 
     at: float
@@ -38,38 +45,29 @@ class Killed:
 
 
 class Settling:
-    """Keeps, for every path, when it last changed and whether its writer has closed it.
+    """When each path last changed, whether it is closed, and so whether it is settled.
 
-    A file at the top level is settled when it was renamed into place, or has been quiet for `after_close` seconds
-    since its writer closed it. Where nobody saw it closed (network file systems tell of no writes on other hosts; an
-    event queue overflowed), it takes `quiet` seconds without a change. A file that is known to be open for writing
-    does not settle before it is closed. A directory is settled as a whole, when nothing in it but logs has changed
-    for `directory` seconds, or when it was renamed into place. Where files at the top level are deleted and none is
-    written, that is settled when none has been deleted for `directory` seconds.
-
-    Args:
-        quiet: seconds without a change, for files whose closing nobody saw.
-        after_close: seconds without a change after the closing: writers reopen, and write pairs of files.
-        directory: seconds without a change in a whole directory: between two shards a trainer may take its time.
+    A file at the top level is settled when it was renamed into place, or `AFTER_CLOSE` seconds after it was closed.
+    Without a close event (none comes for writes on other hosts of a network file system, or from a queue that
+    overflowed), it is settled after `QUIET` seconds without a change. A file that is known to be open for writing is
+    not. A directory is settled as a whole: when it was renamed into place, or when nothing in it but logs has changed
+    for `DIRECTORY_QUIET` seconds. So are deletions at the top level that come without a write.
     """
 
-    def __init__(self, *, quiet: float = 2.0, after_close: float = 0.3, directory: float = 5.0) -> None:
-        self._quiet = quiet
-        self._after_close = after_close
-        self._directory = directory
+    def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
         self._open: set[str] = set()
-        # Directory → the earliest and the latest moment at which its last change may have been.
+        # Directory → the earliest and the latest time at which it may have last changed.
         self._touched: dict[str, tuple[float, float]] = {}
-        self._observed_at = -math.inf
-        self._deleted_at = -math.inf  # at the top level
+        self._observed_at = _NEVER
+        self._deleted_at = _NEVER  # at the top level
 
     def finished(self, states: Iterable[FileState]) -> None:
-        """Take it that files are settled as they are: they were finished before this life began."""
-        self._seen.update({state.path: _Seen(state, -math.inf, closed=True) for state in states})
+        """Note that files are settled: they were finished before this attempt."""
+        self._seen.update({state.path: _Seen(state, _NEVER, closed=True) for state in states})
 
     def written(self, path: str, now: float) -> None:
-        """Note that somebody wrote to the file: it is open for writing."""
+        """Note a write: the file is open."""
         self._open.add(path)
         self._touch(path, now, closed=False)
 
@@ -79,19 +77,19 @@ class Settling:
         self._touch(path, now, closed=True)
 
     def renamed(self, source: str, path: str, now: float) -> None:
-        """Note that the file was renamed: whoever does that has finished it.
+        """Note that a file was renamed, and so is finished.
 
-        Inside one directory that says nothing of the others there; a file that came from elsewhere came with them.
+        A rename inside a directory settles only that file; one from elsewhere brought the whole directory.
         """
-        before = self._touched.get(checkpoint_of(path))
+        before = self._last_touched(path)
         self.gone(source, now)
         self.closed(path, now)
         if "/" not in path or checkpoint_of(source) != checkpoint_of(path):
             self._seen[path].renamed = True
-            self._touched[checkpoint_of(path)] = (-math.inf, -math.inf) if before is None else before
+            self._touched[checkpoint_of(path)] = before
 
     def gone(self, path: str, now: float, *, since: float | None = None) -> None:
-        """Note that the file was deleted or renamed away, after `since`: the rest of its checkpoint may follow."""
+        """Note that a file was deleted or renamed away, after `since`: the rest of its checkpoint may follow."""
         self._open.discard(path)
         self._seen.pop(path, None)
         self._touch_directory(path, now, since)
@@ -99,91 +97,72 @@ class Settling:
             self._deleted_at = now
 
     def forget_open(self) -> None:
-        """Forget which files are open for writing: the kernel dropped events, so a closing may have been missed."""
+        """Forget which files are open: the kernel dropped events, and a close may have been among them."""
         self._open.clear()
 
     def observe(self, files: Mapping[str, FileState], now: float) -> None:
-        """Compare with what was seen before; a changed or new file starts to settle now."""
+        """Compare a scan with the one before; a new or changed file begins to settle now."""
         for path, state in files.items():
             seen = self._seen.get(path)
             if seen is None or (seen.state is not None and seen.state != state):
-                # New to us, or a change that no event told of: a mapped file, or a write on another host.
+                # A change without an event: new, written through a mapping, or on another host.
                 self._touch(path, now, closed=False, since=self._observed_at)
             self._seen[path].state = state
         for path in [path for path in self._seen if path not in files]:
             self.gone(path, now, since=self._observed_at)
         self._observed_at = now
 
-    def unsettled(self, paths: Iterable[str], now: float) -> dict[str, float]:
-        """Return those of `paths` that may not be taken yet, each with the seconds until it may be.
-
-        Infinity means: not before it is closed.
-        """
+    def unsettled(self, paths: Collection[str], now: float) -> dict[str, float]:
+        """Return those of `paths` that are not settled → seconds until they are; infinity while one is open."""
         waiting = {}
-        every = list(paths)
-        # Who deletes old checkpoints has written a new one. Who only deletes may be about to delete all of them, and
-        # the halves of that would push the snapshots out that have everything.
-        only_deleted = not any(path in self._seen and not is_log(path) for path in every)
-        for path in every:
+        # A script that deletes old checkpoints has written a new one. One that only deletes may be deleting all of
+        # them, and snapshots of a half-deleted directory would push the complete ones out of the retention.
+        only_deleted = not any(path in self._seen and not is_log(path) for path in paths)
+        for path in paths:
             left = self._seconds_to_quiet(path, now)
             if "/" in path and not is_log(path):
-                left = max(left, self._last_touched(path)[1] + self._directory - now)
+                left = max(left, self._last_touched(path)[1] + DIRECTORY_QUIET - now)
             elif only_deleted and path not in self._seen:
-                left = max(left, self._deleted_at + self._directory - now)
+                left = max(left, self._deleted_at + DIRECTORY_QUIET - now)
             if left > 0:
                 waiting[path] = left
         return waiting
 
     def is_quiet(self, path: str, now: float) -> bool:
-        """Say whether a file by itself is done, whatever the rest of its checkpoint may do."""
+        """Say whether a file by itself is settled, whatever the rest of its checkpoint is."""
         return self._seconds_to_quiet(path, now) <= 0
 
-    def _seconds_to_quiet(self, path: str, now: float) -> float:
-        seen = self._seen.get(path)
-        if path in self._open:
-            return math.inf
-        if seen is None or seen.renamed:
-            return 0.0
-        return seen.changed_at + (self._after_close if seen.closed else self._quiet) - now
-
-    def cut_off(
+    def torn(
         self,
-        paths: Iterable[str],
+        paths: Collection[str],
         killed: Killed,
         is_whole: Callable[[str], bool] = lambda path: False,
         overwritten: Collection[str] = (),
     ) -> list[str]:
-        """Return those of `paths` that may be half of something because their writer was killed.
+        """Return those of `paths` that may be torn because their writer was killed.
 
-        What was renamed into place is whole. Where somebody looked before the signal, a file is suspect when one that
-        died had it open, and a directory also when it was touched just before: nobody knows which files were still to
-        come. Where nobody looked, whatever had not settled is suspect: the kernel closes what a killed process had
-        open, so a closing that was seen just then says nothing.
+        What was renamed into place is whole. If open files were looked up before the signal, those of the killed
+        processes may be torn, and so may directories that changed just before it: files may be missing. If not,
+        all that was not settled may be torn: the kernel closes the files of a killed process, so a close event at
+        that time proves nothing.
 
         Args:
-            paths: of files that are not as the last snapshot has them.
-            killed: how.
-            is_whole: says of a file at the top level whether its format proves that it is whole; such a one is no
-                suspect. A directory may lack files that nobody has begun.
-            overwritten: those of which a snapshot has an older version.
+            paths: files that differ from the last snapshot.
+            killed: how their writer was killed.
+            is_whole: says whether the format of a file at the top level proves that it is whole.
+            overwritten: paths of which the last snapshot has an older version.
         """
-        every = list(paths)
-        suspects = {path for path in every if self._is_cut_off(path, killed)}
-        suspects -= {path for path in suspects if "/" not in path and is_whole(path)}
-        if any("/" not in path for path in suspects):
-            # Weights that were overwritten just before their JSON was cut off belong to it, and old JSON not to them.
-            suspects |= {path for path in every if path in overwritten and self._came_just_before(path, killed)}
-        return [path for path in every if path in suspects]
+        torn = {path for path in paths if self._is_torn(path, killed)}
+        torn -= {path for path in torn if "/" not in path and is_whole(path)}
+        if any("/" not in path for path in torn):
+            # Weights that were overwritten just before their JSON was torn go with the new JSON, not with the old.
+            torn |= {path for path in paths if path in overwritten and self._changed_just_before(path, killed)}
+        return [path for path in paths if path in torn]
 
-    def _came_just_before(self, path: str, killed: Killed) -> bool:
-        seen = self._seen.get(path)
-        in_place = "/" not in path and not is_log(path) and seen is not None and not seen.renamed
-        return in_place and seen is not None and killed.at - self._directory < seen.changed_at
-
-    def _is_cut_off(self, path: str, killed: Killed) -> bool:
+    def _is_torn(self, path: str, killed: Killed) -> bool:
         seen = self._seen.get(path)
         if is_log(path):
-            return False  # a log is worth having however it ends
+            return False  # a log is of use however it ends
         if path in killed.writing:
             return True
         if not killed.script_died or ("/" not in path and seen is not None and seen.renamed):
@@ -191,11 +170,25 @@ class Settling:
         if not killed.seen:
             return bool(self.unsettled([path], killed.at))
         earliest, latest = self._last_touched(path)
-        # What was surely touched after the signal was touched by one who outlived it.
-        return "/" in path and killed.at - self._directory < latest and earliest <= killed.at + _CLOCK_STEP
+        # A change that is surely later than the signal was made by a process that survived it.
+        return "/" in path and killed.at - DIRECTORY_QUIET < latest and earliest <= killed.at + _CLOCK_STEP
+
+    def _changed_just_before(self, path: str, killed: Killed) -> bool:
+        seen = self._seen.get(path)
+        if "/" in path or is_log(path) or seen is None or seen.renamed:
+            return False
+        return killed.at - DIRECTORY_QUIET < seen.changed_at
+
+    def _seconds_to_quiet(self, path: str, now: float) -> float:
+        seen = self._seen.get(path)
+        if path in self._open:
+            return math.inf
+        if seen is None or seen.renamed:
+            return 0.0
+        return seen.changed_at + (AFTER_CLOSE if seen.closed else QUIET) - now
 
     def _last_touched(self, path: str) -> tuple[float, float]:
-        return self._touched.get(checkpoint_of(path), (-math.inf, -math.inf))
+        return self._touched.get(checkpoint_of(path), (_NEVER, _NEVER))
 
     def _touch(self, path: str, now: float, *, closed: bool, since: float | None = None) -> None:
         self._seen[path] = _Seen(None, now, closed)

@@ -1,7 +1,8 @@
-"""Suspects: what may be half of something, because the script was killed while it wrote."""
+"""Find the files that may be torn because the script was killed while it wrote them."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from holdfast.local.scan import Scan
@@ -11,31 +12,33 @@ from holdfast.stop import StopToken
 from holdfast.sync.syncer import Syncer
 from holdfast.watch.settling import Killed, Settling
 
+_LOG = logging.getLogger(__name__)
+
 _BUDGET = 1 << 30
-"""Bytes of a file's content that are summed up to clear it: 0.4 s."""
+"""Bytes that are read of a file to check its content: 0.4 s."""
 
 
-def dirty(syncer: Syncer, scan: Scan) -> list[str]:
-    """Return the paths in which the directory is not as the last snapshot has it."""
+def changed_paths(syncer: Syncer, scan: Scan) -> list[str]:
+    """Return the paths in which the directory differs from the last snapshot."""
     return [*(state.path for state in syncer.changed(scan)), *syncer.vanished(scan)]
 
 
-def find_suspects(
+def find(
     syncer: Syncer, settling: Settling, directory: Path, killed: Killed, *, now: float, stop: StopToken
 ) -> list[str]:
-    """Return the paths that stay as the last snapshot has them, as `Settling.cut_off` says.
+    """Return the changed paths that may be torn, as `Settling.torn` says; log each checkpoint.
 
     Args:
-        syncer: knows what is dirty.
-        settling: has seen all that happened until the script was dead; learns how the directory looks now.
+        syncer: compares the directory with the last snapshot.
+        settling: has noted every event until the script was dead; gets a last scan.
         directory: the checkpoint directory.
-        killed: how the script was ended.
-        now: by the clock of `killed`.
+        killed: how the script was killed.
+        now: the time, by the clock of `killed`.
         stop: when stopped, no file is read.
     """
     scan = syncer.scan()
     settling.observe(scan.files, now)
-    changed = dirty(syncer, scan)
+    changed = changed_paths(syncer, scan)
 
     def is_whole(path: str) -> bool:
         if stop.stopped():
@@ -45,9 +48,7 @@ def find_suspects(
         except OSError:
             return False
 
-    return settling.cut_off(changed, killed, is_whole, syncer.stored_before(changed))
-
-
-def checkpoints(paths: list[str]) -> list[str]:
-    """Return the names of the checkpoints of paths, for the log."""
-    return sorted({checkpoint_of(path) for path in paths})
+    torn = settling.torn(changed, killed, is_whole, syncer.stored_before(changed))
+    for checkpoint in sorted(set(map(checkpoint_of, torn))):
+        _LOG.warning("%r was being written when the script was killed: its last committed version stays", checkpoint)
+    return torn
