@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.logs import Logged
+from tests.unit.job import Reads
 
 from holdfast.attempts import fence, rendezvous
 from holdfast.attempts.claim import Claimant
@@ -21,7 +22,7 @@ from holdfast.restore.background import BackgroundRestore
 from holdfast.restore.base import Base
 from holdfast.restore.plan import SMALL, Mode
 from holdfast.restore.restorer import Restored, restore
-from holdfast.snapshot import candidates
+from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
 from holdfast.stop import NEVER
@@ -417,3 +418,20 @@ def test_a_job_goes_from_one_host_to_several_and_back(job: Job) -> None:
     assert sorted(found[2].files()) == [
         "step-1/shard-a", "step-1/shard-b", "step-2/shard-c", "step-2/shard-d", "step-2/shard-e",
     ]  # fmt: skip
+
+
+def test_a_start_reads_no_more_records_of_each_host_than_it_takes_to_find_those_that_fit_together(job: Job) -> None:
+    hosts = job.begin_all("first", "a", "b")
+    for epoch in range(5):
+        job.later(300)
+        shards(job, *hosts, name=f"step-{epoch}", content=b"%d" % epoch)
+        for host in hosts:
+            host.syncer.sync(host.syncer.scan())
+    read: list[str] = []
+    store = Reads(job._root / "store", read.append)
+    found = catalog.read_catalog(store)
+    choices = candidates.newest_first(store, found, job._workers)
+    assert isinstance(next(choices), candidates.Candidate)
+    assert sorted(read) == [f".holdfast/commits/000001-000005@{host}.json" for host in "ab"]
+    next(choices)
+    assert len(read) == 4

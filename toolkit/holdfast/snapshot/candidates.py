@@ -7,9 +7,11 @@ wrote them, and when it last said that these are all. docs/snapshot-format.md, "
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 from holdfast.errors import DamagedError
 from holdfast.names import checkpoint_of, is_log
@@ -106,21 +108,23 @@ def newest_first(
         if name not in passed_over:
             by_attempt.setdefault(keys.commit_order(name)[0], []).append(name)
     for names in by_attempt.values():
-        histories: dict[str, list[Snapshot]] = {}
-        for loaded in _load_all(store, found, names, workers):
-            if isinstance(loaded, DamagedError):
-                yield loaded
-            elif isinstance(loaded, Snapshot) and not loaded.hosts:
+        several: dict[str, list[str]] = {}
+        for name in names:
+            if host := keys.host_of(name):
+                several.setdefault(host, []).append(name)
+                continue
+            (loaded,) = _load_all(store, found, [name], workers)
+            if isinstance(loaded, Snapshot):
                 yield Candidate((loaded,))
-            elif isinstance(loaded, Snapshot):
-                histories.setdefault(loaded.host, []).append(loaded)
-        yield from _consistent(histories)
+            elif isinstance(loaded, DamagedError):
+                yield loaded
+        yield from _consistent(several, partial(_load_all, store, found, workers=workers))
 
 
 def _load_all(
     store: Store, found: Catalog, names: Sequence[str], workers: Executor
-) -> Iterator[Snapshot | Fence | DamagedError]:
-    """Read records as they are asked for; those of several hosts, of which one needs all, side by side."""
+) -> Iterable[Snapshot | Fence | DamagedError]:
+    """Read records side by side; of a single one its lists."""
 
     def load(name: str, among: Executor | None = None) -> Snapshot | Fence | DamagedError:
         try:
@@ -128,19 +132,34 @@ def _load_all(
         except DamagedError as error:
             return error
 
-    several = any(keys.host_of(name) for name in names)
-    yield from workers.map(load, names) if several else (load(name, workers) for name in names)
+    return [load(names[0], workers)] if len(names) == 1 else workers.map(load, names)
 
 
-def _consistent(histories: Mapping[str, Sequence[Snapshot]]) -> Iterator[Candidate]:
+def _consistent(
+    unread: Mapping[str, list[str]], load: Callable[[Sequence[str]], Iterable[Snapshot | Fence | DamagedError]]
+) -> Iterator[Candidate | DamagedError]:
     """Yield the consistent choices among the records of one attempt of several hosts, newest first.
 
     Args:
-        histories: host → its records, newest first.
+        unread: host → names of its records, newest first. The next one of every host is read when one host needs it.
+        load: reads records side by side.
     """
-    hosts = next((history[0].hosts for history in histories.values()), ())
-    position = dict.fromkeys(hosts, 0)
-    while all(len(histories.get(host, ())) > position[host] for host in hosts) and hosts:
+    histories: dict[str, list[Snapshot]] = {}
+    position: Counter[str] = Counter()
+    while True:
+        hosts = next((history[0].hosts for history in histories.values()), tuple(unread))
+        lacking = [host for host in hosts if len(histories.get(host, ())) <= position[host]]
+        if not hosts or not unread.keys() >= {*lacking}:
+            return
+        if lacking:
+            level = [names[0] for names in unread.values()]
+            unread = {host: names[1:] for host, names in unread.items() if names[1:]}
+            for loaded in load(level):
+                if isinstance(loaded, Snapshot):
+                    histories.setdefault(loaded.host, []).append(loaded)
+                elif isinstance(loaded, DamagedError):
+                    yield loaded
+            continue
         chosen = {host: histories[host][position[host]] for host in hosts}
         ahead = _ahead(chosen)
         if ahead is None:
