@@ -30,7 +30,7 @@ from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.syncer import Syncer
 from holdfast.watch import schedule
 from holdfast.watch import watcher as watch
-from holdfast.watch.settling import Settling
+from holdfast.watch.settling import Killed, Settling
 from holdfast.watch.watcher import Watcher
 
 
@@ -190,6 +190,20 @@ def test_what_changed_while_events_were_dropped_is_found_without_another_event(
         logging.getLogger("watchdog").warning("the kernel dropped events")
         wait_until(lambda: (job.root / "store/a").read_bytes() == b"2")
         mapped.close()
+
+
+def test_a_directory_that_was_renamed_into_place_just_before_the_kill_is_committed(job: Job, tmp_path: Path) -> None:
+    with watching(job, job.syncer("one")) as watcher:
+        job.write("old", b"1")
+        wait_until(lambda: catalog.read_catalog(job.store).snapshots)
+        job.write("tmp-step/shard", b"2")
+        time.sleep(0.7)
+        (job.root / "one/old").rename(tmp_path / "elsewhere")  # the kernel's library holds back what comes after it
+        (job.root / "one/tmp-step").rename(job.root / "one/step")
+        watcher.finish(killed=Killed(at=time.monotonic(), seen=True))
+        watcher.join()
+        assert watcher.error is None
+    assert (job.root / "store/step/shard").read_bytes() == b"2"
 
 
 class Ends(DirectoryStore):

@@ -42,7 +42,7 @@ class Events:
             self.blind, self._stop = False, stop
 
     def stop(self) -> None:
-        """Collect no more events; those collected can still be drained."""
+        """Collect no more events. watchdog drops those that it delays (`EVENT_DELAY`)."""
         self._stop()
 
     def wake(self) -> None:

@@ -103,6 +103,8 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         """Watch and flush; a failure is kept in `error`."""
         try:
+            self._events.start()
+            self.watching.set()
             self._watch()
             self._finish()
         except BaseException as error:  # noqa: BLE001  the lifecycle reads it and decides the exit code
@@ -113,20 +115,16 @@ class Watcher(threading.Thread):
                     "the watch of the checkpoint directory has failed, checkpoints are stored at the end only: %r",
                     error,
                 )
+        self._events.stop()
         self._on_end()
 
     def _watch(self) -> None:
-        self._events.start()
-        self.watching.set()
-        try:
-            triggered = False
-            while not self._finishing.is_set():
-                triggered |= self._events.drain(self._schedule.seconds_to_scan(triggered=triggered))
-                if self._schedule.seconds_to_scan(triggered=triggered) <= 0 and not self._finishing.is_set():
-                    triggered = False
-                    self._pass()
-        finally:
-            self._events.stop()
+        triggered = False
+        while not self._finishing.is_set():
+            triggered |= self._events.drain(self._schedule.seconds_to_scan(triggered=triggered))
+            if self._schedule.seconds_to_scan(triggered=triggered) <= 0 and not self._finishing.is_set():
+                triggered = False
+                self._pass()
 
     def _pass(self) -> None:
         try:
