@@ -91,7 +91,7 @@ class Guard:
     def flush_seconds(self) -> float:
         """Guess how long the flush will take: what is dirty, or else the newest checkpoint once more."""
         bandwidth = self._syncer.bandwidth
-        return bandwidth.seconds_for(max(self._watcher.dirty, self._syncer.newest_checkpoint_size()))
+        return bandwidth.seconds_for(max(self._watcher.dirty, self._syncer.changes.newest_checkpoint_size()))
 
     def ledger(self) -> Ledger | None:
         """Return what the last flush has done; None before there was one."""
@@ -170,7 +170,7 @@ class Guard:
             StoreError: the store cannot be read.
         """
         try:
-            self._syncer.refuse_if_superseded()
+            self._syncer.commits.refuse_if_superseded()
         except SupersededError as error:
             self.superseded = error
             raise

@@ -112,8 +112,8 @@ def prepare(
         store,
         config.checkpoints,
         restored,
-        absent=syncer.absent,
-        located=syncer.located,
+        absent=syncer.deferred,
+        located=syncer.changes.located,
         workers=workers.background,
         stop=stop,
     )

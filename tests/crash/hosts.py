@@ -128,7 +128,7 @@ class Host:
 
     def speak(self) -> None:
         self.fuse.stage = "speak"
-        self._syncer.speak()
+        self._syncer.repeat()
 
 
 class Job:

@@ -219,8 +219,8 @@ class Life:
             self._store,
             machine,
             done,
-            absent=self._syncer.absent,
-            located=self._syncer.located,
+            absent=self._syncer.deferred,
+            located=self._syncer.changes.located,
             workers=self._workers,
             stop=NEVER,
         )
@@ -260,7 +260,7 @@ class Life:
             self._look()
             scan = self._syncer.scan()
             self._settling.observe(scan.files, self._now)
-            dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
+            dirty = self._syncer.changes.dirty(scan)
             waiting = self._settling.unsettled(dirty, self._now)
             if all(is_log(path) for path in dirty):
                 self._tidy(patience=self._dice.choice((3, 30, 1000)))
@@ -311,7 +311,7 @@ class Life:
             self._look()
             scan = self._syncer.scan()
             self._settling.observe(scan.files, self._now)
-            dirty = [*(state.path for state in self._syncer.changed(scan)), *self._syncer.vanished(scan)]
+            dirty = self._syncer.changes.dirty(scan)
             held = self._settling.torn(dirty, killed) if killed else []
             asked = iter(range(patience))
             self._note_left()
@@ -354,7 +354,7 @@ class Life:
     def _check_all_is_stored(self, synced: Synced) -> None:
         """A script that has ended by itself loses nothing, unless it left nothing at all."""
         tree = read_tree(self._plan.machine)
-        there = {path: file for path, file in self._base.items() if path not in self._syncer.absent}
+        there = {path: file for path, file in self._base.items() if path not in self._syncer.deferred}
         if tree and (synced.unfinished or there != tree):
             self._world.journal.note(Violation(f"LOST: the flush of {self._plan.seed} left {dict(synced.unfinished)}"))
         if self._syncer.snapshots and not self._world.crowded:

@@ -87,7 +87,7 @@ def test_a_request_that_breaks_once_is_repeated(break_: str, request_: str, job:
     store.check()
     syncer = job.syncer(store)
     assert job.sync(syncer).unfinished == {}
-    syncer.refuse_if_superseded()
+    syncer.commits.refuse_if_superseded()
     job.restore("two", store)
     assert job.files("two") == {"model.pt": content}
     assert logged() == []

@@ -107,8 +107,8 @@ class Job:
             store or self.store,
             self.root / machine,
             done,
-            absent=syncer.absent,
-            located=syncer.located,
+            absent=syncer.deferred,
+            located=syncer.changes.located,
             workers=self.workers,
             stop=NEVER,
         )

@@ -82,7 +82,7 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
             only=path.name,
         )
         scan = syncer.scan()
-        bar.total = sum(state.size for state in syncer.changed(scan))
+        bar.total = sum(state.size for state in syncer.changes.changed(scan))
         # Every other checkpoint is held, so it stays in the snapshot as it is.
         done = syncer.sync(scan, [name for name in base.files if names.checkpoint_of(name) != path.name])
     if done.unfinished:

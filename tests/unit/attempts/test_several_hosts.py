@@ -104,8 +104,8 @@ class Job:
             self.store,
             host.directory,
             host.restored,
-            absent=host.syncer.absent,
-            located=host.syncer.located,
+            absent=host.syncer.deferred,
+            located=host.syncer.changes.located,
             workers=self._workers,
             stop=NEVER,
         ).run()
@@ -144,11 +144,11 @@ def test_each_host_gets_all_of_the_newest_checkpoint_first_and_what_is_absent_st
     again = job.begin_all("second", "a", "b", mode=Mode.LATEST)
     for host in again:
         assert host.files().keys() == {"step-2/shard-a", "step-2/shard-b"}
-        assert host.syncer.changed(host.syncer.scan()) == []
-        assert host.syncer.vanished(host.syncer.scan()) == []
+        assert host.syncer.changes.changed(host.syncer.scan()) == []
+        assert host.syncer.changes.vanished(host.syncer.scan()) == []
     job.arrive(again[0])
     assert again[0].files().keys() == everything
-    assert again[0].syncer.changed(again[0].syncer.scan()) == []
+    assert again[0].syncer.changes.changed(again[0].syncer.scan()) == []
     shards(job, *again, name="step-3", content=b"3")
     job.later(60)
     for host in again:
@@ -164,7 +164,7 @@ def test_a_checkpoint_that_one_host_has_not_finished_is_restored_by_none(job: Jo
     one.sync()
     two.sync()
     job.later(60)
-    two.syncer.speak()
+    two.syncer.repeat()
     job.later(240)
     shards(job, one, two, name="step-2", content=b"2")
     one.write("latest", b"step-2", job.now)
@@ -192,13 +192,13 @@ def test_a_checkpoint_of_one_host_counts_once_the_others_have_said_that_they_hav
     job: Job, says: str, counts: bool
 ) -> None:
     one, two = job.begin_all("first", "a", "b")
-    two.syncer.speak()
+    two.syncer.repeat()
     job.later(100)
     one.write("step-1/model", b"1", job.now)
     one.sync()
     job.later({"soon": 5, "later": 60}.get(says, 0))
     if says != "nothing":
-        two.syncer.speak(ended=says == "ended")
+        two.syncer.repeat(ended=says == "ended")
     for host in job.begin_all("second", "a", "b"):
         assert host.files() == ({"step-1/model": b"1"} if counts else {})
 
@@ -224,7 +224,7 @@ def test_a_host_that_arrives_while_others_train_restores_what_they_restored(job:
     shards(job, one, two, name="step-1", content=b"1")
     for host in (one, two):
         host.sync()
-        host.syncer.speak(ended=True)
+        host.syncer.repeat(ended=True)
     early = job.begin("second", "a", "b", only="a")
     job.later(300)
     early.write("step-2/shard-a", b"2", job.now)
@@ -272,7 +272,7 @@ def test_the_same_path_on_two_hosts_is_told_and_each_gets_its_own_back(job: Job,
     two.write("log/state.json", b"from b!", job.later(1))
     for host in (one, two):
         host.sync()
-        host.syncer.speak(ended=True)
+        host.syncer.repeat(ended=True)
     assert any("other content on another host" in text for text in logged())
     again = job.begin_all("second", "a", "b")
     assert [host.files()["log/state.json"] for host in again] == [b"from a", b"from b!"]
@@ -310,7 +310,7 @@ def test_a_host_that_joins_a_start_that_is_over_is_ended_and_joins_the_next(job:
         Engine(store=job.store, workers=job._workers, clock=lambda: job.now), job._root / "b", stale, Base(found)
     )
     with pytest.raises(SupersededError):
-        zombie.speak()
+        zombie.repeat()
     assert begin("b")[0].number == 2
 
 
@@ -319,7 +319,7 @@ def test_what_the_attempt_began_from_stays_until_all_have_something_newer_in_com
     shards(job, *hosts, name="step-1", content=b"1")
     for host in hosts:
         host.sync()
-        host.syncer.speak(ended=True)
+        host.syncer.repeat(ended=True)
     one, two = job.begin_all("second", "a", "b")
     for number in range(6):
         job.later(300)
@@ -344,7 +344,7 @@ def test_a_host_that_comes_back_deletes_nothing_that_another_host_has_taken_over
             host.sync()
         job.later(60)
         for host in hosts:
-            host.syncer.speak(ended=True)
+            host.syncer.repeat(ended=True)
             host.syncer.tidy()
     (found, _) = job.begin_all("fourth", "a", "c")
     assert {"step-1/shard-a", "step-1/shard-c"} <= found.files().keys()
@@ -373,7 +373,7 @@ def test_old_snapshots_go_when_every_host_has_spoken(job: Job) -> None:
     for path in (job._root / "store/.holdfast/commits").iterdir():  # what the listing tells is the store's clock
         os.utime(path, (job.now.timestamp() + 60,) * 2)
     for host in hosts:
-        host.syncer.speak()
+        host.syncer.repeat()
         host.syncer.tidy()
     names = sorted(path.name for path in (job._root / "store/.holdfast/commits").iterdir())
     # Of the eight snapshots of each host two stay, and records that only say again what the one before them says.
@@ -391,7 +391,7 @@ def test_what_a_host_says_every_minute_names_the_list_that_it_has_put_once(job: 
     for _ in range(5):
         job.later(60)
         for host in hosts:
-            host.syncer.speak()
+            host.syncer.repeat()
             host.syncer.tidy()
     root = job._root / "store/.holdfast"
     assert [path.relative_to(root).as_posix() for path in root.glob("lists/*/*")] == ["lists/000001-000002@a/1.json.gz"]
@@ -407,13 +407,13 @@ def test_a_job_goes_from_one_host_to_several_and_back(job: Job) -> None:
     shards(job, one, two, name="step-1", content=b"1")
     for host in (one, two):
         host.sync()
-        host.syncer.speak(ended=True)
+        host.syncer.repeat(ended=True)
     three = job.begin_all("third", "c", "d", "e")
     assert {tuple(sorted(host.files())) for host in three} == {("step-1/shard-a", "step-1/shard-b")}
     shards(job, *three, name="step-2", content=b"2")
     for host in three:
         host.sync()
-        host.syncer.speak(ended=True)
+        host.syncer.repeat(ended=True)
     found = job.begin_all("fourth", "c", "d", "e")
     assert sorted(found[2].files()) == [
         "step-1/shard-a", "step-1/shard-b", "step-2/shard-c", "step-2/shard-d", "step-2/shard-e",

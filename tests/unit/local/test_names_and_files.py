@@ -172,7 +172,7 @@ def test_what_lies_in_a_directory_that_may_not_be_read_just_now_stays_in_the_sna
     job.write("last", b"2")
     scan = replace(syncer.scan(), unreadable=frozenset({"step-1"}))
     del scan.files["step-1/model"]
-    assert syncer.vanished(scan) == []
+    assert syncer.changes.vanished(scan) == []
     done = syncer.sync(scan)
     assert done.snapshot is not None
     assert sorted(done.snapshot.files) == ["last", "step-1/model"]

@@ -142,8 +142,8 @@ def test_what_an_earlier_life_has_left_on_the_disk_counts_as_restored_and_half_o
     done, syncer, _ = job.resumed("one", Mode.NONE)
     assert tree(job, "one") == of_steps(1, 3)
     assert done.bytes_fetched == 0
-    assert syncer.changed(syncer.scan()) == []
-    assert syncer.vanished(syncer.scan()) == []
+    assert syncer.changes.changed(syncer.scan()) == []
+    assert syncer.changes.vanished(syncer.scan()) == []
 
 
 def test_older_checkpoints_on_the_disk_of_an_earlier_life_come_back_without_travelling(job: Job) -> None:
@@ -174,7 +174,7 @@ def test_a_checkpoint_that_arrived_and_was_deleted_leaves_the_snapshot_and_does_
     _, syncer, background = job.resumed("two", Mode.LATEST)
     background.run()
     shutil.rmtree(job.root / "two/step-1")  # nobody has looked between the two
-    assert sorted(syncer.vanished(syncer.scan())) == of_steps(1)
+    assert sorted(syncer.changes.vanished(syncer.scan())) == of_steps(1)
     sync(syncer)
     assert committed(job) == of_steps(2, 3)
 
@@ -336,7 +336,7 @@ def test_a_kill_between_two_arrivals_leaves_whole_checkpoints_only(job: Job) -> 
     assert tree(job, "two") == of_steps(3)
     background.run()
     assert tree(job, "two") == of_steps(1, 2, 3)
-    assert syncer.changed(syncer.scan()) == []
+    assert syncer.changes.changed(syncer.scan()) == []
 
 
 def test_attempts_that_restore_differently_follow_each_other(job: Job) -> None:

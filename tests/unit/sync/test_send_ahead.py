@@ -29,7 +29,7 @@ def send_ahead(syncer: Syncer, *paths: str) -> None:
 
 
 def dirty(syncer: Syncer) -> list[FileState]:
-    return syncer.changed(syncer.scan())
+    return syncer.changes.changed(syncer.scan())
 
 
 def test_what_was_sent_ahead_is_in_no_snapshot_until_its_checkpoint_is_committed(job: Job) -> None:
@@ -37,7 +37,7 @@ def test_what_was_sent_ahead_is_in_no_snapshot_until_its_checkpoint_is_committed
     job.write("step/a", b"12345")
     send_ahead(syncer, "step/a")
     assert catalog.read_catalog(job.store).snapshots == ()
-    assert [syncer.unsent(state) for state in dirty(syncer)] == [0]
+    assert [syncer.outbox.unsent(state) for state in dirty(syncer)] == [0]
     job.write("step/b", b"678")
     done = sync(syncer)
     assert done.bytes_uploaded == 3
@@ -113,6 +113,6 @@ def test_a_commit_that_fails_sends_nothing_twice(job: Job) -> None:
     job.write("step/a", b"12345")
     with pytest.raises(OSError, match="away"):
         sync(syncer)
-    assert [syncer.unsent(state) for state in dirty(syncer)] == [0]
+    assert [syncer.outbox.unsent(state) for state in dirty(syncer)] == [0]
     assert sync(syncer).snapshot is not None
     assert puts.count("step/a") == 1

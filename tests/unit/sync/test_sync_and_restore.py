@@ -62,7 +62,7 @@ def test_what_waited_for_the_rest_of_its_checkpoint_is_committed_with_it(job: Jo
     assert done.snapshot is None
     assert done.unfinished.keys() == {"step/state"}
     refused.clear()
-    assert [state.path for state in syncer.changed(syncer.scan())] == ["step/state", "step/weights"]
+    assert [state.path for state in syncer.changes.changed(syncer.scan())] == ["step/state", "step/weights"]
     sync(syncer)
     job.restore("two")
     assert (job.root / "two/step/weights").read_bytes() == b"weights of 2"
@@ -342,7 +342,7 @@ def test_a_file_that_went_away_and_came_back_unchanged_is_no_surprise(job: Job) 
     job.write("other", b"2")
     sync(syncer)
     (job.root / "one/best").rename(job.root / "elsewhere")
-    assert syncer.vanished(syncer.scan()) == ["best"]
+    assert syncer.changes.vanished(syncer.scan()) == ["best"]
     sync(syncer)
     (job.root / "elsewhere").rename(job.root / "one/best")
     done = sync(syncer)

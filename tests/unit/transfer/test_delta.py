@@ -152,7 +152,7 @@ def test_a_large_file_that_was_renamed_touched_or_copied_sends_nothing_also_afte
     job.write("a", content)
     sync(job.syncer("one"))
     syncer = job.syncer("one")
-    assert syncer.changed(syncer.scan()) == []  # the file is not read
+    assert syncer.changes.changed(syncer.scan()) == []  # the file is not read
     (job.root / "one/a").rename(job.root / "one/b")
     done = sync(syncer)
     assert done.bytes_uploaded == 0

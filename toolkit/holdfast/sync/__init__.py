@@ -1,1 +1,1 @@
-"""From the checkpoint directory to the store: changed files, commits, the last flush."""
+"""Sync: from the checkpoint directory to the store, in passes and in the last flush."""

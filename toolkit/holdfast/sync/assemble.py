@@ -30,7 +30,7 @@ from holdfast.store import Store
 from holdfast.sync.changes import Changes
 from holdfast.sync.file_upload import FileUploader
 from holdfast.sync.outbox import Outbox
-from holdfast.sync.syncer import Parts, Syncer
+from holdfast.sync.syncer import Syncer
 from holdfast.transfer.content_index import ContentIndex
 from holdfast.transfer.resumable import ResumableUploads
 from holdfast.workers.bandwidth import Bandwidth
@@ -125,9 +125,11 @@ def assemble(
     look = partial(scan.scan, directory, room_for_prefix=engine.prefix_bytes + keys.room(attempt.slot), only=only)
     there = look().files if entries or base.theirs else {}  # without entries nothing is compared
     files = {path: state for path, state in there.items() if path not in base.unsent}
-    parts = Parts(
+    return Syncer(
+        directory=directory,
+        attempt=attempt,
         bandwidth=bandwidth,
-        absent=deferred,
+        deferred=deferred,
         look=look,
         plain=plain,
         known=known,
@@ -137,5 +139,6 @@ def assemble(
         changes=Changes(entries, base.theirs, files, deferred),
         upkeep=upkeep,
         unsent=None if attempt.hosts else unsent,
+        untaken=dict(base.untaken),
+        base_name=base.names[-1] if base.names else "",
     )
-    return Syncer(directory, attempt, base, parts)

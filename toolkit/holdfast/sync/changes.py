@@ -1,4 +1,4 @@
-"""Committed: what the last snapshot has, what its files looked like then, and in what the directory differs from it."""
+"""Compare the checkpoint directory with the last snapshot."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Changes:
 
     Args:
         entries: its files.
-        theirs: the files of other hosts, as they were restored.
+        theirs: files of other hosts, as they were restored.
         files: the directory as it is.
-        absent: what of them is not in the directory by our own choice.
+        deferred: which of the files are not placed yet.
     """
 
     def __init__(
@@ -25,52 +25,64 @@ class Changes:
         entries: Mapping[str, FileEntry],
         theirs: Mapping[str, FileEntry],
         files: Mapping[str, FileState],
-        absent: Deferred,
+        deferred: Deferred,
     ) -> None:
         self.entries = dict(entries)
         """The files of the last snapshot, by path."""
         self._states = _as_restored(entries, files)
         self._theirs = _as_restored(theirs, files)
-        self._absent = absent
+        self._deferred = deferred
 
     def take(self, entries: Mapping[str, FileEntry]) -> None:
-        """Take in what has been committed."""
+        """Replace the last snapshot by the one just committed."""
         self.entries = dict(entries)
         self._states = {path: state for path, state in self._states.items() if path in entries}
 
     def seen(self, states: Iterable[FileState]) -> None:
-        """Note how files looked that are in the last snapshot as they are in the directory."""
+        """Note the state of files whose content in the directory is the one in the last snapshot."""
         self._states.update({state.path: state for state in states})
 
     def arrived(self, states: Mapping[str, FileState], adopted: Mapping[str, FileEntry]) -> None:
-        """Note how files look that were absent and are there now, and what of them no snapshot has yet."""
+        """Note the state of deferred files that were placed, and the adopted ones that no snapshot has yet."""
         self.entries |= adopted
         for path, state in states.items():
             (self._states if path in self.entries else self._theirs)[path] = state
 
     def changed(self, scan: Scan) -> list[FileState]:
-        """Return the files that are not as the last snapshot has them, those of the newest checkpoint first."""
-        states = [state for path, state in scan.files.items() if self._is_news(path, state)]
+        """Return the files that differ from the last snapshot, those of the newest checkpoint first."""
+        states = [state for path, state in scan.files.items() if self._is_changed(path, state)]
         newest: dict[str, int] = {}
         for state in states:
             newest[state.checkpoint] = max(newest.get(state.checkpoint, 0), state.mtime_ns)
         return sorted(states, key=lambda state: (-newest[state.checkpoint], state.checkpoint, state.path))
 
-    def _is_news(self, path: str, state: FileState) -> bool:
+    def _is_changed(self, path: str, state: FileState) -> bool:
         if path in self.entries:
             return self._states.get(path) != state
-        return self._theirs.get(path) != state  # what another host wrote, and nobody here has touched, is its business
+        return self._theirs.get(path) != state  # unchanged files of another host are its own to commit
+
+    def dirty(self, scan: Scan) -> list[str]:
+        """Return the paths in which the directory differs from the last snapshot."""
+        return [*(state.path for state in self.changed(scan)), *self.vanished(scan)]
 
     def vanished(self, scan: Scan) -> list[str]:
         """Return the paths that the last snapshot has and the directory has not; none when the directory is empty.
 
-        An empty directory is no state to commit: a script that wipes it at its start must not wipe what is stored.
+        An empty directory is not committed: a script that wipes it at its start must not wipe what is stored.
         """
         gone = [path for path in self.entries if path not in scan.files] if scan.files else []
-        return [path for path in gone if path not in self._absent and not _is_below(path, scan.unreadable)]
+        return [path for path in gone if path not in self._deferred and not _is_below(path, scan.unreadable)]
+
+    def located(self, path: str) -> FileEntry | None:
+        """Return a file of the last snapshot with the key of its content. Safe from another thread."""
+        return self.entries.get(path)
+
+    def stored_before(self, paths: Collection[str]) -> set[str]:
+        """Return those of `paths` that the last snapshot has too."""
+        return self.entries.keys() & set(paths)
 
     def newest_checkpoint_size(self) -> int:
-        """Return the bytes of the newest checkpoint: what the next one is likely to weigh."""
+        """Return the bytes of the newest checkpoint, an estimate for the next one."""
         if not self.entries:
             return 0
         newest = checkpoint_of(max(self.entries.values(), key=lambda entry: entry.mtime_ns).path)
@@ -78,7 +90,7 @@ class Changes:
 
 
 def _as_restored(entries: Mapping[str, FileEntry], files: Mapping[str, FileState]) -> dict[str, FileState]:
-    """Return the files that are in the directory as they came from the store."""
+    """Return the files that are in the directory as they were restored."""
     return {
         path: files[path]
         for path, entry in entries.items()

@@ -1,4 +1,4 @@
-"""Storing: one file of the checkpoint directory becomes content in the store, sent once and never over anything."""
+"""Upload files of the checkpoint directory: each content once, and never over another object."""
 
 from __future__ import annotations
 
@@ -38,22 +38,17 @@ from holdfast.transfer.resumable import ResumableUploads
 _LOG = logging.getLogger(__name__)
 
 _CONTENT_BUDGET = 16 << 20
-"""Bytes of content that a probe may read beside headers: what a cut looks like shows mostly without any."""
+"""Bytes of content that a probe may read beside headers; most cuts show without any."""
 
 
 class FileUploader:
-    """Stores files of one checkpoint directory under one prefix.
-
-    Several files may be stored at a time, each by one thread.
+    """Upload files of one checkpoint directory. Several files may be uploaded at a time, each by one thread.
 
     Args:
-        store: where the prefix is.
-        directory: the checkpoint directory.
-        attempt: who stores.
         plain: what lies at the plain keys.
-        known: contents that the store has.
-        uploads: where uploads are noted that may be cut off.
-        progress: gets the bytes of each piece that was sent.
+        known: content that the store has.
+        uploads: journal of unfinished uploads.
+        progress: gets the bytes of each part that was sent.
     """
 
     def __init__(
@@ -68,9 +63,9 @@ class FileUploader:
         progress: Callable[[int], None],
     ) -> None:
         self.uploaded = 0
-        """Bytes of content that travelled in this attempt."""
+        """Bytes of content that were sent in this attempt."""
         self.number = 0
-        """Of the pass: what makes content keys differ."""
+        """Number of the pass, part of content keys."""
         self._store = store
         self._directory = directory
         self._attempt = attempt
@@ -91,19 +86,18 @@ class FileUploader:
         stop: StopToken,
         on_last: Callable[[], object] = lambda: None,
     ) -> FileEntry:
-        """Store a file, unless its content is in the store already, and return its entry.
+        """Store a file, unless the store has its content already, and return its entry.
 
         Args:
-            state: the file as it was seen.
-            parts: runs the parts of a large file.
-            stop: ends it between two parts; when winding down, it does not begin.
-            on_last: called when the last part of a large file has been handed to `parts`: there is room for another's.
+            state: the file as it was scanned.
+            parts: threads that send the parts of a large file; None: the caller's thread.
+            stop: ends the upload between two parts; when winding down, the upload does not begin.
+            on_last: called when the last part of a large file has been handed to `parts`.
 
         Raises:
-            FileChangedError: it is not, or not any more, as it was seen.
-            CutFileError: its format proves that it is not whole.
+            FileChangedError: the file differs from `state`.
+            CutFileError: the file's format proves that it is incomplete.
             StoppedError: stopped by `stop`.
-            StoreError: the store did not take it.
         """
         if stop.winding_down():
             raise StoppedError(f"{state.path}: no time was left to send it")
@@ -121,7 +115,7 @@ class FileUploader:
         return entry
 
     def _read(self, state: FileState) -> Part:
-        """Read a small file, once: what was probed and summed up is what will be sent."""
+        """Read a small file once, so that the bytes probed are the bytes sent."""
         part = whole_file(self._directory / state.path, size=state.size)
         self._refuse_if_changed(state)
         self._refuse_if_cut(state, part.source if isinstance(part.source, bytes) else None)
@@ -137,7 +131,7 @@ class FileUploader:
             self._count(state.size)
             return Place(key, etag)
 
-        with self._locks.setdefault(content, threading.Lock()):  # two names of one content: the second waits
+        with self._locks.setdefault(content, threading.Lock()):  # files of one content wait
             place = self._known.place(*content) or self._send(state, send, lambda: part.crc64nvme, lambda: True)
             entry = _entry(state, place, part.crc64nvme)
             self._known.add(entry)
@@ -166,7 +160,7 @@ class FileUploader:
         )
         send = partial(sending.to, metadata={keys.OWNER: self._attempt.owner}, condition=Absent())
         beginning = (state.size, sum_range(path, 0, MIB))
-        with self._locks.setdefault(beginning, threading.Lock()):  # what may be one content: the second waits
+        with self._locks.setdefault(beginning, threading.Lock()):  # files that may have one content wait
             try:
                 place = self._resume(state, sending) or self._send(
                     state, send, lambda: sending.sums.all().whole, lambda: sending.completing
@@ -189,12 +183,12 @@ class FileUploader:
             self._progress(size)
 
     def located(self, entry: FileEntry) -> FileEntry | None:
-        """Return an entry of this attempt as its content lies now; None when that has been deleted since."""
+        """Return an entry with the key of its content now; None when the content has been deleted since."""
         place = self._known.place(entry.size, entry.crc64nvme)
         return None if place is None else replace(entry, key=place.key, etag=place.etag)
 
     def _refuse_if_cut(self, state: FileState, content: bytes | None = None) -> None:
-        from holdfast import probes  # noqa: PLC0415  loaded with the first file: no script waits for it at its start
+        from holdfast import probes  # noqa: PLC0415  loaded with the first file, not at the start
 
         path = self._directory / state.path
         try:
@@ -205,7 +199,7 @@ class FileUploader:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise FileChangedError(f"{path} is gone") from error
         except OSError:
-            return  # what cannot be read says so when it is summed up
+            return  # the upload reports an unreadable file
         if finding.verdict is probes.Verdict.CUT:
             raise CutFileError(f"it is not whole: {finding.reason}")
 
@@ -214,10 +208,10 @@ class FileUploader:
             raise FileChangedError(f"{state.path} changed while it was read")
 
     def _resume(self, state: FileState, sending: MultipartUpload) -> Place | None:
-        """Go on with an upload of this file that was cut off, in this attempt or an earlier one; None: there is none.
+        """Resume an unfinished upload of this file, of this attempt or an earlier one; None: there is none.
 
-        The object that comes of it carries the attempt that began it: whose it is decides who may delete it when no
-        snapshot needs it, and both are lives of this host.
+        Its object carries the attempt that began the upload, which decides which host may delete it later; both are
+        attempts of this host.
         """
         try:
             note = self._uploads.resumable(self._store, state.path, state.size, self._plain.is_free)
@@ -228,7 +222,7 @@ class FileUploader:
         except (AccessDeniedError, NoBucketError):
             raise
         except PermanentStoreError:
-            return None  # it has ended meanwhile, or its parts are not what was noted
+            return None  # the upload has ended, or its parts differ from the journal
 
     def _send(
         self,
@@ -237,7 +231,7 @@ class FileUploader:
         crc64nvme: Callable[[], int],
         may_be_visible: Callable[[], bool],
     ) -> Place:
-        """Send a file to its plain key, or to a content key when that is taken: nothing is ever overwritten."""
+        """Send a file to its plain key, or to a content key when that is taken, so that nothing is overwritten."""
         if self._plain.is_free(state.path):
             with contextlib.suppress(AlreadyExistsError):
                 return self._send_to(state.path, state, send, may_be_visible)
@@ -250,7 +244,7 @@ class FileUploader:
     def _send_to(
         self, key: str, state: FileState, send: Callable[[str], Place], may_be_visible: Callable[[], bool]
     ) -> Place:
-        """Send a file to one key, and note what lies there then."""
+        """Send a file to one key, and note what lies at the key then."""
         is_plain = key == state.path
         try:
             place = send(key)
@@ -258,7 +252,7 @@ class FileUploader:
             raise  # nothing has become visible
         except BaseException as error:
             if is_plain and (isinstance(error, AlreadyExistsError) or may_be_visible()):
-                self._plain.note(key, state.size, None)  # what lies there now is not known
+                self._plain.note(key, state.size, None)  # the content of the key is unknown now
             raise
         if place.key == key:
             self._known.sent.add(key)
@@ -267,7 +261,7 @@ class FileUploader:
         return place
 
     def _warn_of_conflict(self, state: FileState, crc64nvme: int) -> None:
-        """Say so when another host of this attempt has stored other content under the same path."""
+        """Warn when another host of this attempt has stored other content under the same path."""
         if not self._attempt.hosts or state.path in self._warned:
             return
         there = self._plain.meet(state.path)

@@ -1,4 +1,4 @@
-"""Flushing: what is dirty becomes durable before a deadline, as many complete checkpoints as can make it."""
+"""Store as many complete checkpoints as possible before a deadline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.local.groups import Unit, split, units
+from holdfast.local.groups import Unit, units
 from holdfast.local.scan import FileState, Scan
 from holdfast.names import checkpoint_of
 from holdfast.stop import StoppedError, StopToken
@@ -29,33 +29,33 @@ from holdfast.workers.bandwidth import Bandwidth
 _LOG = logging.getLogger(__name__)
 
 PATIENCE = 600.0
-"""Seconds for which a flush is tried again when the store does not answer and nobody presses."""
+"""Seconds for which a flush without a deadline is tried again while the store does not answer."""
 DENIED_PATIENCE = 60.0
-"""The same where the store denies: a token that expired may be renewed, a missing permission will not come."""
-_STEP_SECONDS = 1.0  # what is so small that it takes no longer is committed together
-_HOPE = 1.5  # a transfer under way is given up for another one when it would be late at this multiple of the rate
+"""Seconds for which a denied flush is tried again: an expired token may be renewed, a permission will not appear."""
+_STEP_SECONDS = 1.0  # small checkpoints that take no longer than this are committed together
+_HOPE = 1.5  # a transfer gives way to another one when it would be late even at this multiple of the rate
 _TRIES = 3  # for files that change while they are read, though the script has ended
-_UNDER_WAY = 8  # requests at a time that a flush reckons with: as many as `Concurrency` begins with
+_UNDER_WAY = 8  # assumed requests at a time: as many as `Concurrency` begins with
 _LONGEST_BACKOFF = 60.0
 _PAUSE = 0.1
 
 
 class Flush:
-    """One flush at the end of one life. It may be looked at from other threads.
+    """The last flush of an attempt. Its progress may be read from other threads.
 
     Args:
-        syncer: does the work.
+        syncer: stores and commits.
         stop: its deadline is when everything must be durable; it may appear and move.
     """
 
     def __init__(self, syncer: Syncer, *, stop: StopToken) -> None:
         self.dirty = 0
-        """Bytes that had to travel when it began."""
+        """Bytes to send when the flush began."""
         self._syncer = syncer
         self._bandwidth: Bandwidth = syncer.bandwidth
         self._stop = stop
         self.sending = StopToken(seconds_left=lambda: stop.seconds_left() - self._bandwidth.commit_seconds)
-        """Stopped when what is left of the time is needed for the commit itself."""
+        """Stopped when the time left is needed for the commit itself."""
         self._began, self._sent_before = time.monotonic(), self._bandwidth.sent
         self._stored: Counter[str] = Counter()
         self._missing: dict[str, FileState] = {}
@@ -64,13 +64,13 @@ class Flush:
 
     @property
     def sent(self) -> int:
-        """Bytes that have travelled since it began."""
+        """Bytes sent since the flush began."""
         return self._bandwidth.sent - self._sent_before
 
     def ledger(self) -> Ledger:
-        """Return what it has done so far."""
+        """Return what the flush has done so far."""
         missing = list(self._missing.values())
-        left = max(0, sum(map(self._syncer.unsent, missing)))
+        left = max(0, sum(map(self._syncer.outbox.unsent, missing)))
         short = self._bandwidth.seconds_for(left) + self._bandwidth.commit_seconds if missing else 0.0
         return Ledger(
             stored=dict(self._stored),
@@ -82,18 +82,15 @@ class Flush:
         )
 
     def run(self, look: Callable[[], Scan], held: Collection[str]) -> Synced:
-        """Store everything but `held`; what fails is tried again while there is time.
+        """Store everything but `held`, trying again while there is time; return what the last try did.
 
         Args:
-            look: looks at the directory.
-            held: paths that may not be taken.
-
-        Returns:
-            What the last try did.
+            look: scans the directory.
+            held: paths that may not be committed.
 
         Raises:
             SupersededError: another attempt has taken over.
-            StoreError: the store did not take it, for as long as it was tried.
+            StoreError: every try failed.
         """
         tries, began = 0, time.monotonic()
         while True:
@@ -121,26 +118,24 @@ class Flush:
             time.sleep(_PAUSE)
 
     def _pause(self, error: StoreError) -> None:
-        """Wait until the next try, or until the time is up."""
+        """Wait until the next try or the deadline."""
         self._failures += 1
         pause = min(_LONGEST_BACKOFF, 2.0**self._failures)
         _LOG.warning("the last flush failed and is tried again in %g s: %s", pause, error)
         self.sending.wait(pause)
 
     def once(self, scan: Scan, held: Collection[str]) -> Synced:
-        """Try once: the newest that can make it first, each committed before the next; then what can hardly make it.
+        """Try once: the newest checkpoint that fits first, each committed before the next; then those that hardly fit.
 
-        A transfer that turns out to be too slow gives way, once, to others that can still make it.
-
-        Args and errors as `Syncer.sync`; the snapshot is the last that was committed.
+        A transfer that turns out too slow gives way, once, to others that still fit. Errors as `Syncer.sync`.
         """
         syncer, before = self._syncer, self._syncer.uploaded
         kept_back = {checkpoint_of(path) for path in held}
-        dirty = [state for state in syncer.changed(scan) if state.checkpoint not in kept_back]
+        dirty = [state for state in syncer.changes.changed(scan) if state.checkpoint not in kept_back]
         self._missing = {state.path: state for state in dirty}
-        self.dirty = self.dirty or sum(map(syncer.unsent, dirty))
-        pending = units(dirty, syncer.unsent)
-        finished = self._split(pending)
+        self.dirty = self.dirty or sum(map(syncer.outbox.unsent, dirty))
+        pending = units(dirty, syncer.outbox.unsent)
+        finished = syncer.divide(pending)
         syncer.note_unsent(scan, finished, at_rest=True)
         done = Synced(None, 0, {})
         unfinished: dict[str, HoldfastError] = {}
@@ -165,21 +160,17 @@ class Flush:
         return Synced(done.snapshot, done.bytes_uploaded, unfinished)
 
     def _refined(self, pending: list[Unit]) -> list[Unit]:
-        """Split what does not fit into smaller units that may."""
-        return [part for unit in pending for part in ([unit] if self._fits(unit.size) else self._split([unit]))]
-
-    def _split(self, pending: Sequence[Unit]) -> list[Unit]:
-        before = self._syncer.stored_before({state.path for unit in pending for state in unit.states})
-        return [part for unit in pending for part in split(unit, self._syncer.unsent, before)]
+        """Divide what does not fit into smaller groups that may."""
+        return [part for unit in pending for part in ([unit] if self._fits(unit.size) else self._syncer.divide([unit]))]
 
     def _leave(self, scan: Scan, finished: Sequence[Unit], unfinished: Mapping[str, HoldfastError]) -> None:
-        """Note what the next life on this directory is to send."""
+        """Note what the next attempt on this directory has to send."""
         never = {path for path, error in unfinished.items() if isinstance(error, CutFileError | FileChangedError)}
         left = [unit for unit in finished if unit.paths & unfinished.keys() and not unit.paths & never]
         self._syncer.note_unsent(scan, left, at_rest=True)
 
     def _next(self, pending: Sequence[Unit]) -> list[Unit]:
-        """Return what goes next: the newest that fits; once that is stored, small ones together."""
+        """Return what is stored next: the newest that fits, or once that is stored, several small ones."""
         step: list[Unit] = []
         size = 0
         for unit in pending:
@@ -196,23 +187,23 @@ class Flush:
         return needed <= self._stop.seconds_left()
 
     def _token(self, step: Sequence[Unit], others: Sequence[Unit]) -> StopToken:
-        """Return the token of one step: stopped also when it is too slow, and gives way to another."""
+        """Return the token of one step: stopped also when the step is too slow and gives way to another."""
         size, began = sum(unit.size for unit in step), self._bandwidth.sent
         names = {unit.name for unit in step}
-        piece = min(parts.PART_SIZE, max((state.size for unit in step for state in unit.states), default=0))
+        part = min(parts.PART_SIZE, max((state.size for unit in step for state in unit.states), default=0))
 
         smallest = min((unit.size for unit in others), default=math.inf)
-        had_its_turn = names <= self._given_way
+        gave_way_before = names <= self._given_way
         gives_way = threading.Event()
 
         def is_too_slow() -> bool:
             if gives_way.is_set():
                 return True
             left = max(0, size - (self._bandwidth.sent - began))
-            if had_its_turn or self._bandwidth.measured is None or self._fits(left, hope=_HOPE):
+            if gave_way_before or self._bandwidth.measured is None or self._fits(left, hope=_HOPE):
                 return False
-            # What is under way must end before anything else begins.
-            ending = self._bandwidth.seconds_for(min(left, _UNDER_WAY * piece))
+            # The parts under way must end before another step begins.
+            ending = self._bandwidth.seconds_for(min(left, _UNDER_WAY * part))
             if self._fits(smallest, before=ending):
                 self._given_way |= names
                 gives_way.set()
@@ -221,9 +212,10 @@ class Flush:
         return StopToken(self.sending, when=is_too_slow)
 
     def _gave_way(self, step: Sequence[Unit], one: Synced) -> list[Unit]:
-        """Return what of a step was stopped though there was time left: it goes on when others are done."""
+        """Return what of a step was stopped before the deadline: it goes on after the others."""
         stopped = {path for path, error in one.unfinished.items() if isinstance(error, StoppedError)}
-        return [Unit(unit.states, sum(map(self._syncer.unsent, unit.states))) for unit in step if unit.paths & stopped]
+        unsent = self._syncer.outbox.unsent
+        return [Unit(unit.states, sum(map(unsent, unit.states))) for unit in step if unit.paths & stopped]
 
     def _note(self, step: Sequence[Unit], one: Synced) -> None:
         if one.snapshot is not None:

@@ -1,4 +1,4 @@
-"""Which stored files must wait for others of their checkpoint."""
+"""Hold back files that must not be committed without others of their checkpoint."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from holdfast.errors import (
-    CutFileError,
-    HoldfastError,
-    StoreError,
-)
+from holdfast.errors import CutFileError, HoldfastError, StoreError
 from holdfast.local.groups import TOP_LEVEL, unit_of
 from holdfast.local.scan import FileState, Scan
 from holdfast.names import is_log
@@ -18,34 +14,34 @@ from holdfast.stop import StoppedError
 
 
 class LeftBehindError(HoldfastError):
-    """A file was stored, and is not committed, since another one that it may belong to was not."""
+    """A stored file is not committed, because another file that it may belong to was not stored."""
 
 
 def refuse_cut_sets(
     directory: Path, scan: Scan, changed: Iterable[FileState], waiting: Collection[str], *, alone: bool, more: bool
 ) -> dict[str, HoldfastError]:
-    """Return what changed and is provably not whole because files that belong to it are missing or too short.
+    """Return changed files that provably belong to an incomplete set: files of it are missing or too short.
 
     Args:
         directory: the checkpoint directory.
-        scan: what is there.
-        changed: what is not as the last snapshot has it.
-        waiting: checkpoints that are not taken now, whatever they are.
-        alone: no other host writes parts of the same checkpoints.
-        more: files of the last snapshot are still to come.
+        scan: its files.
+        changed: the files that differ from the last snapshot.
+        waiting: names of checkpoints that are not committed now.
+        alone: whether no other host writes parts of the same checkpoints.
+        more: whether files of the last snapshot are still deferred.
     """
-    from holdfast import probes  # noqa: PLC0415  as in storing.py
+    from holdfast import probes  # noqa: PLC0415  as in file_upload.py
 
-    news = {state.path for state in changed if state.checkpoint not in waiting}
+    fresh = {state.path for state in changed if state.checkpoint not in waiting}
     groups: dict[str, list[str]] = {}
-    for path in scan.files if news else ():
+    for path in scan.files if fresh else ():
         groups.setdefault(unit_of(path), []).append(path)
     found: dict[str, HoldfastError] = {}
-    for unit in sorted({unit_of(path) for path in news}):
-        with contextlib.suppress(OSError):  # what cannot be read is named when it is to be stored
+    for unit in sorted({unit_of(path) for path in fresh}):
+        with contextlib.suppress(OSError):  # an unreadable file is reported when it is stored
             reasons = probes.probe_checkpoint(directory, groups[unit], alone=alone)
-            if unit == "" and more:  # what it lacks may be what is still to come
-                reasons = {path: reason for path, reason in reasons.items() if path in news}
+            if unit == "" and more:  # the missing files may be deferred
+                reasons = {path: reason for path, reason in reasons.items() if path in fresh}
             found |= {path: CutFileError(f"it is not whole: {reason}") for path, reason in reasons.items()}
     return found
 
@@ -53,14 +49,14 @@ def refuse_cut_sets(
 def left_behind(
     states: Iterable[FileState], failed: Mapping[str, HoldfastError], overwritten: Collection[str]
 ) -> dict[str, HoldfastError]:
-    """Return which files may not be committed because others did not make it, and why.
+    """Return which files may not be committed because others were not stored, and why.
 
-    Files at the top level that are overwritten side by side may belong to each other. What changes all the time, or is
-    not whole, holds back nothing but itself: otherwise one file that never settles would hold back all others.
+    Files at the top level that are overwritten together may belong together. A file that changes all the time or is
+    cut holds back nothing but itself: otherwise one file that never settles would hold back all others.
 
     Args:
-        states: what was to be stored.
-        failed: path → why it was not.
+        states: the files to store.
+        failed: path → why it was not stored.
         overwritten: paths of which the last snapshot has an older version.
     """
     group = [

@@ -1,4 +1,4 @@
-"""The ledger: what made it before the deadline and what did not, and what would have been needed for it."""
+"""Account for a flush: what was stored before the deadline, what was not, and the time that was missing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Ledger:
     """What a flush has done so far.
 
     Attributes:
-        stored: checkpoint → bytes of its changed files, which are durable.
-        missed: the same of those that are not.
-        sent: bytes that travelled.
-        seconds: since it began.
-        rate: bytes per second that were measured; None where too few travelled.
-        short: seconds that what was missed would still take; 0 when nothing was.
+        stored: checkpoint → bytes of its changed files that are durable.
+        missed: checkpoint → bytes of its changed files that are not.
+        sent: bytes sent.
+        seconds: since the flush began.
+        rate: measured bytes per second; None where too few were sent.
+        short: seconds that the missed checkpoints would still take.
     """
 
     stored: dict[str, int]
@@ -30,7 +30,7 @@ class Ledger:
 
     @property
     def summary(self) -> str:
-        """One sentence for the log: what was stored and what not, how fast, and what to do about it."""
+        """One sentence for the log: what was stored, what was not, and how fast."""
         text = f"the last flush stored {len(self.stored)} of {len(self.stored) + len(self.missed)} checkpoints"
         speed = f" at {self.rate / 1e6:,.1f} MB/s" if self.rate else ""
         text += f": {self.sent:,} bytes in {self.seconds:.1f} s{speed}"
@@ -40,7 +40,7 @@ class Ledger:
 
     @property
     def advice(self) -> str:
-        """What to do so that the next one makes it, where time was what was missing."""
+        """What to do so that the next flush has the time that this one lacked."""
         seconds = math.ceil(self.short)
         return (
             f"with {seconds} s more it would have been stored: raise the stop time and HOLDFAST_GRACE_SECONDS by that"

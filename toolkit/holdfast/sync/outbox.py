@@ -1,4 +1,4 @@
-"""The outbox: files of the checkpoint directory go to the store, and what was sent waits for its commit."""
+"""Send files to the store, and remember what was sent until a commit names it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,14 @@ from holdfast.transfer import upload
 from holdfast.transfer.parallel import batches
 
 FILES_AT_A_TIME = 3
-"""Large files that are under way: one that is completed, one whose last parts travel, one whose first ones do."""
+"""Large files under way at a time: one is being completed, one sends its last parts, one its first."""
 
 
 class Outbox:
-    """Sends files and remembers which of them no snapshot names yet. Not safe for several threads.
+    """Send files, and remember which of them no snapshot names yet. Not safe for several threads.
 
     Args:
-        uploader: stores one file.
-        workers: runs the transfers.
-        drivers: runs what waits for the parts of a large file, so that those of the next one are on their way while it
-            is completed; None: one file is completed before the next begins. Never the executor of the transfers.
+        drivers: threads that wait for the parts of large files, as in `Engine`.
     """
 
     def __init__(self, uploader: FileUploader, workers: Executor, drivers: Executor | None = None) -> None:
@@ -44,30 +41,30 @@ class Outbox:
         self._sent: dict[str, tuple[FileState, FileEntry]] = {}
 
     def unsent(self, state: FileState) -> int:
-        """Return how many bytes of a file have yet to travel."""
+        """Return how many bytes of a file are still to be sent."""
         return 0 if self._find(state) is not None else state.size
 
     def committed(self, paths: Iterable[str]) -> None:
-        """Take it that a snapshot names what was sent of these files."""
+        """Forget what was sent of these files: a snapshot names it."""
         for path in paths:
             self._sent.pop(path, None)
 
     def send(
         self, states: Iterable[FileState], *, stop: StopToken
     ) -> tuple[dict[str, FileEntry], dict[str, HoldfastError]]:
-        """Send files: small ones side by side, the parts of large ones side by side, one file after the other.
+        """Send files: small ones in parallel; of large ones, one after the other, the parts in parallel.
 
-        A file that was sent before, and that nothing has touched since, is not even read.
+        A file that was sent before and has not changed since is not read.
 
         Args:
-            states: the files as they were seen.
-            stop: ends it between two parts; when winding down, no other file begins.
+            states: the files as they were scanned.
+            stop: ends the sending between two parts; when winding down, no other file begins.
 
         Returns:
-            What lies in the store, by path, and why the others do not.
+            The entries of what is stored, by path, and why the other files are not.
 
         Raises:
-            StoreError: the store takes nothing.
+            StoreError: nothing could be stored.
         """
         self._uploader.number += 1
         stored: dict[str, FileEntry] = {}
@@ -81,9 +78,9 @@ class Outbox:
                 stored[state.path] = sent
         store_file = partial(self._uploader.store_file, stop=stop)
         small = [state for state in todo if state.size < upload.SINGLE_PUT]  # they begin first, in their order
-        for few in batches(small):
-            job = self._workers.submit(_all_of, store_file, few)
-            steps += [(state, partial(_outcome, job, number)) for number, state in enumerate(few)]
+        for batch in batches(small):
+            job = self._workers.submit(_all_of, store_file, batch)
+            steps += [(state, partial(_outcome, job, number)) for number, state in enumerate(batch)]
         for state in todo:
             if state.size >= upload.SINGLE_PUT:
                 steps.append((state, self._begin_large(partial(store_file, state))))
@@ -91,13 +88,13 @@ class Outbox:
         return stored, unfinished
 
     def _begin_large(self, store_file: Callable[..., FileEntry]) -> Callable[[], FileEntry]:
-        """Begin to store a large file, and return when there is room for the parts of the next; its result follows."""
+        """Begin to store a large file; return what waits for its entry, when the parts of the next may begin."""
         if self._drivers is None:
             return partial(store_file, self._workers)
         last = threading.Event()
         try:
             future = self._drivers.submit(store_file, self._workers, on_last=last.set)
-        except RuntimeError:  # this container may have no more threads
+        except RuntimeError:  # no more threads are allowed here
             return partial(store_file, self._workers)
         future.add_done_callback(lambda _: last.set())
         last.wait()
@@ -106,29 +103,29 @@ class Outbox:
     def _take(
         self, steps: list[tuple[FileState, Callable[[], FileEntry]]], stored: dict[str, FileEntry]
     ) -> dict[str, HoldfastError]:
-        """Wait for all, note what lies in the store by now, and return why the others do not."""
+        """Wait for all steps, note what is stored, and return why the rest is not."""
         unfinished: dict[str, HoldfastError] = {}
         failure: Exception | None = None
-        some = False
+        any_stored = False
         for state, step in steps:
             try:
                 stored[state.path] = step()
                 self._sent[state.path] = state, stored[state.path]
-                some = True
+                any_stored = True
             except (AccessDeniedError, NoBucketError) as error:
-                failure = failure or error  # not of this file, but of the whole store
+                failure = failure or error  # about the whole store, not this file
             except (FileChangedError, CutFileError, StoreError, StoppedError) as error:
-                unfinished[state.path] = error  # one name that a server or a proxy refuses holds back no other
+                unfinished[state.path] = error  # a name that a server or proxy refuses holds back no other
             except Exception as error:  # noqa: BLE001  every future is waited for; the first failure is raised below
                 failure = failure or error
-        if failure is None and not some:
+        if failure is None and not any_stored:
             failure = next((error for error in unfinished.values() if isinstance(error, TransientStoreError)), None)
         if failure is not None:
             raise failure
         return unfinished
 
     def _find(self, state: FileState) -> FileEntry | None:
-        """Return where the content of a file lies, if it was sent as it is and has not been deleted since."""
+        """Return the entry of a file that was sent as it is now, if its content has not been deleted since."""
         before, entry = self._sent.get(state.path, (None, None))
         return self._uploader.located(entry) if entry is not None and before == state else None
 
@@ -139,7 +136,7 @@ def _all_of(store_file: Callable[..., FileEntry], states: Iterable[FileState]) -
     for state in states:
         try:
             outcomes.append(store_file(state, None))
-        except Exception as error:  # noqa: BLE001  whoever takes the outcome gets it
+        except Exception as error:  # noqa: BLE001  raised where the outcome is taken
             outcomes.append(error)
     return outcomes
 

@@ -1,10 +1,10 @@
-"""Sync: one pass that stores what changed in the checkpoint directory and commits a snapshot, record last."""
+"""Store what changed in the checkpoint directory and commit a snapshot, record last."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.errors import HoldfastError
@@ -15,7 +15,6 @@ from holdfast.maintenance.collect import Collected
 from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.maintenance.upkeep import Upkeep
 from holdfast.names import checkpoint_of, is_log
-from holdfast.restore.base import Base
 from holdfast.restore.deferred import Deferred
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.commit import Commits
@@ -37,8 +36,8 @@ class Synced:
     """What one pass did.
 
     Attributes:
-        snapshot: what was committed; None when nothing had changed.
-        bytes_uploaded: bytes of content that travelled.
+        snapshot: the committed snapshot; None when nothing had changed.
+        bytes_uploaded: bytes of content that were sent.
         unfinished: path → why it is not in the snapshot although it changed.
     """
 
@@ -48,33 +47,35 @@ class Synced:
 
     @property
     def sentence(self) -> str:
-        """What was committed, for the log; empty when nothing was."""
+        """The commit in a sentence for the log."""
         if self.snapshot is None:
             return ""
         files = counted(len(self.snapshot.files), "file")
         return f"snapshot {self.snapshot.name}: {files}, {self.snapshot.size:,} bytes, {self.bytes_uploaded:,} sent"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The parts of a syncer, as `assemble` makes them.
+@dataclass(slots=True, kw_only=True, eq=False)
+class Syncer:
+    """Commit the changes of one checkpoint directory under one prefix. Owned by one thread; `assemble` makes it.
 
     Attributes:
         bandwidth: measures the transfers.
-        absent: files of the last snapshot that are deferred: the background restore may still place them.
+        deferred: files of the last snapshot that the background restore may still place.
         look: scans the checkpoint directory.
         plain: what lies at the plain keys.
         known: content that the store has.
-        uploader: stores one file.
-        outbox: sends files.
-        commits: writes records.
         changes: the last snapshot, and how the directory differs from it.
         upkeep: follows a commit: plain keys and expiry.
         unsent: note of finished checkpoints that are not stored yet; None: nothing is noted.
+        untaken: deferred objects of other writers that no snapshot has yet: key → ETag.
+        base_name: name of the record that was restored; empty on a fresh start.
+        snapshots: number of snapshots committed in this attempt.
     """
 
+    directory: Path
+    attempt: Attempt
     bandwidth: Bandwidth
-    absent: Deferred
+    deferred: Deferred
     look: Callable[[], Scan]
     plain: PlainKeys
     known: ContentIndex
@@ -84,113 +85,72 @@ class Parts:
     changes: Changes
     upkeep: Upkeep
     unsent: Unsent | None
-
-
-class Syncer:
-    """Commit the changes of one checkpoint directory under one prefix. Owned by one thread; `assemble` makes it."""
-
-    def __init__(self, directory: Path, attempt: Attempt, base: Base, parts: Parts) -> None:
-        self.snapshots = 0
-        """Snapshots committed in this attempt."""
-        self.bandwidth = parts.bandwidth
-        self.absent = parts.absent
-        self._directory = directory
-        self._attempt = attempt
-        self._untaken = dict(base.untaken)
-        self._base_name = base.names[-1] if base.names else ""
-        self._look = parts.look
-        self._plain = parts.plain
-        self._known = parts.known
-        self._uploader = parts.uploader
-        self._outbox = parts.outbox
-        self._commits = parts.commits
-        self._committed = parts.changes
-        self._upkeep = parts.upkeep
-        self._unsent = parts.unsent
-        self._left_out: dict[str, str] = {}
+    untaken: dict[str, str]
+    base_name: str
+    snapshots: int = 0
+    _left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def uploaded(self) -> int:
-        """Bytes of content that travelled in this attempt."""
-        return self._uploader.uploaded
+        """Bytes of content that were sent in this attempt."""
+        return self.uploader.uploaded
 
     def scan(self) -> Scan:
         """Look at the checkpoint directory."""
-        placed = self.absent.before_look()
-        scan = self._look()
-        if self.absent:
-            self._take_arrived(scan, placed)
+        placed = self.deferred.before_look()
+        scan = self.look()
+        if self.deferred:
+            self._note_arrived(scan, placed)
         return scan
 
-    def _take_arrived(self, scan: Scan, placed: Collection[str]) -> None:
-        """Take note of absent files that are there now, or are no longer wanted."""
-        seen = self.absent.look(scan.files, placed)
-        self._committed.arrived(seen.arrived, seen.adopted if self._attempt.leads else {})
+    def _note_arrived(self, scan: Scan, placed: Collection[str]) -> None:
+        """Note which deferred files have been placed, and which the script has replaced."""
+        seen = self.deferred.look(scan.files, placed)
+        self.changes.arrived(seen.arrived, seen.adopted if self.attempt.leads else {})
         for entry in seen.adopted.values():
-            self._known.add(entry)
-        for key in (seen.adopted.keys() | seen.replaced) & self._untaken.keys():
-            self._commits.adopt(key, self._untaken.pop(key))
-            self._plain.adopt(key)
-
-    def located(self, path: str) -> FileEntry | None:
-        """Return where the content of a file of the last snapshot lies now. May be called from another thread."""
-        return self._committed.entries.get(path)
-
-    def newest_checkpoint_size(self) -> int:
-        """As `Changes.newest_checkpoint_size`."""
-        return self._committed.newest_checkpoint_size()
-
-    def changed(self, scan: Scan) -> list[FileState]:
-        """As `Changes.changed`."""
-        return self._committed.changed(scan)
-
-    def vanished(self, scan: Scan) -> list[str]:
-        """As `Changes.vanished`."""
-        return self._committed.vanished(scan)
-
-    def stored_before(self, paths: Collection[str]) -> set[str]:
-        """Return those of `paths` that the last snapshot has too."""
-        return self._committed.entries.keys() & set(paths)
-
-    def unsent(self, state: FileState) -> int:
-        """Return how many bytes of a changed file have yet to travel."""
-        return self._outbox.unsent(state)
+            self.known.add(entry)
+        for key in (seen.adopted.keys() | seen.replaced) & self.untaken.keys():
+            self.commits.adopt(key, self.untaken.pop(key))
+            self.plain.adopt(key)
 
     def settled(self, scan: Scan, waiting: Collection[str]) -> list[Unit]:
-        """Return what changed and may be taken, as `note_unsent` wants it: all but the checkpoints of `waiting`."""
+        """Return what changed and may be committed: all but the checkpoints of the paths in `waiting`."""
         held = set(map(checkpoint_of, waiting))
-        states = [state for state in self.changed(scan) if state.checkpoint not in held]
-        overwritten = self.stored_before({state.path for state in states})
-        return [part for unit in units(states, self.unsent) for part in split(unit, self.unsent, overwritten)]
+        states = [state for state in self.changes.changed(scan) if state.checkpoint not in held]
+        return self.divide(units(states, self.outbox.unsent))
+
+    def divide(self, pending: Iterable[Unit]) -> list[Unit]:
+        """Divide groups of files into the smallest that may be committed apart."""
+        pending = list(pending)
+        overwritten = self.changes.stored_before({state.path for unit in pending for state in unit.states})
+        return [part for unit in pending for part in split(unit, self.outbox.unsent, overwritten)]
 
     def note_unsent(self, scan: Scan, pending: Iterable[Unit], *, at_rest: bool = False) -> None:
-        """Note for the next life on this directory what is finished and yet to be sent.
+        """Note for the next attempt on this directory what is finished and not stored yet.
 
         Args:
             scan: the directory.
-            pending: what of it.
-            at_rest: the script has ended, and what it wrote may be brought to the disk in a hurry.
+            pending: the finished files.
+            at_rest: the script has ended, so that its files may be flushed to the disk.
         """
-        if self._unsent is not None:
-            newest = self._commits.newest
-            after = newest.name if newest else self._base_name
-            life = Life(attempt=self._attempt.number, token=self._attempt.token, after=after)
-            self._unsent.note(life, scan, pending, at_rest=at_rest)
+        if self.unsent is not None:
+            newest = self.commits.newest
+            after = newest.name if newest else self.base_name
+            life = Life(attempt=self.attempt.number, token=self.attempt.token, after=after)
+            self.unsent.note(life, scan, pending, at_rest=at_rest)
 
     def left_over(self) -> list[str]:
-        """Return the checkpoints that are noted so, for the log."""
-        return [name for it in self._unsent.noted for name in sorted(it.checkpoints)] if self._unsent else []
+        """Return the names of the checkpoints that are noted as unsent."""
+        return [name for note in self.unsent.noted for name in sorted(note.checkpoints)] if self.unsent else []
 
     def send_ahead(self, states: Iterable[FileState], *, stop: StopToken) -> None:
-        """Send files that cannot be committed yet, so that at the commit only the others are left.
+        """Send files of checkpoints that are not complete yet, so that less is left to send at their commit.
 
-        No snapshot names what was sent until its checkpoint is complete. What changes again before that is sent
-        again, and what was sent of it goes with the next complete snapshot.
-
-        Args and errors as `Outbox.send`.
+        No snapshot names these objects before their checkpoint is complete. A file that changes before that is sent
+        again, and the object that it leaves is deleted after the next complete snapshot. Errors as `Outbox.send`.
         """
         with self.bandwidth.sending():
-            self._outbox.send(states, stop=stop)
+            self.outbox.send(states, stop=stop)
 
     def sync(
         self,
@@ -201,46 +161,45 @@ class Syncer:
     ) -> Synced:
         """Store what changed and commit.
 
-        A log in `held` keeps the version that the snapshot before had. A checkpoint with any other file in `held`, or
-        with one that changes while it is read, keeps that version as a whole. So do files at the top level that the
-        snapshot before has, where one of them was stopped or refused: they may belong together.
+        A log in `held` keeps its version in the last snapshot. A checkpoint with any other file in `held`, or with one
+        that changes while it is read, keeps that version as a whole. So do files at the top level that the last
+        snapshot has, where one of them was stopped or refused: they may belong together.
 
         Args:
             scan: the directory as it is.
-            held: paths that may not be taken yet.
-            stop: ends the sending; what has not been sent by then is left out, and named. When winding down, no other
-                file begins.
+            held: paths that may not be committed yet.
+            stop: ends the sending; files not sent by then are returned as unfinished.
 
         Raises:
-            StoreError: the store did not take something; nothing was committed, and what was stored is not sent again.
+            StoreError: nothing was committed; what was stored is not sent again.
         """
         self._name_left_out(scan)
         skipped = {path for path in held if is_log(path)}
         waiting = {checkpoint_of(path) for path in held if path not in skipped}
         waiting |= {checkpoint_of(path) for path in scan.unreadable}
-        changed = self.changed(scan)
+        changed = self.changes.changed(scan)
         cut = refuse_cut_sets(
-            self._directory, scan, changed, waiting, alone=not self._attempt.hosts, more=bool(self.absent)
+            self.directory, scan, changed, waiting, alone=not self.attempt.hosts, more=bool(self.deferred)
         )
         waiting |= {checkpoint_of(path) for path in cut}
         todo = [s for s in changed if s.checkpoint not in waiting and s.path not in skipped]
         before = self.uploaded
         with self.bandwidth.sending():
-            stored, unfinished = self._outbox.send(todo, stop=stop)
+            stored, unfinished = self.outbox.send(todo, stop=stop)
         unfinished |= cut
-        unfinished |= left_behind(todo, unfinished, self._committed.entries)
+        unfinished |= left_behind(todo, unfinished, self.changes.entries)
         skipped |= {path for path in unfinished if is_log(path)}
         waiting |= {checkpoint_of(path) for path in unfinished if path not in skipped}
-        last = self._committed.entries
-        entries = {path: last[path] for path in last if checkpoint_of(path) in waiting or path in self.absent}
+        last = self.changes.entries
+        entries = {path: last[path] for path in last if checkpoint_of(path) in waiting or path in self.deferred}
         for path, state in scan.files.items():
             if state.checkpoint not in waiting and (path in stored or path in last):
                 entries[path] = stored[path] if path in stored else last[path]
         snapshot = self._commit(entries, complete=not waiting) if self._worth_a_commit(entries) else None
-        # What was stored and waits for the rest of its checkpoint still is news: the snapshot has the version before.
+        # What was stored and waits for the rest of its checkpoint still counts as changed.
         taken = {path for path, entry in stored.items() if entries.get(path) == entry}
-        self._committed.seen(scan.files[path] for path in taken)
-        self._outbox.committed(taken)
+        self.changes.seen(scan.files[path] for path in taken)
+        self.outbox.committed(taken)
         return Synced(snapshot, self.uploaded - before, unfinished)
 
     def _name_left_out(self, scan: Scan) -> None:
@@ -250,59 +209,41 @@ class Syncer:
         self._left_out = dict(scan.left_out)
 
     def _worth_a_commit(self, entries: Mapping[str, FileEntry]) -> bool:
-        if entries == self._committed.entries:
+        if entries == self.changes.entries:
             return False
-        if all(path in self.absent for path in entries):
+        if all(path in self.deferred for path in entries):
             _LOG.warning("the checkpoint directory is empty: the last snapshot stays the newest")
             return False
         return True
 
     def commit_base(self) -> None:
-        """Commit what was restored as it is, where newer snapshots did not verify: the next start need not try them.
-
-        Raises:
-            SupersededError, StoreError: as `sync`.
-        """
-        self._commit(self._committed.entries, complete=True)
+        """Commit what was restored, where newer snapshots did not verify: the next start need not try them."""
+        self._commit(self.changes.entries, complete=True)
 
     def _commit(self, entries: Mapping[str, FileEntry], *, complete: bool) -> Snapshot:
         with self.bandwidth.committing():
-            snapshot = self._take_in(self._commits.commit(entries, complete=complete))
+            snapshot = self._note_committed(self.commits.commit(entries, complete=complete))
         self.snapshots += 1
         return snapshot
 
-    def speak(self, *, ended: bool = False) -> None:
-        """Where several hosts commit side by side: say that the files of the last snapshot are still all there is.
+    def repeat(self, *, ended: bool = False) -> None:
+        """Repeat the last record, which says to other hosts that this one has nothing newer; alone: do nothing.
 
-        The others' checkpoints count as complete only when this host has spoken after them (`holdfast.joint`).
+        A checkpoint of another host counts as complete only after a later record of this host (`snapshot.candidates`).
 
         Args:
-            ended: the script has ended, and all it finished is stored: nothing follows in this attempt.
-
-        Raises:
-            SupersededError, StoreError: as `sync`.
+            ended: whether the script has ended and nothing follows in this attempt.
         """
-        newest = self._commits.newest
-        if self._attempt.hosts and not (newest is not None and newest.ended):
-            self._take_in(self._commits.repeat(self._committed.entries, ended=ended))
+        newest = self.commits.newest
+        if self.attempt.hosts and not (newest is not None and newest.ended):
+            self._note_committed(self.commits.repeat(self.changes.entries, ended=ended))
 
-    def _take_in(self, committed: Sequence[Snapshot]) -> Snapshot:
+    def _note_committed(self, committed: Sequence[Snapshot]) -> Snapshot:
         for snapshot in committed:
-            self._upkeep.committed(snapshot)
-        self._committed.take(committed[-1].files)
+            self.upkeep.committed(snapshot)
+        self.changes.take(committed[-1].files)
         return committed[-1]
 
-    def refuse_if_superseded(self) -> None:
-        """As `Commits.refuse_if_superseded`."""
-        self._commits.refuse_if_superseded()
-
     def tidy(self, *, stop: StopToken = NEVER) -> Collected:
-        """After a commit: bring the plain keys up to date and delete what is no longer kept.
-
-        Args:
-            stop: ends it between two requests; the next call goes on.
-
-        Raises:
-            StoreError: the store did not do something; the next call tries it again.
-        """
-        return self._upkeep.tidy(self._committed.entries, stop)
+        """Publish plain keys and delete what is no longer kept; the next call goes on where this one ends."""
+        return self.upkeep.tidy(self.changes.entries, stop)

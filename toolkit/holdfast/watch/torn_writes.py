@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from holdfast.local.scan import Scan
 from holdfast.names import checkpoint_of
 from holdfast.probes import Verdict, probe
 from holdfast.stop import StopToken
@@ -16,11 +15,6 @@ _LOG = logging.getLogger(__name__)
 
 _BUDGET = 1 << 30
 """Bytes that are read of a file to check its content: 0.4 s."""
-
-
-def changed_paths(syncer: Syncer, scan: Scan) -> list[str]:
-    """Return the paths in which the directory differs from the last snapshot."""
-    return [*(state.path for state in syncer.changed(scan)), *syncer.vanished(scan)]
 
 
 def find(
@@ -38,7 +32,7 @@ def find(
     """
     scan = syncer.scan()
     settling.observe(scan.files, now)
-    changed = changed_paths(syncer, scan)
+    changed = syncer.changes.dirty(scan)
 
     def is_whole(path: str) -> bool:
         if stop.stopped():
@@ -48,7 +42,7 @@ def find(
         except OSError:
             return False
 
-    torn = settling.torn(changed, killed, is_whole, syncer.stored_before(changed))
+    torn = settling.torn(changed, killed, is_whole, syncer.changes.stored_before(changed))
     for checkpoint in sorted(set(map(checkpoint_of, torn))):
         _LOG.warning("%r was being written when the script was killed: its last committed version stays", checkpoint)
     return torn

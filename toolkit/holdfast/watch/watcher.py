@@ -166,8 +166,8 @@ class Watcher(threading.Thread):
         began = time.thread_time()
         scan = self._syncer.scan()
         self.settling.observe(scan.files, now)
-        changed = torn_writes.changed_paths(self._syncer, scan)
-        self.dirty = sum(self._syncer.unsent(scan.files[path]) for path in changed if path in scan.files)
+        changed = self._syncer.changes.dirty(scan)
+        self.dirty = sum(self._syncer.outbox.unsent(scan.files[path]) for path in changed if path in scan.files)
         return scan, changed, time.thread_time() - began
 
     def _send_ahead(self, scan: Scan, changed: list[str], now: float) -> bool:
@@ -218,7 +218,7 @@ class Watcher(threading.Thread):
             return
         self._report_at = now + REPORT_EVERY
         try:
-            self._syncer.speak(ended=ended)
+            self._syncer.repeat(ended=ended)
         except (StoreError, DamagedError) as error:
             _LOG.warning("the record that this host is up to date cannot be written: %s", error)
 
@@ -255,7 +255,7 @@ class Watcher(threading.Thread):
         self._tidy()
 
     def _find_torn(self, killed: Killed, stop: StopToken) -> list[str]:
-        if not torn_writes.changed_paths(self._syncer, self._syncer.scan()):
+        if not self._syncer.changes.dirty(self._syncer.scan()):
             return []
         while (left := killed.at + EVENT_DELAY - time.monotonic()) > 0:
             self._events.drain(left)
