@@ -172,7 +172,15 @@ def entries(count: int) -> dict[str, FileEntry]:
 def _entry(path: str, number: int) -> FileEntry:
     content = (number + 1) * 0x9E3779B97F4A7C15  # spread over all bits, as checksums are
     etag = f'"{(content * content) % 2**128:032x}"'
-    return FileEntry(path, 1, 1_790_000_000_000_000_000 + 997 * number, 0o644, content % 2**64, path, etag)
+    return FileEntry(
+        path=path,
+        size=1,
+        mtime_ns=1_790_000_000_000_000_000 + 997 * number,
+        mode=0o644,
+        crc64nvme=content % 2**64,
+        key=path,
+        etag=etag,
+    )
 
 
 class Machine:
@@ -227,7 +235,7 @@ def start_alone(bucket: Counting, workers: ThreadPoolExecutor) -> Machine:
     mine = claim.claim(bucket, found.attempts, claim.Claimant("h", "0", "local"), started=now, conditional=known)
     found = fence.fence(bucket, found, mine, workers)
     chosen = next(iter(candidates.newest_first(bucket, found, workers)), None)
-    found.survey()
+    found.objects()
     base = chosen.records if isinstance(chosen, candidates.Candidate) else ()
     return Machine(bucket, found, mine, workers, lambda: datetime.now(UTC), base)
 
@@ -278,7 +286,7 @@ def many_hosts(count: int) -> list[Cost]:
             )  # fmt: skip
             found = fence.fence(bucket, found, mine, workers)
             chosen = candidates.of(bucket, found, base, workers) if base else None
-            found.survey()
+            found.objects()
             records = chosen.records if isinstance(chosen, candidates.Candidate) else ()
             own = [record for record in records if record.host == name]
             return Machine(bucket, found, mine, workers, lambda: clock[0], own)

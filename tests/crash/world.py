@@ -21,6 +21,7 @@ from holdfast.script.checkpoints import latest
 from holdfast.snapshot import catalog, keys
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.record import Snapshot
+from holdfast.snapshot.records import load_record
 from holdfast.store import Store
 
 
@@ -201,7 +202,7 @@ class World:
         """Every record that is there was committed, and all it names is there as it was; those kept are there."""
         snapshots = []
         for name in found.snapshots:
-            loaded = catalog.load_record(store, name)
+            loaded = load_record(store, name)
             if isinstance(loaded, Snapshot):
                 snapshots.append(name)
                 self._check_record(store, found, loaded)
@@ -218,7 +219,7 @@ class World:
         if snapshot.name not in self.journal.commits:
             raise Broken(f"TORN: nobody committed {snapshot.name}")
         tree = self.journal.commits[snapshot.name].tree
-        objects = {**found.survey().plain, **found.survey().stored}
+        objects = {**found.objects().plain, **found.objects().stored}
         for path, entry in snapshot.files.items():
             there = objects.get(entry.key)
             if there is None or there.etag != entry.etag:
@@ -233,7 +234,7 @@ class World:
     def check_published(self, tree: Tree) -> None:
         """Every plain key holds what the newest snapshot has for it, or nothing of ours."""
         store = self.backend.open()
-        there = catalog.read_catalog(store).survey().plain
+        there = catalog.read_catalog(store).objects().plain
         for path, file in tree.items():
             info = store.head(path) if path in there else None
             if info is not None and keys.OWNER in (info.metadata or {}) and content_of(store, path) != file.content:

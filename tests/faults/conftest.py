@@ -18,6 +18,7 @@ from holdfast.restore.base import Base
 from holdfast.restore.restorer import Restored, restore
 from holdfast.snapshot import catalog
 from holdfast.snapshot.record import Snapshot
+from holdfast.snapshot.records import load_record
 from holdfast.snapshot.verify import verify
 from holdfast.store import Store
 from holdfast.store.backoff import RetryPolicy
@@ -97,7 +98,7 @@ class Job:
     def verify(self) -> list[str]:
         """Return what `holdfast verify` finds wrong with the newest snapshot, through the proxy."""
         store = self.store()
-        snapshot = catalog.load_record(store, catalog.read_catalog(store).snapshots[-1])
+        snapshot = load_record(store, catalog.read_catalog(store).snapshots[-1])
         assert isinstance(snapshot, Snapshot)
         return verify(store, snapshot, {}, workers=self._workers, progress=lambda size: None)
 

@@ -19,6 +19,7 @@ from tests.lifecycle.supervised import Supervised, wait_until
 
 from holdfast.snapshot import catalog
 from holdfast.snapshot.record import Snapshot
+from holdfast.snapshot.records import load_record
 
 SCRIPTS = Path(__file__).parent / "best_at_end"
 Begin = Callable[..., Supervised]
@@ -59,7 +60,7 @@ def committed(job: Job) -> dict[str, int]:
     """Return the files of the newest snapshot: path → modification time in nanoseconds."""
     store = job.past_the_proxy()
     names = catalog.read_catalog(store).snapshots
-    snapshot = catalog.load_record(store, names[-1]) if names else None
+    snapshot = load_record(store, names[-1]) if names else None
     files = snapshot.files.values() if isinstance(snapshot, Snapshot) else ()
     return {entry.path: entry.mtime_ns for entry in files}
 

@@ -41,7 +41,7 @@ def _plan(options: argparse.Namespace, prefix: Prefix, policy: retention.Retenti
     slots = Slots(
         newest + options.ended, frozenset({host for number, host in found.joined if number == newest} or {""})
     )
-    plain = PlainKeys(store, None, prefix.survey(chosen), workers)
+    plain = PlainKeys(store, None, prefix.find_origins(chosen), workers)
     references = References(store, found, slots, plain, workers)
     expirer = Expirer(references, policy, plain, workers, time.time, protected=protected)
     plan = replace(expirer.plan(), uploads=expirer.abandoned_uploads())
@@ -56,8 +56,8 @@ def _report(
     objects: Iterable[str],
     uploads: int,
 ) -> int:
-    survey = prefix.found.survey()
-    every = {**survey.plain, **survey.stored}
+    listed = prefix.found.objects()
+    every = {**listed.plain, **listed.stored}
     snapshots, objects = list(snapshots), sorted(objects)
     size = sum(every[key].size for key in objects if key in every)
     result = {

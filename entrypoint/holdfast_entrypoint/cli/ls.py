@@ -31,7 +31,7 @@ def ls(options: argparse.Namespace, prefix: Prefix) -> int:
     """List the snapshots, and the checkpoints in the newest one."""
     chosen = prefix.newest(options.snapshot)
     snapshots = list(prefix.records().items())
-    others = prefix.survey(chosen) if options.snapshot is None else {}
+    others = prefix.find_origins(chosen) if options.snapshot is None else {}
     foreign = {
         key: there.info
         for key, there in others.items()

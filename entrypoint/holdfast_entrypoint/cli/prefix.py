@@ -7,11 +7,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from holdfast.errors import DamagedError, NoSnapshotError
-from holdfast.snapshot import candidates, catalog, ownership
+from holdfast.snapshot import candidates, ownership
 from holdfast.snapshot.candidates import Candidate
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.ownership import PlainObject
 from holdfast.snapshot.record import Fence, Snapshot
+from holdfast.snapshot.records import load_record
 from holdfast.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Prefix:
         """
         if name is not None:
             known = name in self.found.snapshots
-            loaded = catalog.load_record(self.store, name, self.found.cache, workers=self.workers) if known else None
+            loaded = load_record(self.store, name, self.found.cache, workers=self.workers) if known else None
             if not isinstance(loaded, Snapshot):
                 raise NoSnapshotError(f"there is no snapshot {name!r} here; {LOOK}")
             return Candidate((loaded,))
@@ -52,18 +53,18 @@ class Prefix:
             _LOG.warning("%s", candidate)
         return None
 
-    def survey(self, chosen: Candidate | None) -> dict[str, PlainObject]:
+    def find_origins(self, chosen: Candidate | None) -> dict[str, PlainObject]:
         """Find out who wrote what lies at the plain keys, given the newest snapshot."""
         recorded = chosen.files().values() if chosen else ()
         adopted = chosen.adopted if chosen else {}
-        return ownership.survey(self.store, self.found, recorded, (), adopted, None, self.workers)
+        return ownership.find_origins(self.store, self.found, recorded, (), adopted, None, self.workers)
 
     def records(self) -> dict[str, Snapshot | DamagedError]:
         """Read every record, oldest first; the fences among them are nobody's business here."""
 
         def load(name: str) -> Snapshot | Fence | DamagedError:
             try:
-                return catalog.load_record(self.store, name, self.found.cache)
+                return load_record(self.store, name, self.found.cache)
             except DamagedError as error:
                 return error
 

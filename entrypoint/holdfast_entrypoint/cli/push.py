@@ -60,7 +60,7 @@ def push(options: argparse.Namespace, prefix: Prefix) -> int:
         prefix.found,
         before.files() if before else {},
         before.adopted if before else {},
-        prefix.survey(before),
+        prefix.find_origins(before),
     )
     with progress.bar("push") as bar:
 

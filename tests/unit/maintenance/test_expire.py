@@ -30,7 +30,9 @@ def job(tmp_path: Path) -> Iterator[Job]:
 def by_hand(job: Job, keep: int) -> tuple[Expirer, Collector]:
     """Look at the prefix as a new attempt would, which keeps so many snapshots."""
     found = catalog.read_catalog(job.store)
-    plain = PlainKeys(job.store, None, ownership.survey(job.store, found, (), (), {}, None, job.workers), job.workers)
+    plain = PlainKeys(
+        job.store, None, ownership.find_origins(job.store, found, (), (), {}, None, job.workers), job.workers
+    )
     slots = Slots(max(found.attempts) + 1, frozenset({""}))
     references = References(job.store, found, slots, plain, job.workers)
     expirer = Expirer(references, Retention(last=keep), plain, job.workers, time.time)

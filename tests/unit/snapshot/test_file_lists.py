@@ -21,6 +21,7 @@ from holdfast.maintenance.retention import Retention
 from holdfast.snapshot import catalog
 from holdfast.snapshot import file_lists as lists
 from holdfast.snapshot.record import FileEntry, Snapshot
+from holdfast.snapshot.records import load_record
 from holdfast.store import Store
 from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.syncer import Syncer
@@ -61,13 +62,15 @@ def listed(job: Job) -> dict[str, bytes]:
 
 def newest(job: Job) -> Snapshot:
     name = catalog.read_catalog(job.store).snapshots[-1]
-    loaded = catalog.load_record(job.store, name)
+    loaded = load_record(job.store, name)
     assert isinstance(loaded, Snapshot)
     return loaded
 
 
 def entry(path: str, content: int = 0) -> FileEntry:
-    return FileEntry(path, 5, 1_700_000_000_000_000_000, 0o644, content, path, '"etag"')
+    return FileEntry(
+        path=path, size=5, mtime_ns=1_700_000_000_000_000_000, mode=0o644, crc64nvme=content, key=path, etag='"etag"'
+    )
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20)

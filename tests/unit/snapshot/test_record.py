@@ -15,8 +15,14 @@ from holdfast.snapshot.record_json import from_json, to_json
 
 
 def snapshot(*paths: str) -> Snapshot:
-    files = {path: FileEntry(path, 5, 1_700_000_000_000_000_001, 0o644, 2**63 + 7, path, '"etag"') for path in paths}
-    return Snapshot(2, 7, datetime(2026, 11, 21, 6, 43, 52, 120_000, UTC), "algo-1", "0.1.0", files)
+    created = datetime(2026, 11, 21, 6, 43, 52, 120_000, UTC)
+    files = {path: entry(path) for path in paths}
+    return Snapshot(attempt=2, sequence=7, created=created, host="algo-1", version="0.1.0", files=files)
+
+
+def entry(path: str) -> FileEntry:
+    mtime_ns = 1_700_000_000_000_000_001
+    return FileEntry(path=path, size=5, mtime_ns=mtime_ns, mode=0o644, crc64nvme=2**63 + 7, key=path, etag='"etag"')
 
 
 def test_what_is_written_is_what_is_read() -> None:

@@ -19,6 +19,7 @@ from holdfast.errors import AccessDeniedError, PermanentStoreError, StoreError
 from holdfast.maintenance.retention import Retention
 from holdfast.snapshot import catalog
 from holdfast.snapshot.record import FileEntry, Snapshot
+from holdfast.snapshot.records import load_record
 from holdfast.stop import StopToken
 from holdfast.store import ObjectRange, StoredPart, Upload
 from holdfast.store.directory.store import DirectoryStore
@@ -84,13 +85,17 @@ def test_a_grid_survives_the_way_through_a_record() -> None:
 def test_what_is_no_grid_of_the_file_is_none_and_harms_nobody(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_text(text, size=16)
-    known = ContentIndex([FileEntry("a", 16, 0, 0o644, 7, "a", '"e"', parts=text)])
+    known = ContentIndex(
+        [FileEntry(path="a", size=16, mtime_ns=0, mode=0o644, crc64nvme=7, key="a", etag='"e"', parts=text)]
+    )
     assert known.place(16, 7) == Place("a", '"e"')
     assert known.may_have(16)
 
 
 def test_parts_are_where_their_content_is_as_long_as_it_is() -> None:
-    entry = FileEntry("a", 20, 0, 0o644, 7, "a", '"e"', parts=Grid(16, (1, 2)).to_text())
+    entry = FileEntry(
+        path="a", size=20, mtime_ns=0, mode=0o644, crc64nvme=7, key="a", etag='"e"', parts=Grid(16, (1, 2)).to_text()
+    )
     known = ContentIndex([entry])
     assert known.part(4, 2) == ObjectRange(key="a", etag='"e"', offset=16, size=4, crc64nvme=2)
     assert known.part(16, 2) is None
@@ -248,7 +253,7 @@ def test_a_source_that_is_no_longer_there_is_not_asked_twice_and_its_parts_trave
     assert done.unfinished == {}
     assert done.bytes_uploaded == SIZE
     assert 1 <= len(store.asked) <= 4  # no more than there are workers
-    found = catalog.load_record(job.store, catalog.read_catalog(job.store).snapshots[-1])
+    found = load_record(job.store, catalog.read_catalog(job.store).snapshots[-1])
     assert isinstance(found, Snapshot)
     assert (job.root / "store" / found.files["other.bin"].key).read_bytes() == changed
 

@@ -23,6 +23,7 @@ from holdfast.maintenance.retention import Retention
 from holdfast.restore.restorer import restore
 from holdfast.snapshot import catalog
 from holdfast.snapshot.record import Snapshot
+from holdfast.snapshot.records import load_record
 from holdfast.stop import NEVER, StopToken
 from holdfast.store import Condition, Content, Metadata, Part, StoredPart, Upload
 from holdfast.store.directory.store import DirectoryStore
@@ -79,7 +80,7 @@ def test_a_host_of_several_records_again_and_again_that_its_last_snapshot_is_up_
     )
 
     def newest() -> Snapshot | None:
-        loaded = [catalog.load_record(job.store, name) for name in catalog.read_catalog(job.store).snapshots[-1:]]
+        loaded = [load_record(job.store, name) for name in catalog.read_catalog(job.store).snapshots[-1:]]
         return loaded[0] if loaded and isinstance(loaded[0], Snapshot) else None
 
     with watching(job, syncer):

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from holdfast.errors import AlreadyExistsError, DamagedError
-from holdfast.snapshot import catalog, keys, record_json
+from holdfast.snapshot import keys, record_json
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
+from holdfast.snapshot.records import load_record
 from holdfast.store import Absent, Part, Store
 
 
@@ -49,7 +50,7 @@ def honours_conditions(store: Store, found: Catalog, workers: Executor | None = 
     """
     try:
         return any(
-            catalog.load_record(store, name, found.cache, workers=workers, again=True).conditional
+            load_record(store, name, found.cache, workers=workers, again=True).conditional
             for name in found.snapshots[-1:]
         )
     except DamagedError:
@@ -80,7 +81,7 @@ def claim(
         number += 1
     # A store that honours the condition refuses the same claim a second time.
     conditional = conditional or put_claim(store, keys.attempt_key(number), {**about, "attempt": number}) is None
-    return Attempt(number, claimant.host, claimant.version, conditional=conditional, token=token)
+    return Attempt(number=number, host=claimant.host, version=claimant.version, conditional=conditional, token=token)
 
 
 def put_claim(store: Store, key: str, about: Mapping[str, object]) -> str | None:

@@ -11,6 +11,7 @@ from holdfast.snapshot import catalog, keys, record_json
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.record import Fence
+from holdfast.snapshot.records import exists, load_record
 from holdfast.store import Absent, Part, Store
 
 
@@ -50,7 +51,7 @@ def fence(store: Store, found: Catalog, mine: Attempt, workers: Executor | None 
         put = {life for life, is_put in zip(names, done, strict=True) if is_put}
         fences |= {names[life] for life in put}
         # A live attempt may have committed and expired the records in between, so that a fence came to lie in a gap.
-        found = catalog.look_again(store, found)
+        found = catalog.refresh(store, found)
         now = _ends(found.snapshots)
         lives = [life for life in lives if life not in put or now.get(life, 0) > ends.get(life, 0) + 1]
     return replace(found, snapshots=tuple(name for name in found.snapshots if name not in fences))
@@ -73,7 +74,7 @@ def _first_open(store: Store, found: Catalog, names: Sequence[str]) -> int:
     if not names:
         return 1
     try:
-        newest = catalog.load_record(store, names[-1], found.cache, again=True)  # the restore needs it too
+        newest = load_record(store, names[-1], found.cache, again=True)  # the restore needs it too
         return _attempt(names[-1]) + isinstance(newest, Fence)
     except DamagedError:
         return _attempt(names[-1])
@@ -83,7 +84,7 @@ def _put_fence(store: Store, name: str, mine: Attempt) -> bool:
     """Put a fence; return False when a record has the key."""
     text = record_json.to_json(Fence(mine.number, mine.host, mine.conditional))
     try:
-        if not mine.conditional and catalog.exists(store, keys.snapshot_key(name)):
+        if not mine.conditional and exists(store, keys.snapshot_key(name)):
             raise AlreadyExistsError(name)
         store.put(
             keys.snapshot_key(name),
@@ -93,7 +94,7 @@ def _put_fence(store: Store, name: str, mine: Attempt) -> bool:
         )
     except AlreadyExistsError:
         try:
-            return isinstance(catalog.load_record(store, name), Fence)
+            return isinstance(load_record(store, name), Fence)
         except DamagedError:
             return False
     return True

@@ -19,7 +19,8 @@ from holdfast.errors import NoSnapshotError
 from holdfast.snapshot import candidates, keys
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.candidates import Candidate
-from holdfast.snapshot.catalog import Catalog, exists, read_catalog
+from holdfast.snapshot.catalog import Catalog, read_catalog
+from holdfast.snapshot.records import exists
 from holdfast.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -91,7 +92,15 @@ def join(
         conditional = claim.get("conditional") is True or (
             put_claim(store, keys.attempt_key(number, host), {**about, "attempt": number}) is None
         )
-        mine = Attempt(number, host, claimant.version, conditional, group.hosts, token, joined)
+        mine = Attempt(
+            number=number,
+            host=host,
+            version=claimant.version,
+            conditional=conditional,
+            hosts=group.hosts,
+            token=token,
+            joined=joined,
+        )
         # The host that begins fences all hosts, also those that have joined since the listing.
         return mine, found if joined else read_catalog(store), tuple(claim["base"])
 

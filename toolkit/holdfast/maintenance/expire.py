@@ -17,7 +17,7 @@ from holdfast import names
 from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.maintenance.references import Counted, References
 from holdfast.maintenance.retention import Retention
-from holdfast.snapshot import catalog, keys
+from holdfast.snapshot import keys
 from holdfast.snapshot.candidates import SKEW
 from holdfast.snapshot.ownership import Origin
 from holdfast.snapshot.record import Snapshot
@@ -175,7 +175,7 @@ class Expirer:
         if not self._slots.hosts:
             return math.inf
         listed = self._references.store.list(f"{keys.COMMITS}{self._slots.attempt:06d}-")
-        found = sorted((catalog.name_in(info.key) for info in listed), key=keys.commit_order, reverse=True)
+        found = sorted((keys.name_in(info.key) for info in listed), key=keys.commit_order, reverse=True)
         spoken = self._workers.map(
             lambda host: self._spoke([name for name in found if keys.host_of(name) == host]), self._slots.hosts
         )

@@ -26,7 +26,7 @@ class PlainKeys:
     Args:
         store: where the prefix is.
         mine: the attempt that knows them; None where somebody only tidies.
-        objects: what `survey` found.
+        objects: what `find_origins` found.
         workers: runs the parts of large copies.
     """
 

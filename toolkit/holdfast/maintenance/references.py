@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from holdfast.errors import DamagedError
 from holdfast.maintenance.plain_keys import PlainKeys
-from holdfast.snapshot import catalog, keys
+from holdfast.snapshot import keys
 from holdfast.snapshot.candidates import began
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
+from holdfast.snapshot.records import load_record
 from holdfast.store import Store
 
 _CLAIMS_KEPT = 10
@@ -99,9 +100,9 @@ class References:
         """Names of records that were found and cannot be read. What they need is not known."""
         self.unneeded = dict.fromkeys(plain.ours(before=slots.attempt), "stored before this attempt, in no snapshot")
         """Keys that may be deleted where no snapshot needs them → why."""
-        self.preserved = {key for key in found.survey().stored if key.startswith(keys.PRESERVED)}
+        self.preserved = {key for key in found.objects().stored if key.startswith(keys.PRESERVED)}
         """The preserved keys at which there is an object."""
-        self.is_nested = found.survey().is_nested
+        self.is_nested = found.objects().is_nested
         self._found: Catalog | None = found
         self._cache = found.cache
         self._workers = workers
@@ -130,7 +131,7 @@ class References:
         if self.unreadable:
             self.unneeded.clear()
         else:
-            self.release(filter(slots.has_left, found.survey().stored), "stored before this attempt, in no snapshot")
+            self.release(filter(slots.has_left, found.objects().stored), "stored before this attempt, in no snapshot")
         claims = {*((number, "") for number in found.attempts), *found.joined}
         old = [claim for claim in claims if slots.is_long_past(claim[0]) and slots.covers(claim[1])]
         self.release((keys.attempt_key(*claim) for claim in old), "claim of an attempt long past")
@@ -139,7 +140,7 @@ class References:
     def load(self, name: str) -> Snapshot | Fence | None:
         """Read a record; None when it does not hold."""
         try:
-            return catalog.load_record(self.store, name, self._cache)
+            return load_record(self.store, name, self._cache)
         except DamagedError:
             return None
 

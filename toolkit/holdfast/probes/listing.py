@@ -53,7 +53,7 @@ class Listing:
         try:
             with (self.root / path).open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                return reader(View(file.fileno(), path.rpartition("/")[2], size, size))
+                return reader(View(descriptor=file.fileno(), name=path.rpartition("/")[2], size=size, budget=size))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 

@@ -107,7 +107,7 @@ def probe(path: Path, *, content_budget: int = CONTENT_BUDGET) -> Finding:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             return unknown("no regular file")
-        finding = judge(View(descriptor, path.name, before.st_size, content_budget))
+        finding = judge(View(descriptor=descriptor, name=path.name, size=before.st_size, budget=content_budget))
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
@@ -118,7 +118,7 @@ def probe(path: Path, *, content_budget: int = CONTENT_BUDGET) -> Finding:
 
 def probe_content(name: str, content: bytes, *, content_budget: int = CONTENT_BUDGET) -> Finding:
     """Judge a file of which everything has been read. As `probe`; `name` is its last name."""
-    return judge(View(-1, name, len(content), content_budget, content))
+    return judge(View(descriptor=-1, name=name, size=len(content), budget=content_budget, content=content))
 
 
 def judge(view: View) -> Finding:

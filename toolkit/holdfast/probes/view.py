@@ -13,7 +13,7 @@ _CHUNK = 1 << 20
 _LINE = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """One open file.
 

@@ -44,7 +44,7 @@ class Base:
 
     def located(self, entry: FileEntry) -> FileEntry:
         """Return a file with the key at which its content lies: its plain key may have been overwritten since."""
-        there, preserved = self.plain.get(entry.key), self.found.survey().stored.get(entry.preserved or "")
+        there, preserved = self.plain.get(entry.key), self.found.objects().stored.get(entry.preserved or "")
         if preserved is None or (there is not None and there.info.etag == entry.etag):
             return entry
         return replace(entry, key=preserved.key, etag=preserved.etag)

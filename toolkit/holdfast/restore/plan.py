@@ -70,7 +70,15 @@ class PlannedFile:
 
     def as_entry(self, crc64nvme: int) -> FileEntry:
         """Return the file as a record names it, now that its checksum is known."""
-        return FileEntry(self.path, self.size, self.mtime_ns, self.mode, crc64nvme, self.key, self.etag)
+        return FileEntry(
+            path=self.path,
+            size=self.size,
+            mtime_ns=self.mtime_ns,
+            mode=self.mode,
+            crc64nvme=crc64nvme,
+            key=self.key,
+            etag=self.etag,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from holdfast.restore.staging import Staging
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.candidates import Candidate, newest_first
 from holdfast.snapshot.catalog import Catalog
-from holdfast.snapshot.ownership import Origin, survey
+from holdfast.snapshot.ownership import Origin, find_origins
 from holdfast.stop import NEVER, StopToken
 from holdfast.store import Store
 from holdfast.wording import listed
@@ -180,7 +180,7 @@ class _Restoring:
         fetches = {path: entry for path, entry in recorded.items() if checkpoint_of(path) not in stays}
         wanted = self._chosen({path: from_entry(entry) for path, entry in fetches.items()})
         fetched, failure = self._fetch_and_list(wanted)
-        plain = survey(self.store, self.catalog, own.values(), theirs.values(), known, self.mine, self.workers)
+        plain = find_origins(self.store, self.catalog, own.values(), theirs.values(), known, self.mine, self.workers)
         foreign = {key: there.info for key, there in plain.items() if there.origin is Origin.FOREIGN and self.adopt}
         adoptable = self._chosen(adoptable_files(foreign, recorded))
         taken = set(map(checkpoint_of, adoptable))
@@ -235,12 +235,12 @@ class _Restoring:
     def _fetch_and_list(
         self, wanted: Mapping[str, PlannedFile]
     ) -> tuple[_Fetched, DamagedError | NotFoundError | None]:
-        """Fetch what the record names while the rest of the prefix is listed, which `survey` then needs.
+        """Fetch what the record names while the rest of the prefix is listed, which `find_origins` then needs.
 
         Returns what was fetched and None; or nothing, and why: of what somebody else has replaced, the record's content
         is not needed, and that is known only when everything is listed.
         """
-        listing = self.workers.submit(self.catalog.survey)
+        listing = self.workers.submit(self.catalog.objects)
         fetched: _Fetched = [], [], {}
         failure: DamagedError | NotFoundError | None = None
         try:

@@ -17,8 +17,9 @@ from holdfast.errors import DamagedError
 from holdfast.names import checkpoint_of, is_log
 from holdfast.snapshot import keys
 from holdfast.snapshot.attempt import Attempt
-from holdfast.snapshot.catalog import Catalog, load_record
+from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
+from holdfast.snapshot.records import load_record
 from holdfast.store import Store
 
 SKEW = 30.0

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from holdfast.errors import AlreadyExistsError, SupersededError
-from holdfast.snapshot import catalog, keys, record_json
+from holdfast.snapshot import keys, record_json
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
+from holdfast.snapshot.records import exists, load_record
 from holdfast.store import Absent, Part, Store
 
 
@@ -80,7 +81,7 @@ class Commits:
             StoreError: the store cannot be read.
         """
         name = self._next_name()
-        if catalog.exists(self._store, keys.snapshot_key(name)):
+        if exists(self._store, keys.snapshot_key(name)):
             self._refuse_fence(name)
 
     def _snapshot(
@@ -125,7 +126,7 @@ class Commits:
 
     def _put(self, snapshot: Snapshot) -> None:
         key, text = keys.snapshot_key(snapshot.name), record_json.to_json(snapshot)
-        if not self._attempt.conditional and catalog.exists(self._store, key):
+        if not self._attempt.conditional and exists(self._store, key):
             raise AlreadyExistsError(snapshot.name)
         self._store.put(
             key,
@@ -143,7 +144,7 @@ class Commits:
 
     def _refuse_fence(self, name: str) -> Snapshot:
         """Return the record that lies where the next one was to go; raise when it is a fence."""
-        there = catalog.load_record(self._store, name)
+        there = load_record(self._store, name)
         if isinstance(there, Fence):
             raise SupersededError(
                 f"attempt {there.attempt} on {there.host} has taken over from this attempt, {self._attempt.number}: "

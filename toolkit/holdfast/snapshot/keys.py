@@ -56,6 +56,11 @@ def snapshot_key(name: str) -> str:
     return f"{COMMITS}{name}.json"
 
 
+def name_in(key: str) -> str:
+    """Return the name of the record at a key."""
+    return key.removeprefix(COMMITS).removesuffix(".json")
+
+
 def attempt_key(number: int, host: str = "") -> str:
     """Return the key of the claim of an attempt, or of a host's part in it."""
     return f"{ATTEMPTS}{number:06d}" + (f"@{host}" if host else "") + ".json"

@@ -86,7 +86,14 @@ class ListWriter:
         key = keys.list_key(self._attempt.number, sequence, self._attempt.slot, number)
         part = Part.of(file_lists.pack(entries))
         etag = self._store.put(key, part, metadata={keys.OWNER: self._attempt.owner}, condition=Absent())
-        return FileList(key, etag, part.size, part.crc64nvme, len(entries), entries)
+        return FileList(
+            key=key,
+            etag=etag,
+            size=part.size,
+            crc64nvme=part.crc64nvme,
+            count=len(entries),
+            entries=entries,
+        )
 
     def committed(self, snapshot: Snapshot) -> None:
         """Note what was committed: what it does not name may be deleted, and is not named again."""

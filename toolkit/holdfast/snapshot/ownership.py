@@ -41,7 +41,7 @@ class PlainObject:
     attempt: int = 0
 
 
-def survey(
+def find_origins(
     store: Store,
     catalog: Catalog,
     own: Iterable[FileEntry],
@@ -69,7 +69,7 @@ def survey(
 
     found: dict[str, PlainObject] = {}
     others: list[str] = []
-    for key, info in catalog.survey().plain.items():
+    for key, info in catalog.objects().plain.items():
         if adopted.get(key) == info.etag:
             found[key] = PlainObject(info, Origin.ADOPTED)
         elif of_others.get(key) == info.etag:

@@ -11,7 +11,7 @@ from holdfast.snapshot import keys
 from holdfast.store import Content
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
     """One file of a snapshot.
 
@@ -48,7 +48,7 @@ class FileEntry:
         return keys.preserved_key(self.key, self.size, self.crc64nvme)
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True)
 class FileList:
     """A part of a snapshot's files, in an object of its own.
 
@@ -84,7 +84,7 @@ class Fence:
     conditional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """A committed, immutable record of the checkpoint directory at a quiet moment.
 

@@ -276,4 +276,13 @@ class FileUploader:
 
 
 def _entry(state: FileState, place: Place, crc64nvme: int, parts: str | None = None) -> FileEntry:
-    return FileEntry(state.path, state.size, state.mtime_ns, state.mode, crc64nvme, place.key, place.etag, parts=parts)
+    return FileEntry(
+        path=state.path,
+        size=state.size,
+        mtime_ns=state.mtime_ns,
+        mode=state.mode,
+        crc64nvme=crc64nvme,
+        key=place.key,
+        etag=place.etag,
+        parts=parts,
+    )
