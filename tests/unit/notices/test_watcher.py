@@ -1,4 +1,4 @@
-"""Notices over a real socket: examples.demo.imds serves the metadata, the client and the watcher are the real ones."""
+"""Notices over a real socket: examples.demo.imds serves the metadata."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from holdfast.notices.imds import (
 from holdfast.notices.watcher import HostNoticeError, NoticeWatcher, read_host_notice
 
 NOW = 1_790_000_000.0
-PATIENCE = 30.0
-"""Seconds that a test waits for another thread before it fails; never how long it takes."""
+TIMEOUT = 30.0
+"""Seconds after which a wait for another thread is a failure."""
 
 
 class Ticks:
@@ -54,20 +54,20 @@ def ticks() -> Ticks:
 
 @pytest.fixture
 def client(server: MetadataServer, ticks: Ticks) -> Iterator[MetadataClient]:
-    connected = MetadataClient(server.endpoint, timeout=PATIENCE, clock=lambda: NOW, ticks=ticks)
+    connected = MetadataClient(server.endpoint, timeout=TIMEOUT, clock=lambda: NOW, ticks=ticks)
     yield connected
     connected.close()
 
 
 class Listener:
-    """Keeps the notices of a watcher, and what it logs."""
+    """The notices of a watcher, and what it logs."""
 
     def __init__(self, logged: Logged) -> None:
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self._logged = logged
 
     @property
-    def troubles(self) -> list[str]:
+    def warnings(self) -> list[str]:
         return self._logged()
 
     def watch(
@@ -95,7 +95,7 @@ def listener(logged: Logged) -> Listener:
 
 
 def closed_endpoint() -> str:
-    """Return an address where nobody listens: the port was ours a moment ago."""
+    """Return an address without a server: its port has just been closed."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     return f"http://127.0.0.1:{port}"
@@ -144,7 +144,7 @@ def test_the_token_is_renewed_before_it_ends(server: MetadataServer, client: Met
     assert server.count("GET", SPOT_ACTION, 401) == 0
 
 
-def test_a_token_that_was_forgotten_early_is_replaced_and_the_request_repeated(
+def test_a_token_that_expired_early_is_replaced_and_the_request_repeated(
     server: MetadataServer, client: MetadataClient
 ) -> None:
     client.spot_action()
@@ -185,7 +185,7 @@ def test_a_server_error_is_a_fault_that_may_pass(server: MetadataServer, client:
     assert client.spot_action() is None
 
 
-def test_an_address_where_nobody_listens_is_unreachable() -> None:
+def test_an_address_without_a_server_is_unreachable() -> None:
     with pytest.raises(MetadataUnreachableError, match="AWS_EC2_METADATA_DISABLED"):
         MetadataClient(closed_endpoint()).spot_action()
 
@@ -238,7 +238,7 @@ def test_a_proxy_is_never_asked(
     assert client.spot_action() is not None
 
 
-# What notices say
+# Content of notices
 
 
 def test_a_time_that_has_passed_leaves_the_deadline_unknown(server: MetadataServer, client: MetadataClient) -> None:
@@ -325,12 +325,12 @@ def test_the_host_file_may_name_action_and_time(tmp_path: Path) -> None:
     assert (notice.action, notice.deadline) == ("terminate", 1_795_248_000.0)
 
 
-def test_a_directory_in_place_of_the_host_file_is_no_notice_but_is_told(tmp_path: Path, listener: Listener) -> None:
+def test_a_directory_in_place_of_the_host_file_is_no_notice_but_a_warning(tmp_path: Path, listener: Listener) -> None:
     with pytest.raises(HostNoticeError, match="mount the directory"):
         read_host_notice(tmp_path)
     watcher = listener.watch(None, host_file=tmp_path)
     assert watcher.poll() == watcher.poll() == []
-    assert len(listener.troubles) == 1
+    assert len(listener.warnings) == 1
 
 
 def test_a_host_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
@@ -395,20 +395,20 @@ def test_a_host_file_written_in_two_steps_is_reported_again_when_it_says_more(
     assert [notice.action for notice in watcher.poll()] == ["terminate"]
 
 
-def test_where_nobody_listens_the_next_tries_are_after_30_and_60_seconds(
+def test_without_a_server_the_next_tries_are_after_30_and_60_seconds(
     server: MetadataServer, ticks: Ticks, listener: Listener, tmp_path: Path
 ) -> None:
     endpoint = server.endpoint
     port = int(endpoint.rpartition(":")[2])
     server.close()
-    client = MetadataClient(endpoint, PATIENCE, ticks=ticks)
+    client = MetadataClient(endpoint, TIMEOUT, ticks=ticks)
     watcher = listener.watch(client, ticks=ticks, host_file=tmp_path / "notice")
     assert watcher.poll() == []
     with MetadataServer(port) as revived:
         ticks.now = 29
         assert watcher.poll() == []
         assert revived.requests == []
-        (tmp_path / "notice").touch()  # the host is heard all the time
+        (tmp_path / "notice").touch()  # the host's file is polled all the time
         assert [notice.kind for notice in watcher.poll()] == ["host"]
     ticks.now = 31
     assert watcher.poll() == []
@@ -419,17 +419,17 @@ def test_where_nobody_listens_the_next_tries_are_after_30_and_60_seconds(
         ticks.now = 92
         assert [notice.kind for notice in watcher.poll()] == ["spot"]
     client.close()
-    assert listener.troubles == []  # a laptop has no metadata, and that is nothing to complain about
+    assert listener.warnings == []  # a laptop has no metadata
 
 
-def test_absence_is_told_once_where_metadata_is_expected(ticks: Ticks, listener: Listener) -> None:
+def test_absence_is_logged_once_where_metadata_is_expected(ticks: Ticks, listener: Listener) -> None:
     watcher = listener.watch(MetadataClient(closed_endpoint()), ticks=ticks, expect_metadata=True)
     for ticks.now in (0, 31, 92):
         assert watcher.poll() == []
-    assert len(listener.troubles) == 1
+    assert len(listener.warnings) == 1
 
 
-def test_a_hanging_token_is_told_once_and_tried_again_each_minute(
+def test_a_hanging_token_is_logged_once_and_tried_again_each_minute(
     server: MetadataServer, ticks: Ticks, listener: Listener
 ) -> None:
     server.misbehaviour.token_hangs = True
@@ -439,8 +439,8 @@ def test_a_hanging_token_is_told_once_and_tried_again_each_minute(
     for ticks.now in (0, 59, 61):
         assert watcher.poll() == []
     assert server.connections <= 2
-    assert [trouble for trouble in listener.troubles if "hop-limit 2" in trouble] == listener.troubles
-    assert len(listener.troubles) == 1
+    assert [warning for warning in listener.warnings if "hop-limit 2" in warning] == listener.warnings
+    assert len(listener.warnings) == 1
     server.misbehaviour.token_hangs = False
     ticks.now = 122
     assert [notice.kind for notice in watcher.poll()] == ["spot"]
@@ -455,19 +455,19 @@ def test_metadata_that_has_answered_before_is_asked_again_at_the_next_poll(
     server.forget_tokens()
     server.misbehaviour.no_tokens = True
     assert watcher.poll() == []
-    assert len(listener.troubles) == 1
+    assert len(listener.warnings) == 1
     server.misbehaviour.no_tokens = False
     server.announce_spot(120)
     assert [notice.kind for notice in watcher.poll()] == ["spot"]
 
 
-def test_a_fault_is_told_once_and_the_next_poll_asks_again(
+def test_a_fault_is_logged_once_and_the_next_poll_asks_again(
     server: MetadataServer, client: MetadataClient, listener: Listener
 ) -> None:
     watcher = listener.watch(client)
     server.misbehaviour.status = 500
     assert watcher.poll() == watcher.poll() == []
-    assert len(listener.troubles) == 1
+    assert len(listener.warnings) == 1
     server.misbehaviour.status = 0
     server.announce_spot(120)
     assert len(watcher.poll()) == 1
@@ -482,9 +482,9 @@ def test_the_thread_reports_a_notice_and_goes_on_watching(
     watcher = listener.watch(client)
     watcher.start()
     server.announce_rebalance()
-    assert listener.notices.get(timeout=PATIENCE).kind == "rebalance"
+    assert listener.notices.get(timeout=TIMEOUT).kind == "rebalance"
     server.announce_spot(120)
-    assert listener.notices.get(timeout=PATIENCE).kind == "spot"
+    assert listener.notices.get(timeout=TIMEOUT).kind == "spot"
     watcher.stop()
     wait_for_the_end()
     assert listener.notices.empty()
@@ -501,19 +501,19 @@ def test_stop_does_not_wait_for_an_answer_and_nothing_is_reported_after_it(
     server: MetadataServer, listener: Listener
 ) -> None:
     server.misbehaviour.token_hangs = True
-    watcher = listener.watch(MetadataClient(server.endpoint, timeout=PATIENCE))
+    watcher = listener.watch(MetadataClient(server.endpoint, timeout=TIMEOUT))
     watcher.start()
-    assert server.asked_for_token.wait(PATIENCE)
-    left_behind = watching_threads()
+    assert server.asked_for_token.wait(TIMEOUT)
+    in_flight = watching_threads()
     watcher.stop()
-    # The answer has not come, and stop has returned: it has not waited for it.
-    assert watching_threads() == left_behind
-    assert left_behind[0].daemon
+    # There is no answer yet, and stop has returned.
+    assert watching_threads() == in_flight
+    assert in_flight[0].daemon
     server.announce_spot(120)
     server.let_go()
     wait_for_the_end()
     assert listener.notices.empty()
-    assert listener.troubles == []
+    assert listener.warnings == []
 
 
 def test_stop_before_start_and_a_watch_with_nothing_to_watch_are_fine(listener: Listener) -> None:
@@ -524,7 +524,7 @@ def test_stop_before_start_and_a_watch_with_nothing_to_watch_are_fine(listener: 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_watch_that_fails_says_so(tmp_path: Path, listener: Listener) -> None:
+def test_a_watch_that_fails_logs_it(tmp_path: Path, listener: Listener) -> None:
     def fail(_: Notice) -> None:
         raise RuntimeError("no memory")
 
@@ -532,8 +532,8 @@ def test_a_watch_that_fails_says_so(tmp_path: Path, listener: Listener) -> None:
     watcher = NoticeWatcher(None, host_file=tmp_path / "notice", on_notice=fail, interval=0.01)
     watcher.start()
     wait_for_the_end()
-    assert len(listener.troubles) == 1
-    assert "no memory" in listener.troubles[0]
+    assert len(listener.warnings) == 1
+    assert "no memory" in listener.warnings[0]
 
 
 def watching_threads() -> list[threading.Thread]:
@@ -542,18 +542,18 @@ def watching_threads() -> list[threading.Thread]:
 
 def wait_for_the_end() -> None:
     for thread in watching_threads():
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert watching_threads() == []
 
 
-# The stand-in as a process
+# The metadata server as a process
 
 
-def test_the_stand_in_is_a_process_that_announces_on_time() -> None:
+def test_the_metadata_server_is_a_process_that_announces_on_time() -> None:
     command = [sys.executable, "-m", "examples.demo.imds", "--spot-after", "0", "--rebalance-after", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        client = MetadataClient(process.stdout.readline().strip(), timeout=PATIENCE)
+        client = MetadataClient(process.stdout.readline().strip(), timeout=TIMEOUT)
         while (notice := client.spot_action()) is None:
             pass
         assert notice.action == "terminate"

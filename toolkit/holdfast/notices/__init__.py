@@ -1,1 +1,1 @@
-"""Word that this machine will go away: instance metadata, and a file from the host."""
+"""Notices that this machine will go away: instance metadata, and a file from the host."""

@@ -1,7 +1,6 @@
-"""EC2's instance metadata, as far as it tells that the instance will go away.
+"""Read spot interruptions and rebalance recommendations from EC2's instance metadata (IMDSv2).
 
-Paths and JSON are those of the EC2 user guide: "Spot Instance interruption notices" and "EC2 instance rebalance
-recommendations". IMDSv2 only: its token request also tells a hop limit that is too small from a machine not on EC2.
+Paths and JSON: EC2 user guide, "Spot Instance interruption notices" and "EC2 instance rebalance recommendations".
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 from holdfast.errors import ConfigError, HoldfastError
 
 TOKEN_SECONDS = 21_600
-"""Six hours, the longest life that EC2 gives to a token."""
+"""Lifetime of a token in seconds: six hours, the longest that EC2 allows."""
 
 _TOKEN = "/latest/api/token"  # noqa: S105  a path, not a secret
 _TOKEN_LIFE = "X-aws-ec2-metadata-token-ttl-seconds"  # noqa: S105
@@ -31,14 +30,13 @@ NoticeKind = Literal["spot", "rebalance", "signal", "host"]
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Word that this machine will, or may, go away.
+    """Notice that this machine will, or may, go away.
 
     Attributes:
-        kind: who says so: EC2's spot service, EC2's rebalance recommendation, a signal to us, or a file from the host.
-        action: what will be done: `terminate`, `stop`, `hibernate`, `rebalance`; empty where it is not known.
-        deadline: when it will be done, in seconds since the epoch by the wall clock; None where it is not known. A
-            time that has passed counts as not known: EC2 leaves the notice standing after an interruption that it
-            gave up.
+        kind: source: EC2's spot service, its rebalance recommendation, a signal, or a file from the host.
+        action: `terminate`, `stop`, `hibernate`, `rebalance`; empty if unknown.
+        deadline: time of the action, in seconds since the epoch; None if unknown. A time that has passed counts as
+            unknown: EC2 does not withdraw the notice of an interruption that it has cancelled.
         detail: one line for the log.
     """
 
@@ -53,40 +51,32 @@ class MetadataError(HoldfastError):
 
 
 class MetadataUnreachableError(MetadataError):
-    """Nobody listens at the endpoint: not on EC2, on Fargate, or blocked by a firewall."""
+    """No connection to the endpoint: not on EC2, on Fargate, or behind a firewall."""
 
 
 class TokenHangsError(MetadataError):
-    """The connection stands, and the answer to the token request never arrives: the hop limit swallows it."""
+    """The token request gets no answer: the hop limit is too small for a container."""
 
 
 class MetadataRefusedError(MetadataError):
-    """Instance metadata is switched off for this instance, or speaks no IMDSv2."""
+    """Instance metadata is switched off for this instance, or lacks IMDSv2."""
 
 
 class MetadataFaultError(MetadataError):
-    """A 5xx, a time-out or a broken answer of metadata that otherwise works: the next poll may succeed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    body: bytes
-    token_life: int | None
-    """Seconds; None where the answer names none."""
+    """A 5xx, a time-out or a broken answer: the next poll may succeed."""
 
 
 class MetadataClient:
-    """EC2's instance metadata, over one connection that is kept. For one thread at a time.
+    """Client of EC2's instance metadata, over one kept connection. For one thread at a time.
 
     Args:
         endpoint: `http://HOST[:PORT]`, as in `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
-        timeout: seconds to connect, and seconds to wait for each answer.
-        clock: seconds since the epoch; the times in notices are compared with it.
-        ticks: a monotonic clock in seconds, for the age of the token.
+        timeout: seconds to connect, and to wait for each answer (default 1).
+        clock: seconds since the epoch, to compare with the times in notices.
+        ticks: monotonic clock in seconds, for the age of the token.
 
     Raises:
-        ConfigError: the endpoint is no such address.
+        ConfigError: the endpoint is not such an address.
     """
 
     def __init__(
@@ -99,7 +89,7 @@ class MetadataClient:
     ) -> None:
         host, port = _host_and_port(endpoint)
         self._endpoint = endpoint.rstrip("/")
-        # http.client goes straight to the host: metadata must never travel through HTTP_PROXY.
+        # http.client ignores HTTP_PROXY: metadata must never go through a proxy.
         self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
         self._clock = clock
         self._ticks = ticks
@@ -107,12 +97,12 @@ class MetadataClient:
         self._token_ends = -float("inf")
 
     def spot_action(self) -> Notice | None:
-        """Return the interruption that EC2 has announced, or None. Raises MetadataError."""
+        """Return the announced interruption, or None. Raises MetadataError."""
         body = self._get(_SPOT_ACTION)
         return None if body is None else parse_action("spot", body, self._clock())
 
     def rebalance(self) -> Notice | None:
-        """Return EC2's word that an interruption has become likely, or None. Raises MetadataError."""
+        """Return the recommendation to leave before a likely interruption, or None. Raises MetadataError."""
         body = self._get(_REBALANCE)
         if body is None:
             return None
@@ -125,20 +115,20 @@ class MetadataClient:
     def _get(self, path: str) -> bytes | None:
         if self._ticks() >= self._token_ends:
             self._renew_token()
-        answer = self._ask("GET", path, {"X-aws-ec2-metadata-token": self._token})
-        if answer.status == 401:  # forgotten before its time: a resumed hibernation, or options that were changed
+        response, body = self._request("GET", path, {"X-aws-ec2-metadata-token": self._token})
+        if response.status == 401:  # expired early: a resumed hibernation, or changed metadata options
             self._renew_token()
-            answer = self._ask("GET", path, {"X-aws-ec2-metadata-token": self._token})
-        if answer.status == 404:
+            response, body = self._request("GET", path, {"X-aws-ec2-metadata-token": self._token})
+        if response.status == 404:
             return None
-        if answer.status != 200:
-            raise self._unusable(answer.status, f"GET {path}")
-        return answer.body
+        if response.status != 200:
+            raise self._unusable(response.status, f"GET {path}")
+        return body
 
     def _renew_token(self) -> None:
-        asked = self._ticks()
+        began = self._ticks()
         try:
-            answer = self._ask("PUT", _TOKEN, {_TOKEN_LIFE: str(TOKEN_SECONDS)})
+            response, body = self._request("PUT", _TOKEN, {_TOKEN_LIFE: str(TOKEN_SECONDS)})
         except TimeoutError as error:
             raise TokenHangsError(
                 f"instance metadata at {self._endpoint} accepts the connection and never answers the token request, "
@@ -146,25 +136,27 @@ class MetadataClient:
                 "modify-instance-metadata-options --instance-id ID --http-put-response-hop-limit 2`, or let the host "
                 "drop a notice file (HOLDFAST_HOST_NOTICE_FILE)"
             ) from error
-        token = answer.body.decode("latin-1").strip()
-        if answer.status != 200 or not token.isprintable():  # what is not printable cannot be sent in a header
-            raise self._unusable(answer.status, f"PUT {_TOKEN}")
+        token = body.decode("latin-1").strip()
+        if response.status != 200 or not token.isprintable():  # a header takes printable characters only
+            raise self._unusable(response.status, f"PUT {_TOKEN}")
         self._token = token
-        # A tenth before its end, so that no poll meets an expired token.
-        self._token_ends = asked + 0.9 * (answer.token_life or TOKEN_SECONDS)
+        life = response.getheader(_TOKEN_LIFE, "")
+        seconds = int(life) if life.isascii() and life.isdigit() else 0
+        # Renewed a tenth early, so that no poll meets an expired token.
+        self._token_ends = began + 0.9 * (seconds or TOKEN_SECONDS)
 
     def _unusable(self, status: int, request: str) -> MetadataError:
-        said = f"instance metadata at {self._endpoint} answered {status} to {request}"
+        answered = f"instance metadata at {self._endpoint} answered {status} to {request}"
         if status >= 500 or status == 429:
-            return MetadataFaultError(f"{said}; it is asked again")
+            return MetadataFaultError(f"{answered}; it is asked again")
         return MetadataRefusedError(
-            f"{said}, so it is switched off or speaks no IMDSv2: spot notices are not seen. Allow it with `aws ec2 "
+            f"{answered}, so it is switched off or lacks IMDSv2: spot notices are not seen. Allow it with `aws ec2 "
             "modify-instance-metadata-options --instance-id ID --http-endpoint enabled`, or let the host drop a notice "
             "file (HOLDFAST_HOST_NOTICE_FILE)"
         )
 
-    def _ask(self, method: str, path: str, headers: dict[str, str]) -> _Answer:
-        """Send one request. Raises TimeoutError when the answer to a PUT does not come, else MetadataError."""
+    def _request(self, method: str, path: str, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, bytes]:
+        """Return the response and its body. Raises TimeoutError for a PUT without an answer, else MetadataError."""
         kept = self._connection.sock is not None
         if not kept:
             self._connect()
@@ -172,8 +164,8 @@ class MetadataClient:
             return self._exchange(method, path, headers)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            if kept:  # closed by the other side since the last poll, as idle connections are
-                return self._ask(method, path, headers)
+            if kept:  # the other side has closed the idle connection
+                return self._request(method, path, headers)
             if isinstance(error, TimeoutError) and method == "PUT":
                 raise
             raise MetadataFaultError(
@@ -183,31 +175,29 @@ class MetadataClient:
     def _connect(self) -> None:
         try:
             self._connection.connect()
-        except OSError as error:  # refused, no route, no such name, a firewall that drops
+        except OSError as error:  # refused, no route, no such name, dropped by a firewall
             raise MetadataUnreachableError(
                 f"there is no instance metadata at {self._endpoint} ({error}): spot notices are not seen. Let the host "
                 "drop a notice file (HOLDFAST_HOST_NOTICE_FILE), or set AWS_EC2_METADATA_DISABLED=true"
             ) from error
 
-    def _exchange(self, method: str, path: str, headers: dict[str, str]) -> _Answer:
+    def _exchange(self, method: str, path: str, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, bytes]:
         self._connection.request(method, path, headers=headers)
         response = self._connection.getresponse()
         body = response.read(_LONGEST_BODY)
-        if not response.isclosed():  # more than any notice is long: what is left is not ours to read
+        if not response.isclosed():  # longer than any notice
             self._connection.close()
-        life = response.getheader(_TOKEN_LIFE, "")
-        return _Answer(response.status, body, int(life) if life.isascii() and life.isdigit() else None)
+        return response, body
 
 
 def parse_action(kind: NoticeKind, body: bytes, now: float) -> Notice:
-    """Read the JSON of an instance-action (`action`, `time`).
+    """Return the notice in the JSON of an instance-action (`action`, `time`).
 
-    What cannot be read is a notice all the same, one of which nothing is known: to stop once too often costs a
-    restart, to miss the notice costs the work.
+    Malformed JSON is a notice without action and time: one stop too many costs a restart, a missed notice costs work.
 
     Args:
-        kind: where it comes from.
-        body: what was found there.
+        kind: source of the notice.
+        body: the JSON.
         now: seconds since the epoch.
     """
     try:
@@ -218,22 +208,22 @@ def parse_action(kind: NoticeKind, body: bytes, now: float) -> Notice:
         fields = {}
     action = _one_line(fields.get("action") or "")
     when = _seconds_since_epoch(fields.get("time"))
-    said = f"{kind} notice {_one_line(body)!r}"
+    quoted = f"{kind} notice {_one_line(body)!r}"
     if when is None:
-        return Notice(kind, action, None, f"{said}: no time that can be read")
+        return Notice(kind, action, None, f"{quoted}: no time that can be read")
     if action == "hibernate":
-        return Notice(kind, action, None, f"{said}: hibernation gives no two minutes")
+        return Notice(kind, action, None, f"{quoted}: hibernation gives no two minutes")
     if when <= now:
-        return Notice(kind, action, None, f"{said}: its time passed {now - when:.0f} s ago")
-    return Notice(kind, action, when, f"{said}: in {when - now:.0f} s")
+        return Notice(kind, action, None, f"{quoted}: its time passed {now - when:.0f} s ago")
+    return Notice(kind, action, when, f"{quoted}: in {when - now:.0f} s")
 
 
-def _seconds_since_epoch(written: object) -> float | None:
-    """Read an ISO 8601 time, UTC where it names no zone; None for anything else."""
-    if not isinstance(written, str):
+def _seconds_since_epoch(text: object) -> float | None:
+    """Parse an ISO 8601 time, by default in UTC; None for anything else."""
+    if not isinstance(text, str):
         return None
     try:
-        when = datetime.fromisoformat(written)
+        when = datetime.fromisoformat(text)
     except ValueError:
         return None
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
@@ -244,7 +234,7 @@ def _host_and_port(endpoint: str) -> tuple[str, int]:
         parts = urlsplit(endpoint)
         if parts.scheme == "http" and parts.hostname:
             return parts.hostname, parts.port or 80
-    except ValueError:  # a port or an IPv6 address that is none
+    except ValueError:  # not a port, or not an IPv6 address
         pass
     raise ConfigError(f"AWS_EC2_METADATA_SERVICE_ENDPOINT must be http://HOST or http://HOST:PORT; it is {endpoint!r}")
 

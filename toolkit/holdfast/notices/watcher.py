@@ -1,7 +1,4 @@
-"""Notices that this machine will go away: from EC2's instance metadata, and from a file that the host drops.
-
-`NoticeWatcher` is a thin thread around `NoticeWatcher.poll`.
-"""
+"""Poll for notices that this machine will go away: instance metadata, and a file from the host."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from holdfast.notices.imds import (
 _LOG = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.5
-"""Of the two minutes that EC2 gives, at most this much is lost to looking."""
+"""Seconds between two polls: what a poll costs at most of the two minutes that EC2 gives."""
 
 _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 60.0
@@ -33,16 +30,16 @@ _LONGEST_NOTICE = 65_536
 
 
 class HostNoticeError(HoldfastError):
-    """The host's notice file is there and cannot be read."""
+    """The host's notice file exists and cannot be read."""
 
 
 def read_host_notice(path: Path, *, clock: Callable[[], float] = time.time) -> Notice | None:
-    """Return the notice that the host has dropped, or None while there is no such file.
+    """Return the notice in the host's notice file, or None while there is no such file.
 
-    The file says it by being there. It may be empty, or hold any text, or the JSON of an instance-action.
+    A file of any content is a notice; it may be the JSON of an instance-action.
 
     Raises:
-        HostNoticeError: there is something at the path that cannot be read.
+        HostNoticeError: the path exists and cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -60,20 +57,20 @@ def read_host_notice(path: Path, *, clock: Callable[[], float] = time.time) -> N
 
 
 class NoticeWatcher:
-    """Looks for notices until it is stopped.
+    """Thread that polls for notices until `stop`.
 
-    A notice is reported once, and again only after it was withdrawn in between: EC2 gives the same one to every poll,
-    and test doubles move its time with each answer. Trouble is told once of each kind. That nothing listens at the
-    endpoint is told only where metadata is expected, or has answered before.
+    A notice is reported once, and again only after it was withdrawn: EC2 repeats it at every poll, and test servers
+    move its time with each answer. Each kind of error is logged once; an endpoint without a server only where
+    metadata is expected, or has answered before.
 
     Args:
-        client: instance metadata; None where there is none (`AWS_EC2_METADATA_DISABLED`).
-        host_file: where the host drops a notice; None where it drops none.
+        client: client of the instance metadata, if any (`AWS_EC2_METADATA_DISABLED`).
+        host_file: the host's notice file, if any.
         on_notice: called with each new notice, from the thread.
-        expect_metadata: this platform has instance metadata, so its absence is worth a sentence.
-        interval: seconds between two polls.
+        expect_metadata: whether this platform has instance metadata.
+        interval: seconds between two polls (default 1.5).
         clock: seconds since the epoch.
-        ticks: a monotonic clock in seconds.
+        ticks: monotonic clock in seconds.
     """
 
     def __init__(
@@ -103,22 +100,19 @@ class NoticeWatcher:
         self._thread = threading.Thread(target=self._run, name="holdfast-notices", daemon=True)
 
     def start(self) -> None:
-        """Begin to look, at once and in a thread of its own; the caller never waits for the network."""
+        """Start the thread, if there is anything to poll; the caller never waits for the network."""
         if self._client is not None or self._host_file is not None:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the watch, and report nothing any more.
-
-        A request in flight is not waited for: its thread ends with the request's own time-out, and with the process.
-        """
+        """Report no more notices, and end the thread, without waiting for a request in flight."""
         self._stopping.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(0.25)
 
     def poll(self) -> list[Notice]:
-        """Look once and return what is new: the host's word first, then a spot interruption, then a recommendation."""
-        return [*self._look_at_host_file(), *self._ask_metadata()]
+        """Return new notices: from the host, a spot interruption, a rebalance recommendation."""
+        return [*self._poll_host_file(), *self._poll_metadata()]
 
     def _run(self) -> None:
         try:
@@ -128,14 +122,14 @@ class NoticeWatcher:
                         self._on_notice(notice)
                 self._stopping.wait(self._interval)
         except BaseException as error:
-            # A watch that dies in silence loses the job at the next interruption.
+            # A thread that ends without a log line misses the next interruption unnoticed.
             _LOG.error("the watch for interruption notices has failed, notices are not seen from now on: %r", error)
             raise
         finally:
             if self._client is not None:
                 self._client.close()
 
-    def _look_at_host_file(self) -> list[Notice]:
+    def _poll_host_file(self) -> list[Notice]:
         if self._host_file is None:
             return []
         try:
@@ -144,7 +138,7 @@ class NoticeWatcher:
             self._warn_once(error)
             return []
 
-    def _ask_metadata(self) -> list[Notice]:
+    def _poll_metadata(self) -> list[Notice]:
         if self._client is None or self._ticks() < self._next_request:
             return []
         found: list[Notice] = []
@@ -153,31 +147,26 @@ class NoticeWatcher:
             self._answered = True
             found += self._new("rebalance", self._client.rebalance())
         except MetadataError as error:
-            self._hold_back(error)
+            self._back_off(error)
         return found
 
     def _new(self, kind: NoticeKind, notice: Notice | None) -> list[Notice]:
         if notice is None:
-            self._reported = {known for known in self._reported if known[0] != kind}
+            self._reported = {entry for entry in self._reported if entry[0] != kind}
             return []
         if (kind, notice.action) in self._reported:
             return []
         self._reported.add((kind, notice.action))
         return [notice]
 
-    def _hold_back(self, error: MetadataError) -> None:
-        """Decide when to ask again: where metadata has answered before, at the next poll, for a notice may be there."""
-        if self._answered or isinstance(error, MetadataFaultError):
+    def _back_off(self, error: MetadataError) -> None:
+        """Delay the next request, except where metadata has answered before: there may be a notice."""
+        unreachable = isinstance(error, MetadataUnreachableError)
+        if self._answered or self._expect_metadata or not unreachable:
             self._warn_once(error)
-            return
-        if isinstance(error, MetadataUnreachableError):
-            pause, self._pause = self._pause, _LONGEST_PAUSE
-            if self._expect_metadata:
-                self._warn_once(error)
-        else:
-            pause = _LONGEST_PAUSE
-            self._warn_once(error)
-        self._next_request = self._ticks() + pause
+        if not self._answered and not isinstance(error, MetadataFaultError):
+            self._next_request = self._ticks() + (self._pause if unreachable else _LONGEST_PAUSE)
+            self._pause = _LONGEST_PAUSE
 
     def _warn_once(self, error: HoldfastError) -> None:
         if type(error) not in self._warned and not self._stopping.is_set():
