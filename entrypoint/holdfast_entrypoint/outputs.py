@@ -10,7 +10,8 @@ from pathlib import Path
 
 from holdfast.stop import StopToken
 from holdfast.store import Store
-from holdfast.transfer import upload
+from holdfast.transfer.parallel import Transfer
+from holdfast.transfer.upload import upload_file
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,14 +51,7 @@ def store_archives(
                 for entry in sorted(source.iterdir()):
                     tar.add(entry, arcname=entry.name)
             size = archive.stat().st_size
-            upload.upload_file(
-                store,
-                key,
-                path=archive,
-                size=size,
-                workers=workers,
-                stop=stop,
-            )
+            upload_file(Transfer(store, workers, stop), key, archive, size=size)
         _LOG.info("%s stored as %s: %s bytes", source, key, f"{size:,}")
 
 

@@ -16,6 +16,7 @@ from holdfast.store import Absent, Condition, Content, ObjectRange, Replaces, St
 from holdfast.transfer import parts as parts_module
 from holdfast.transfer import server_copy
 from holdfast.transfer import upload as transfer
+from holdfast.transfer.parallel import Transfer
 
 MIB = 1 << 20
 CONTENT = random.Random(8).randbytes(11 * MIB + 77)
@@ -120,7 +121,7 @@ def test_nothing_is_copied_onto_itself(store: Store) -> None:
     with pytest.raises(PermanentStoreError, match="itself"):
         copy(store, "k", "k", b"12345", metadata={"c": "d"})
     with pytest.raises(PermanentStoreError, match="itself"):
-        server_copy.copy_object(store, Content("k", etag, 1 << 30, 0), "k")
+        server_copy.copy_object(Transfer(store), Content("k", etag, 1 << 30, 0), "k")
     assert store.head("k").metadata == {"a": "b"}
 
 
@@ -371,17 +372,18 @@ def large() -> bytes:
 def stored_large(place: Place, content: bytes, tmp_path: Path) -> str:
     (tmp_path / "large").write_bytes(content)
     sums = parts_module.checksum_file(tmp_path / "large")
-    return transfer.upload_file(place.store, "from", tmp_path / "large", size=sums.size)
+    return transfer.upload_file(Transfer(place.store), "from", tmp_path / "large", size=sums.size)
 
 
 @pytest.mark.parametrize("workers", [0, 3])
 def test_a_large_object_is_copied_in_parts(place: Place, large: bytes, tmp_path: Path, workers: int) -> None:
     etag = stored_large(place, large, tmp_path)
     with ThreadPoolExecutor(workers or 1) as threads:
+        pool = threads if workers else None
+        source = of("from", etag, large)
         copied = server_copy.copy_object(
-            place.store, of("from", etag, large), "to", metadata={"a": "b"}, condition=Absent(),
-            workers=threads if workers else None,
-        )  # fmt: skip
+            Transfer(place.store, pool), source, "to", metadata={"a": "b"}, condition=Absent()
+        )
     info = place.store.head("to")
     assert (info.size, info.etag, info.metadata) == (len(large), copied, {"a": "b"})
     assert content_of(place.store, "to") == large
@@ -395,7 +397,7 @@ def test_a_large_copy_that_cannot_be_leaves_nothing(place: Place, large: bytes, 
 
     def attempt(error: type[HoldfastError], key: str, condition: Condition | None = None) -> None:
         with pytest.raises(error):
-            server_copy.copy_object(place.store, source, key, condition=condition)
+            server_copy.copy_object(Transfer(place.store), source, key, condition=condition)
         assert place.unfinished() == 0
 
     attempt(AlreadyExistsError, "taken", Absent())
@@ -409,14 +411,9 @@ def test_a_large_copy_that_cannot_be_leaves_nothing(place: Place, large: bytes, 
 def test_a_large_copy_that_is_stopped_leaves_nothing(place: Place, large: bytes, tmp_path: Path) -> None:
     etag = stored_large(place, large, tmp_path)
     answers = iter([False, False])
+    stop = StopToken(when=lambda: next(answers, True))
     with ThreadPoolExecutor(2) as threads, pytest.raises(StoppedError):
-        server_copy.copy_object(
-            place.store,
-            of("from", etag, large),
-            "to",
-            workers=threads,
-            stop=StopToken(when=lambda: next(answers, True)),
-        )
+        server_copy.copy_object(Transfer(place.store, threads, stop), of("from", etag, large), "to")
     assert [info.key for info in place.store.list("")] == ["from"]
     assert place.unfinished() == 0
 
@@ -435,17 +432,16 @@ def test_what_changes_while_a_large_object_is_copied_there_is_left_alone(
             place.intrude("to", b"somebody else's")
         return False
 
+    watched = Transfer(place.store, stop=StopToken(when=intrude))
     with pytest.raises(AlreadyExistsError):
-        server_copy.copy_object(
-            place.store, of("from", etag, large), "to", condition=Replaces(before), stop=StopToken(when=intrude)
-        )
+        server_copy.copy_object(watched, of("from", etag, large), "to", condition=Replaces(before))
     assert content_of(place.store, "to") == b"somebody else's"
     assert place.unfinished() == 0
 
 
 def test_a_small_object_is_copied_by_the_same_call(store: Store) -> None:
     etag = store.put("from", part_of(b"12345"))
-    copied = server_copy.copy_object(store, of("from", etag, b"12345"), "to")
+    copied = server_copy.copy_object(Transfer(store), of("from", etag, b"12345"), "to")
     assert store.head("to").etag == copied
 
 
@@ -456,5 +452,5 @@ def test_a_small_copy_looks_also_where_the_server_ignores_conditions(store: Stor
     source = of("from", etag, b"12345")
     for key, condition in (("to", Absent()), ("to", Replaces(before)), ("gone", Replaces(before))):
         with pytest.raises(AlreadyExistsError):
-            server_copy.copy_object(store, source, key, condition=condition)
+            server_copy.copy_object(Transfer(store), source, key, condition=condition)
     assert content_of(store, "to") == b"second"

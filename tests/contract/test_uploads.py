@@ -15,9 +15,10 @@ from holdfast.checksum import crc64nvme
 from holdfast.errors import AlreadyExistsError, FileChangedError, NotFoundError, StoreError
 from holdfast.stop import StoppedError, StopToken
 from holdfast.store import Absent, Part, Store, StoredPart
-from holdfast.transfer import download
 from holdfast.transfer import parts as parts_module
 from holdfast.transfer import upload as transfer
+from holdfast.transfer.download import Source, download_file
+from holdfast.transfer.parallel import Transfer
 
 MIB = 1 << 20
 CONTENT = random.Random(5).randbytes(11 * MIB + 77)
@@ -167,17 +168,13 @@ def test_a_large_file_goes_up_and_comes_back(place: Place, large: Path, tmp_path
     fetched: list[int] = []
     with ThreadPoolExecutor(workers or 1) as threads:
         pool = threads if workers else None
-        etag = transfer.upload_file(
-            place.store, "k", large, size=sums.size, metadata={"a": "b"}, condition=Absent(),
-            workers=pool, progress=sent.append,
-        )  # fmt: skip
+        up = Transfer(place.store, pool, progress=sent.append)
+        etag = transfer.upload_file(up, "k", large, size=sums.size, metadata={"a": "b"}, condition=Absent())
         info = place.store.head("k")
         assert (info.size, info.etag, info.metadata) == (sums.size, etag, {"a": "b"})
         back = tmp_path / "back"
-        crc = download.download_file(
-            place.store, "k", back, size=sums.size, etag=etag, expected_crc=sums.whole, workers=pool,
-            progress=fetched.append,
-        )  # fmt: skip
+        source = Source(key="k", size=sums.size, etag=etag, crc64nvme=sums.whole)
+        crc = download_file(Transfer(place.store, pool, progress=fetched.append), source, back)
     assert crc == sums.whole
     assert parts_module.checksum_file(back) == sums
     assert sum(sent) == sum(fetched) == sums.size
@@ -188,18 +185,16 @@ def test_a_large_file_for_a_taken_key_is_not_even_begun(place: Place, large: Pat
     place.store.put("k", part_of(b"first"))
     sums = parts_module.checksum_file(large)
     with pytest.raises(AlreadyExistsError):
-        transfer.upload_file(place.store, "k", large, size=sums.size, condition=Absent())
+        transfer.upload_file(Transfer(place.store), "k", large, size=sums.size, condition=Absent())
     assert content_of(place.store, "k") == b"first"
     assert place.unfinished() == 0
 
 
 def test_a_key_that_is_taken_while_a_large_file_is_on_its_way_is_left_alone(place: Place, large: Path) -> None:
     sums = parts_module.checksum_file(large)
+    up = Transfer(place.store, progress=lambda _: place.intrude("k", b"somebody else's"))
     with pytest.raises(AlreadyExistsError):
-        transfer.upload_file(
-            place.store, "k", large, size=sums.size, condition=Absent(),
-            progress=lambda _: place.intrude("k", b"somebody else's"),
-        )  # fmt: skip
+        transfer.upload_file(up, "k", large, size=sums.size, condition=Absent())
     assert content_of(place.store, "k") == b"somebody else's"
     assert place.unfinished() == 0
 
@@ -215,7 +210,7 @@ def test_a_large_file_that_changes_on_its_way_leaves_nothing(place: Place, large
             file.write(b"END")
 
     with ThreadPoolExecutor(2) as threads, pytest.raises(FileChangedError):
-        transfer.upload_file(place.store, "k", copy, size=sums.size, workers=threads, progress=change)
+        transfer.upload_file(Transfer(place.store, threads, progress=change), "k", copy, size=sums.size)
     assert list(place.store.list("")) == []
     assert place.unfinished() == 0
 
@@ -223,11 +218,9 @@ def test_a_large_file_that_changes_on_its_way_leaves_nothing(place: Place, large
 def test_an_upload_that_is_stopped_leaves_nothing(place: Place, large: Path) -> None:
     sums = parts_module.checksum_file(large)
     sent: list[int] = []
+    stop = StopToken(when=lambda: len(sent) >= 2)
     with ThreadPoolExecutor(2) as threads, pytest.raises(StoppedError):
-        transfer.upload_file(
-            place.store, "k", large, size=sums.size, workers=threads, progress=sent.append,
-            stop=StopToken(when=lambda: len(sent) >= 2),
-        )  # fmt: skip
+        transfer.upload_file(Transfer(place.store, threads, stop, sent.append), "k", large, size=sums.size)
     assert list(place.store.list("")) == []
     assert place.unfinished() == 0
 
@@ -235,9 +228,10 @@ def test_an_upload_that_is_stopped_leaves_nothing(place: Place, large: Path) -> 
 def test_an_empty_file_goes_up_and_comes_back(store: Store, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     sums = parts_module.checksum_file(tmp_path / "empty")
-    etag = transfer.upload_file(store, "k", tmp_path / "empty", size=0)
-    assert download.download_file(store, "k", tmp_path / "back", size=0, etag=etag, expected_crc=sums.whole) == 0
+    etag = transfer.upload_file(Transfer(store), "k", tmp_path / "empty", size=0)
+    source = Source(key="k", size=0, etag=etag, crc64nvme=sums.whole)
+    assert download_file(Transfer(store), source, tmp_path / "back") == 0
     assert (tmp_path / "back").read_bytes() == b""
     with pytest.raises(NotFoundError):
-        download.download_file(store, "gone", tmp_path / "gone", size=0, etag=None, expected_crc=0)
+        download_file(Transfer(store), Source(key="gone", size=0, crc64nvme=0), tmp_path / "gone")
     assert not (tmp_path / "gone").exists()

@@ -16,7 +16,8 @@ from tests.servers import Answer, error
 from holdfast.errors import DamagedError, NotFoundError, StoreError, TransientStoreError
 from holdfast.store import Absent, Content, Store
 from holdfast.store.backoff import RetryPolicy
-from holdfast.transfer.download import download_file
+from holdfast.transfer.download import Source, download_file
+from holdfast.transfer.parallel import Transfer
 from holdfast.transfer.parts import checksum_file
 from holdfast.transfer.server_copy import copy_object
 from holdfast.transfer.upload import upload_file
@@ -39,11 +40,12 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def send(store: Store, path: Path, key: str = "model.pt") -> str:
-    return upload_file(store, key, path, size=SIZE, condition=Absent())
+    return upload_file(Transfer(store), key, path, size=SIZE, condition=Absent())
 
 
 def fetch(store: Store, etag: str, into: Path, path: Path, key: str = "model.pt") -> bytes:
-    download_file(store, key, into, size=SIZE, etag=etag, expected_crc=checksum_file(path).whole)
+    source = Source(key=key, size=SIZE, etag=etag, crc64nvme=checksum_file(path).whole)
+    download_file(Transfer(store), source, into)
     return into.read_bytes()
 
 
@@ -149,7 +151,7 @@ def test_a_copy_that_fails_is_repeated(said: str, job: Job) -> None:
     assert snapshot is not None
     entry, store = snapshot.files["model.pt"], job.store()
     job.proxy.on("PUT .*/copy.pt$", fault, times=2)
-    etag = copy_object(store, entry.content, "copy.pt")
+    etag = copy_object(Transfer(store), entry.content, "copy.pt")
     assert job.past_the_proxy().head("copy.pt").etag == etag
 
 
@@ -161,7 +163,7 @@ def test_a_copy_of_a_large_object_whose_parts_fail_with_status_200_is_whole(
     job.proxy.on("PUT .*/copy.pt.*partNumber=2&", Fault(instead=ERROR_IN_SUCCESS["an error"]), times=2)
     job.proxy.on("PUT .*/copy.pt.*partNumber=4&", Fault(instead=ERROR_IN_SUCCESS["a page"]))
     job.proxy.on("PUT .*/copy.pt.*partNumber=3&", Fault(loses_answer=True))
-    copied = copy_object(store, Content("model.pt", etag, SIZE, checksum_file(large).whole), "copy.pt")
+    copied = copy_object(Transfer(store), Content("model.pt", etag, SIZE, checksum_file(large).whole), "copy.pt")
     assert fetch(job.past_the_proxy(), copied, tmp_path / "back", large, "copy.pt") == large.read_bytes()
 
 
@@ -170,7 +172,7 @@ def test_a_large_copy_that_cannot_be_made_leaves_nothing_behind(large: Path, job
     etag = send(store, large)
     job.proxy.always("PUT .*/copy.pt.*partNumber=2&", replace(BREAKS["internal error"]))
     with pytest.raises(TransientStoreError, match="to part 2 of"):
-        copy_object(store, Content("model.pt", etag, SIZE, checksum_file(large).whole), "copy.pt")
+        copy_object(Transfer(store), Content("model.pt", etag, SIZE, checksum_file(large).whole), "copy.pt")
     assert job.unfinished_uploads() == 0
     with pytest.raises(NotFoundError):
         job.past_the_proxy().head("copy.pt")

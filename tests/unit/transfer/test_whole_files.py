@@ -29,8 +29,10 @@ from holdfast.store.directory.store import DirectoryStore
 from holdfast.store.location import Location
 from holdfast.store.s3.settings import from_environ
 from holdfast.store.s3.store import S3Store
-from holdfast.transfer import download, parts, upload
+from holdfast.transfer import parts, upload
 from holdfast.transfer import parts as parts_module
+from holdfast.transfer.download import Source, download_file
+from holdfast.transfer.parallel import Transfer
 
 MIB = 1 << 20
 
@@ -39,6 +41,10 @@ MIB = 1 << 20
 def store(tmp_path: Path) -> DirectoryStore:
     (tmp_path / "store").mkdir()
     return DirectoryStore(tmp_path / "store")
+
+
+def stopped(store: DirectoryStore) -> Transfer:
+    return Transfer(store, stop=StopToken(when=lambda: True))
 
 
 def kept(store: DirectoryStore, key: str, content: bytes) -> str:
@@ -104,12 +110,12 @@ def test_an_upload_must_be_of_a_file_as_large_as_was_said(store: DirectoryStore,
         with (tmp_path / "file").open("wb") as sparse:
             sparse.truncate(there)
         with pytest.raises(FileChangedError):
-            upload.upload_file(store, "k", tmp_path / "file", size=size)
+            upload.upload_file(Transfer(store), "k", tmp_path / "file", size=size)
     (tmp_path / "file").unlink()
     with pytest.raises(FileChangedError, match="gone"):
-        upload.upload_file(store, "k", tmp_path / "file", size=size)
+        upload.upload_file(Transfer(store), "k", tmp_path / "file", size=size)
     with pytest.raises(StoppedError):
-        upload.upload_file(store, "k", tmp_path / "file", size=size, stop=StopToken(when=lambda: True))
+        upload.upload_file(stopped(store), "k", tmp_path / "file", size=size)
     with pytest.raises(NotFoundError):
         store.head("k")
     assert list(store.unfinished_uploads()) == []
@@ -125,7 +131,7 @@ def test_a_failed_upload_drops_its_parts_and_says_when_it_could_not(tmp_path: Pa
         with ScriptedServer(begun, error(400, "EntityTooLarge"), last) as server:
             s3 = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
             with pytest.raises(PermanentStoreError, match="EntityTooLarge") as caught:
-                upload.upload_file(s3, "k", file, size=sums.size)
+                upload.upload_file(Transfer(s3), "k", file, size=sums.size)
         assert server.asked == ["POST /data/k", "PUT /data/k", "DELETE /data/k"]
         assert len(getattr(caught.value, "__notes__", [])) == notes
 
@@ -140,11 +146,11 @@ def test_a_download_is_checked_and_leaves_no_file_behind_when_it_is_wrong(
     with ThreadPoolExecutor(3) as threads:
         for workers in (None, threads):
             with pytest.raises(DamagedError, match="instead of 0000000000000001"):
-                download.download_file(
-                    store, "k", target, size=len(content), etag=etag, expected_crc=1, workers=workers
+                download_file(
+                    Transfer(store, workers), Source(key="k", size=len(content), etag=etag, crc64nvme=1), target
                 )
             assert not target.exists()
-            crc = download.download_file(store, "k", target, size=len(content), etag=etag, workers=workers)
+            crc = download_file(Transfer(store, workers), Source(key="k", size=len(content), etag=etag), target)
             assert crc == good
             assert target.read_bytes() == content
 
@@ -154,34 +160,34 @@ def test_a_download_of_something_else_leaves_no_file_behind(store: DirectoryStor
     etag = kept(store, "k", b"12345")
     kept(store, "k", b"67890")
     with pytest.raises(DamagedError, match="no longer"):
-        download.download_file(store, "k", target, size=5, etag=etag)
+        download_file(Transfer(store), Source(key="k", size=5, etag=etag), target)
     with pytest.raises(TransientStoreError):
-        download.download_file(store, "k", target, size=6, etag=None)
+        download_file(Transfer(store), Source(key="k", size=6), target)
     with pytest.raises(NotFoundError):
-        download.download_file(store, "gone", target, size=5, etag=None)
+        download_file(Transfer(store), Source(key="gone", size=5), target)
     with pytest.raises(StoppedError):
-        download.download_file(store, "k", target, size=5, etag=None, stop=StopToken(when=lambda: True))
+        download_file(stopped(store), Source(key="k", size=5), target)
     assert not target.exists()
 
 
 def test_a_download_replaces_a_longer_file(store: DirectoryStore, tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"much longer than it")
     etag = kept(store, "k", b"12345")
-    download.download_file(store, "k", tmp_path / "target", size=5, etag=etag)
+    download_file(Transfer(store), Source(key="k", size=5, etag=etag), tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"12345"
 
 
 def test_a_place_that_cannot_be_written_is_named(store: DirectoryStore, tmp_path: Path) -> None:
     etag = kept(store, "k", b"12345")
     with pytest.raises(PermanentStoreError, match=str(tmp_path / "no/target")):
-        download.download_file(store, "k", tmp_path / "no/target", size=5, etag=etag)
+        download_file(Transfer(store), Source(key="k", size=5, etag=etag), tmp_path / "no/target")
 
 
 def test_a_full_disk_shows_before_the_first_byte_travels(store: DirectoryStore, tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(DiskFullError, match=f"{tmp_path} has no room"):
         # There is no such object: a request would have raised another error.
-        download.download_file(store, "gone", tmp_path / "target", size=free + (1 << 40), etag=None)
+        download_file(Transfer(store), Source(key="gone", size=free + (1 << 40)), tmp_path / "target")
     assert not (tmp_path / "target").exists()
 
 
@@ -200,7 +206,7 @@ def test_parts_travel_side_by_side(tmp_path: Path) -> None:
     done = Answer(body=b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>")
     with ScriptedServer(begun, *[answer_together] * 4, done) as server, ThreadPoolExecutor(4) as threads:
         s3 = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
-        assert upload.upload_file(s3, "k", file, size=sums.size, workers=threads) == '"e"'
+        assert upload.upload_file(Transfer(s3, threads), "k", file, size=sums.size) == '"e"'
 
 
 def test_memory_is_bounded_however_large_the_file(tmp_path: Path) -> None:
@@ -208,7 +214,10 @@ def test_memory_is_bounded_however_large_the_file(tmp_path: Path) -> None:
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from holdfast.transfer import download, parts, upload
+from holdfast.transfer import parts
+from holdfast.transfer.download import Source, download_file
+from holdfast.transfer.parallel import Transfer
+from holdfast.transfer.upload import upload_file
 from holdfast.store.directory.store import DirectoryStore
 root = Path(sys.argv[1])
 with (root / "file").open("wb") as sparse:
@@ -217,10 +226,9 @@ store = DirectoryStore(root / "store")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with ThreadPoolExecutor(4) as threads:
     sums = parts.checksum_file(root / "file")
-    etag = upload.upload_file(store, "k", root / "file", size=sums.size, workers=threads)
-    download.download_file(
-        store, "k", root / "back", size=sums.size, etag=etag, expected_crc=sums.whole, workers=threads
-    )
+    transfer = Transfer(store, threads)
+    etag = upload_file(transfer, "k", root / "file", size=sums.size)
+    download_file(transfer, Source(key="k", size=sums.size, etag=etag, crc64nvme=sums.whole), root / "back")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

@@ -14,7 +14,8 @@ from holdfast.snapshot.ownership import Origin, PlainObject, described
 from holdfast.snapshot.record import FileEntry
 from holdfast.stop import StoppedError, StopToken
 from holdfast.store import Absent, Condition, Metadata, ObjectInfo, Replaces, Store
-from holdfast.transfer import server_copy
+from holdfast.transfer.parallel import Transfer
+from holdfast.transfer.server_copy import copy_object
 
 _NO_ETAG = '"holdfast"'
 """No object is called so: a condition on it fails on every store that looks at conditions."""
@@ -145,7 +146,8 @@ class PlainKeys:
         if entry.preserved is None:
             return entry
         try:
-            etag = self._copy(entry, entry.preserved, {keys.OWNER: self._owner}, Absent(), stop)
+            transfer, metadata = Transfer(self._store, self._workers, stop), {keys.OWNER: self._owner}
+            etag = copy_object(transfer, entry.content, entry.preserved, metadata=metadata, condition=Absent())
         except AlreadyExistsError:
             etag = self._store.head(entry.preserved).etag
         return replace(entry, key=entry.preserved, etag=etag)
@@ -174,7 +176,8 @@ class PlainKeys:
     def _copied(self, entry: FileEntry, metadata: Metadata, condition: Condition, stop: StopToken) -> bool:
         """Copy to the plain key; return False when something else lies there than is to be replaced."""
         try:
-            etag = self._copy(entry, entry.path, metadata, condition, stop)
+            transfer = Transfer(self._store, self._workers, stop)
+            etag = copy_object(transfer, entry.content, entry.path, metadata=metadata, condition=condition)
         except AlreadyExistsError:
             return False
         except StoppedError:
@@ -185,21 +188,3 @@ class PlainKeys:
         info = ObjectInfo(entry.path, entry.size, etag, 0.0)
         self._objects[entry.path] = PlainObject(info, Origin.OURS, metadata[keys.CONTENT])
         return True
-
-    def _copy(
-        self,
-        entry: FileEntry,
-        key: str,
-        metadata: Metadata,
-        condition: Condition,
-        stop: StopToken,
-    ) -> str:
-        return server_copy.copy_object(
-            self._store,
-            entry.content,
-            key,
-            metadata=metadata,
-            condition=condition,
-            workers=self._workers,
-            stop=stop,
-        )

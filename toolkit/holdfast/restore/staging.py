@@ -9,6 +9,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from holdfast.local.scan import FileState
 from holdfast.restore.plan import PlannedFile
 from holdfast.stop import NEVER, StoppedError, StopToken
 from holdfast.store import Store
-from holdfast.transfer import download
 from holdfast.transfer import parts as parts_module
-from holdfast.transfer.parallel import batches
+from holdfast.transfer.download import Source, download_file
+from holdfast.transfer.parallel import Transfer, batches
 
 _LARGE_FILES = 3
 """Large files that are fetched side by side: the ends of one leave no thread without work, and the kernel's lock of
@@ -200,25 +201,16 @@ class Staging:
     def _download(self, file: PlannedFile, count: Callable[[int], None], parts: Executor | None) -> int:
         self._stop.refuse_if_stopped(f"fetching {file.path}")
         staged = self.root / file.path
-        fetch = partial(
-            download.download_file,
-            self._store,
-            destination=staged,
-            size=file.size,
-            expected_crc=file.crc64nvme,
-            workers=parts,
-            progress=count,
-            stop=self._stop,
-            grid=file.grid,
-            kept=self._count_kept,
-        )
+        transfer = Transfer(self._store, parts, self._stop, count)
+        fetch = partial(download_file, transfer, destination=staged, kept=self._count_kept)
+        source = Source(key=file.key, size=file.size, etag=file.etag, crc64nvme=file.crc64nvme, grid=file.grid)
         try:
-            crc = fetch(file.key, etag=file.etag)
+            crc = fetch(source)
         except (DamagedError, NotFoundError) as error:
             if file.preserved is None:
                 raise
             try:
-                crc = fetch(file.preserved, etag=None)
+                crc = fetch(replace(source, key=file.preserved, etag=None))
             except NotFoundError:
                 raise error from None
         where = os.fspath(staged)

@@ -9,7 +9,7 @@ from pathlib import Path
 from holdfast.checksum import crc64nvme
 from holdfast.errors import FileChangedError
 from holdfast.store import Part
-from holdfast.store.os_errors import os_error, os_errors
+from holdfast.store.os_errors import os_errors, reading
 
 PIECE = 1 << 20
 """Bytes handed on at a time."""
@@ -67,12 +67,8 @@ def _from_memory(source: bytes, part: Part, allow: Callable[[int], int]) -> Iter
 
 
 def _from_file(path: Path, part: Part, allow: Callable[[int], int]) -> Iterator[memoryview]:
-    try:
+    with reading(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileChangedError(f"{path} is gone") from error
-    except OSError as error:
-        raise os_error(error, path, "read") from error
     try:
         view = memoryview(bytearray(min(PIECE, part.size)))
         position, end = part.offset, part.offset + part.size

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from holdfast.errors import AccessDeniedError, PermanentStoreError, StoreError, TransientStoreError
+from holdfast.errors import AccessDeniedError, FileChangedError, PermanentStoreError, StoreError, TransientStoreError
 
 # What a network file system answers when it hiccups: the same call may succeed in a moment.
 _TRANSIENT = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN}
@@ -37,3 +37,14 @@ def os_errors(path: Path, doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise os_error(error, path, doing) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors about a file to be sent into ours; one that is gone is a FileChangedError."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileChangedError(f"{path} is gone") from error
+    except OSError as error:
+        raise os_error(error, path, "read") from error

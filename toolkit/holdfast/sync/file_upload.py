@@ -31,8 +31,9 @@ from holdfast.store import Absent, Part, Store
 from holdfast.transfer import upload
 from holdfast.transfer.content_index import ContentIndex, Place
 from holdfast.transfer.multipart_upload import MultipartUpload
+from holdfast.transfer.parallel import Transfer
 from holdfast.transfer.part_checksums import Grid
-from holdfast.transfer.parts import MIB, part_size, sum_range, whole_file
+from holdfast.transfer.parts import MIB, PartSums, part_size, sum_range, whole_file
 from holdfast.transfer.resumable import ResumableUploads
 
 _LOG = logging.getLogger(__name__)
@@ -147,26 +148,19 @@ class FileUploader:
     ) -> FileEntry:
         path, step = self._directory / state.path, part_size(state.size)
         sending = MultipartUpload(
-            self._store,
-            path,
-            state.size,
+            transfer=Transfer(self._store, parts, stop, self._count),
+            sums=PartSums(path, state.size),
             known=self._known,
             refuse_if_changed=partial(self._refuse_if_changed, state),
             note=partial(self._uploads.begin, path=state.path, size=state.size),
-            workers=parts,
-            progress=self._progress,
-            stop=stop,
             on_last=on_last,
         )
         send = partial(sending.to, metadata={keys.OWNER: self._attempt.owner}, condition=Absent())
         beginning = (state.size, sum_range(path, 0, MIB))
         with self._locks.setdefault(beginning, threading.Lock()):  # files that may have one content wait
-            try:
-                place = self._resume(state, sending) or self._send(
-                    state, send, lambda: sending.sums.all().whole, lambda: sending.completing
-                )
-            finally:
-                self._count(sending.sent, show=False)
+            place = self._resume(state, sending) or self._send(
+                state, send, lambda: sending.sums.all().whole, lambda: sending.completing
+            )
             sums = sending.sums.all()
             entry = _entry(state, place, sums.whole, Grid(step, sums.parts).to_text())
             self._known.add(entry)
@@ -176,11 +170,10 @@ class FileUploader:
             _LOG.info("this store copies no parts of objects: files that change in part are sent as a whole")
         return entry
 
-    def _count(self, size: int, *, show: bool = True) -> None:
+    def _count(self, size: int) -> None:
         with self._counting:
             self.uploaded += size
-        if show:
-            self._progress(size)
+        self._progress(size)
 
     def located(self, entry: FileEntry) -> FileEntry | None:
         """Return an entry with the key of its content now; None when the content has been deleted since."""

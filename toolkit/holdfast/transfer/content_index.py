@@ -26,9 +26,6 @@ class ContentIndex:
     """Find contents in the store by checksum and size. Thread-safe.
 
     A part costs about 250 bytes of memory: 4 MiB for every 256 GiB of content.
-
-    Args:
-        entries: files whose content the store has.
     """
 
     def __init__(self, entries: Iterable[FileEntry] = ()) -> None:

@@ -1,15 +1,15 @@
-"""Run the parts of a transfer in parallel, abort uploads on failure, and check conditions before many bytes travel."""
+"""Run the parts of a transfer in parallel, and check conditions before many bytes travel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeVar
 
 from holdfast.errors import AlreadyExistsError, NotFoundError, StoreError
-from holdfast.stop import StopToken
+from holdfast.stop import NEVER, StopToken
 from holdfast.store import Condition, Replaces, Store, Upload
 from holdfast.transfer.parts import MIB
 
@@ -18,6 +18,8 @@ S = TypeVar("S", bound="_Sized")
 
 _BATCH = 8
 _LEAST_BATCHES = 64
+_IN_FLIGHT = 64
+"""Parts of one file that are in the executor at a time. When one fails, those that have not begun are cancelled."""
 
 
 class _Sized(Protocol):
@@ -25,32 +27,48 @@ class _Sized(Protocol):
     def size(self) -> int: ...
 
 
-IN_FLIGHT = 64
-"""Parts of one file that are in the executor at a time. When one fails, those that have not begun are cancelled."""
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """The means of a transfer, which is synchronous.
 
+    Attributes:
+        workers: executor for the parts of a large file, not the one in which the transfer itself runs, because it waits
+            for them (default: one part after the other, in the calling thread).
+        stop: ends the transfer between two parts.
+        progress: called in the calling thread with the bytes of each part that has travelled.
+    """
 
-def side_by_side(jobs: Iterable[Callable[[], T]], workers: Executor | None, stop: StopToken, doing: str) -> Iterator[T]:
-    """Run jobs in parallel and yield their results as they come. After a failure, or a stop, none is left running."""
-    if workers is None:
-        for job in jobs:
-            stop.refuse_if_stopped(doing)
-            yield job()
-        return
-    queue = iter(jobs)
-    running: set[Future[T]] = set()
-    try:
-        while True:
-            stop.refuse_if_stopped(doing)
-            running.update(workers.submit(job) for job in islice(queue, IN_FLIGHT - len(running)))
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    finally:
-        for future in running:
-            future.cancel()
-        wait(running)
+    store: Store
+    workers: Executor | None = None
+    stop: StopToken = NEVER
+    progress: Callable[[int], None] = lambda size: None
+
+    def run(self, jobs: Iterable[Callable[[], T]], doing: str) -> Iterator[T]:
+        """Run jobs in parallel and yield their results as they come. After a failure or a stop, none is left running.
+
+        Raises:
+            StoppedError: stopped by `stop`; it names what was being done.
+        """
+        if self.workers is None:
+            for job in jobs:
+                self.stop.refuse_if_stopped(doing)
+                yield job()
+            return
+        queue = iter(jobs)
+        running: set[Future[T]] = set()
+        try:
+            while True:
+                self.stop.refuse_if_stopped(doing)
+                running.update(self.workers.submit(job) for job in islice(queue, _IN_FLIGHT - len(running)))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()
+            wait(running)
 
 
 def batches(files: Sequence[S]) -> Iterator[Sequence[S]]:
@@ -64,16 +82,6 @@ def batches(files: Sequence[S]) -> Iterator[Sequence[S]]:
             batch = []
     if batch:
         yield batch
-
-
-@contextmanager
-def dropped_on_failure(store: Store, upload: Upload) -> Iterator[None]:
-    """Abort the upload when the body of the `with` fails."""
-    try:
-        yield
-    except BaseException as error:
-        drop(store, upload, error)
-        raise
 
 
 def drop(store: Store, upload: Upload, error: BaseException) -> bool:
@@ -97,8 +105,8 @@ def look(store: Store, key: str, condition: Condition | None) -> None:
     if condition is None:
         return
     try:
-        there = store.head(key).etag
+        etag = store.head(key).etag
     except NotFoundError:
-        there = None
-    if there != (condition.etag if isinstance(condition, Replaces) else None):
-        raise AlreadyExistsError(f"there is {'nothing' if there is None else 'an object of other content'} at {key!r}")
+        etag = None
+    if etag != (condition.etag if isinstance(condition, Replaces) else None):
+        raise AlreadyExistsError(f"there is {'nothing' if etag is None else 'an object of other content'} at {key!r}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import array
 import base64
-import binascii
-import sys
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,10 +27,7 @@ class Grid:
 
     def to_text(self) -> str:
         """Return the text form: the step, a colon, and base64 of eight big-endian bytes a part."""
-        values = array.array("Q", self.crcs)
-        if sys.byteorder == "little":
-            values.byteswap()
-        return f"{self.step}:{base64.b64encode(values.tobytes()).decode('ascii')}"
+        return f"{self.step}:{base64.b64encode(struct.pack(f'>{len(self.crcs)}Q', *self.crcs)).decode('ascii')}"
 
 
 def from_text(text: str, *, size: int) -> Grid:
@@ -42,13 +37,7 @@ def from_text(text: str, *, size: int) -> Grid:
         ValueError: it is no grid of a file of that size.
     """
     step, _, encoded = text.partition(":")
-    values = array.array("Q")
-    try:
-        values.frombytes(base64.b64decode(encoded, validate=True))
-    except binascii.Error as error:
-        raise ValueError(f"{text[:40]!r} is no base64") from error
-    if sys.byteorder == "little":
-        values.byteswap()
-    if int(step) <= 0 or len(values) != -(-size // int(step)):
+    values = base64.b64decode(encoded, validate=True)
+    if int(step) <= 0 or len(values) != 8 * -(-size // int(step)):
         raise ValueError(f"{text[:40]!r} is no grid of a file of {size:,} bytes")
-    return Grid(int(step), tuple(values))
+    return Grid(int(step), struct.unpack(f">{len(values) // 8}Q", values))

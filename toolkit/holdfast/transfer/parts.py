@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.checksum import combine, combine_all, crc64nvme
+from holdfast.checksum import combine_all, crc64nvme
 from holdfast.errors import FileChangedError
 from holdfast.stop import NEVER, StopToken
 from holdfast.store import Part
-from holdfast.store.os_errors import os_error
+from holdfast.store.os_errors import reading
 
 MIB = 1 << 20
 PART_SIZE = 16 * MIB
@@ -21,17 +21,17 @@ MOST_PARTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Checksums:
-    """The checksums that one reading of a file found.
-
-    Attributes:
-        size: bytes.
-        whole: CRC64NVME of the file.
-        parts: CRC64NVME of each part of `part_size(size)` bytes.
-    """
+    """The CRC64NVME of a file, and of each of its parts of `part_size(size)` bytes."""
 
     size: int
     whole: int
     parts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, size: int, parts: tuple[int, ...]) -> Checksums:
+        """Return the checksums of a file whose parts have these."""
+        lengths = (length for _, length in ranges(size))
+        return cls(size, combine_all(zip(parts, lengths, strict=True)), parts)
 
 
 def part_size(size: int) -> int:
@@ -48,43 +48,26 @@ def ranges(size: int) -> Iterator[tuple[int, int]]:
 def checksum_file(path: Path, *, size: int | None = None, stop: StopToken = NEVER) -> Checksums:
     """Read a file once and return its checksums.
 
-    Args:
-        path: the file.
-        size: required size in bytes (default: any).
-        stop: ends it between two parts.
-
     Raises:
-        FileChangedError: it does not exist, has another size, or changed its size while it was read.
-        StoreError: it cannot be read.
-        StoppedError: stopped by `stop`.
+        FileChangedError: it does not exist, has another size than `size`, or changed its size while it was read.
+        StoppedError: stopped between two parts.
     """
-    whole, parts = 0, []
-    try:
-        with path.open("rb", buffering=0) as file:
-            found = os.fstat(file.fileno()).st_size
-            if size is not None and found != size:
-                raise FileChangedError(f"{path} has {found:,} bytes, and had {size:,} a moment ago")
-            buffer = memoryview(bytearray(min(MIB, max(1, found))))
-            for _, length in ranges(found):
-                stop.refuse_if_stopped(f"reading {path}")
-                crc = _sum_range(file.readinto, buffer, length, path)
-                parts.append(crc)
-                whole = combine(whole, crc, length)
-            if os.fstat(file.fileno()).st_size != found:
-                raise FileChangedError(f"{path} changed its size while it was read")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileChangedError(f"{path} is gone") from error
-    except OSError as error:
-        raise os_error(error, path, "read") from error
-    return Checksums(found, whole, tuple(parts))
+    parts = []
+    with reading(path), path.open("rb", buffering=0) as file:
+        found = os.fstat(file.fileno()).st_size
+        if size is not None and found != size:
+            raise FileChangedError(f"{path} has {found:,} bytes, and had {size:,} a moment ago")
+        buffer = memoryview(bytearray(min(MIB, max(1, found))))
+        for _, length in ranges(found):
+            stop.refuse_if_stopped(f"reading {path}")
+            parts.append(_sum_range(file.readinto, buffer, length, path))
+        if os.fstat(file.fileno()).st_size != found:
+            raise FileChangedError(f"{path} changed its size while it was read")
+    return Checksums.of(found, tuple(parts))
 
 
 class PartSums:
     """Compute the checksums of a file's parts, each at most once. Thread-safe for different parts.
-
-    Args:
-        path: the file.
-        size: its bytes, at least 1.
 
     Attributes:
         ranges: (offset, bytes) of each part; part numbers begin with 1.
@@ -103,8 +86,7 @@ class PartSums:
 
     def all(self) -> Checksums:
         """Return the checksums. All parts must have been read."""
-        parts = tuple(self._crcs[number] for number in range(1, len(self.ranges) + 1))
-        return Checksums(self.size, combine_all(zip(parts, (length for _, length in self.ranges), strict=True)), parts)
+        return Checksums.of(self.size, tuple(crc for _, crc in sorted(self._crcs.items())))
 
 
 def whole_file(path: Path, *, size: int) -> Part:
@@ -112,31 +94,16 @@ def whole_file(path: Path, *, size: int) -> Part:
 
     Raises:
         FileChangedError: it does not exist, or its size is not `size`.
-        StoreError: it cannot be read.
     """
     if size > MIB:
         return Part(path, 0, size, checksum_file(path, size=size).whole)
-    content = _read_small(path, size=size)
-    return Part(content, 0, size, crc64nvme(content), read=True)
-
-
-def _read_small(path: Path, *, size: int) -> bytes:
-    """Return the content of a file of at most 1 MiB. Errors as `whole_file`."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            content = os.read(descriptor, size + 1)
-            while content and len(content) < size and (more := os.read(descriptor, size + 1 - len(content))):
-                content += more
-        finally:
-            os.close(descriptor)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileChangedError(f"{path} is gone") from error
-    except OSError as error:
-        raise os_error(error, path, "read") from error
+    with reading(path), path.open("rb", buffering=0) as file:
+        content = file.read(size + 1)
+        while content and len(content) < size and (more := file.read(size + 1 - len(content))):
+            content += more
     if len(content) != size:
         raise FileChangedError(f"{path} has {len(content):,} bytes or more, and had {size:,} a moment ago")
-    return content
+    return Part(content, 0, size, crc64nvme(content), read=True)
 
 
 def sum_range(path: Path, offset: int, length: int) -> int:
@@ -144,16 +111,10 @@ def sum_range(path: Path, offset: int, length: int) -> int:
 
     Raises:
         FileChangedError: the file does not exist, or ends inside the range.
-        StoreError: it cannot be read.
     """
-    try:
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            return _sum_range(file.readinto, memoryview(bytearray(min(MIB, length))), length, path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileChangedError(f"{path} is gone") from error
-    except OSError as error:
-        raise os_error(error, path, "read") from error
+    with reading(path), path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return _sum_range(file.readinto, memoryview(bytearray(min(MIB, length))), length, path)
 
 
 def _sum_range(readinto: Callable[[memoryview], int | None], buffer: memoryview, length: int, path: Path) -> int:
