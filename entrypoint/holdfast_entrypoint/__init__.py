@@ -1,1 +1,1 @@
-"""The entrypoint: what happens in one life of a container, in which order."""
+"""PID 1 of a container, and the command `holdfast`."""

@@ -79,12 +79,12 @@ def test_the_help_of_every_command_fits_into_80_columns(command: str, tmp_path: 
     ("arguments", "environ", "said"),
     [
         (("serve",), {}, "training image"),
-        (("run",), {}, "no command is given"),
-        (("--unknown",), {}, "no option of holdfast"),
+        (("run",), {}, "the command is missing"),
+        (("--unknown",), {}, "unknown option: --unknown"),
         (("train",), {}, "no program is named"),
         (("train",), {"SAGEMAKER_PROGRAM": "../x.py"}, "must be a file under"),
         (("train",), {"SAGEMAKER_PROGRAM": "x.sh"}, "must be a Python file"),
-        (("train",), {"SAGEMAKER_PROGRAM": "x.py"}, "is not there"),
+        (("train",), {"SAGEMAKER_PROGRAM": "x.py"}, "file not found"),
         (("ls",), {}, "required: URI"),
         (("ls", "bucket"), {}, "URI must be"),
         (("true",), {"CHECKPOINT_S3_URI": "s3:/x", "HOLDFAST_GRACE_SECONDS": "x"}, "HOLDFAST_GRACE_SECONDS"),
@@ -174,7 +174,7 @@ def test_ls_pull_push_verify_work_by_hand(tmp_path: Path) -> None:
     assert (tmp_path / "all/epoch-2.pt").read_bytes() == b"more weights"
     refused = line("pull", uri, "all", directory=tmp_path)
     assert refused.returncode == 64
-    assert "not empty" in refused.stderr
+    assert "not an empty directory" in refused.stderr
     pulled = json.loads(line("pull", uri, "one", "--checkpoint", "epoch-2.pt", "--json", directory=tmp_path).stdout)
     assert (pulled["files"], pulled["bytes"]) == (1, 12)
     line("pull", uri, "old", "--snapshot", "000001-000001", directory=tmp_path)

@@ -59,4 +59,4 @@ def test_both_hosts_resume_from_the_checkpoint_that_both_have_finished(start: St
 def test_a_host_that_is_none_of_the_hosts_is_a_configuration_error(start: Start) -> None:
     host = start("true", environ={"HOLDFAST_HOSTS": "a,b", "HOLDFAST_HOST": "c"})
     assert host.exit_code() == 64
-    assert "'c' and is none of the hosts a, b" in host.log
+    assert "'c', which is none of the hosts a, b" in host.log

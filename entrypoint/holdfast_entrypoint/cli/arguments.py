@@ -1,4 +1,4 @@
-"""Arguments: a parser whose complaints are configuration errors like all others."""
+"""Parser: an ArgumentParser that raises ConfigError."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser that raises ConfigError instead of ending the process with 2."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise the complaint.
+        """Raise the problem.
 
         Raises:
             ConfigError: always.

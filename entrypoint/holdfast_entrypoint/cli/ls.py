@@ -1,4 +1,4 @@
-"""ls and verify: what is under a prefix, and whether it is whole. Nothing is written."""
+"""ls: list the snapshots and checkpoints under a prefix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from holdfast_entrypoint.cli.prefix import Prefix
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
-    """A checkpoint as `ls` shows it."""
+    """A checkpoint as `ls` prints it."""
 
     name: str
     files: int
@@ -31,11 +31,11 @@ def ls(options: argparse.Namespace, prefix: Prefix) -> int:
     """List the snapshots, and the checkpoints in the newest one."""
     chosen = prefix.newest(options.snapshot)
     snapshots = list(prefix.records().items())
-    others = prefix.find_origins(chosen) if options.snapshot is None else {}
+    plain_objects = prefix.find_origins(chosen) if options.snapshot is None else {}
     foreign = {
-        key: there.info
-        for key, there in others.items()
-        if there.origin is Origin.FOREIGN and names.unsafe_reason(key) is None
+        key: plain.info
+        for key, plain in plain_objects.items()
+        if plain.origin is Origin.FOREIGN and names.unsafe_reason(key) is None
     }
     checkpoints = _checkpoints(chosen)
     if options.json:
@@ -50,7 +50,7 @@ def ls(options: argparse.Namespace, prefix: Prefix) -> int:
         )
         return 0
     if not snapshots and not foreign:
-        sys.stdout.write("no snapshots and no checkpoints here: a job that starts on this prefix starts fresh\n")
+        sys.stdout.write("no snapshots and no checkpoints under this prefix: a job on it starts fresh\n")
         return 0
     if snapshots:
         rows = [["SNAPSHOT", "COMMITTED", "FILES", "BYTES", "HOST"]]
@@ -62,7 +62,7 @@ def ls(options: argparse.Namespace, prefix: Prefix) -> int:
         rows += [[entry.name, entry.modified, str(entry.files), f"{entry.size:,}"] for entry in checkpoints]
         output.table(rows)
     if foreign:
-        sys.stdout.write("\nwritten by others, adopted at the next restore:\n")
+        sys.stdout.write("\nwritten by other tools, adopted at the next restore:\n")
         output.table([[output.printable(key), f"{info.size:,}"] for key, info in sorted(foreign.items())])
     return 0
 

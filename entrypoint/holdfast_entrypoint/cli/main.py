@@ -20,7 +20,7 @@ from holdfast_entrypoint.process import signals
 _LOG = logging.getLogger(__name__)
 
 BY_HAND = ("ls", "pull", "push", "verify", "gc")
-"""Commands that people and scripts call beside or without a job."""
+"""Commands that are called by hand, beside or without a job."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def work() -> int:
         code = _dispatch(list(arguments))
-        if sys.stdout is not None:  # closed by whoever started us
+        if sys.stdout is not None:  # closed by the process that started this one
             sys.stdout.flush()
         return code
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _guarded(work: Callable[[], int]) -> int:
-    """Do the work; turn an error into a sentence and its exit code."""
+    """Do the work; log an error and return its exit code."""
     try:
         return work()
     except HoldfastError as error:
@@ -53,7 +53,7 @@ def _guarded(work: Callable[[], int]) -> int:
     except OSError as error:
         _LOG.error("the operating system refused: %s; check permissions and free space", error)
         return exit_codes.BAD_CONFIGURATION
-    except Exception as error:  # noqa: BLE001  the one place where what nobody foresaw becomes an exit code
+    except Exception as error:  # noqa: BLE001  the one place where an unforeseen error becomes an exit code
         return _unforeseen(error)
 
 
@@ -77,16 +77,16 @@ def _dispatch(arguments: list[str]) -> int:
         sys.stdout.write(f"holdfast {holdfast.__version__}\n")
         return 0
     if verb == "serve":
-        raise ConfigError("serve: this is a training image; deploy the model from model.tar.gz with a serving image")
+        raise ConfigError("serve: this is a training image; deploy model.tar.gz with a serving image")
     if verb in BY_HAND:
         signals.heard_by_default()
         if problems := log_settings.read(os.environ)[-1]:
             raise ConfigError(*problems)
-        from holdfast_entrypoint.cli import verbs  # noqa: PLC0415  the data plane is loaded only for those who use it
+        from holdfast_entrypoint.cli import verbs  # noqa: PLC0415  the data plane is loaded only where it is used
 
         return verbs.main(verb, rest)
     if verb.startswith("-") and verb != "--":
-        raise ConfigError(f"{verb} is no option of holdfast: see `holdfast --help`")
+        raise ConfigError(f"unknown option: {verb}; see `holdfast --help`")
     return _run(verb, rest, os.environ)
 
 
@@ -99,11 +99,11 @@ def _run(verb: str, rest: list[str], environ: Mapping[str, str]) -> int:
             epilog=help_text.ENVIRONMENT,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        parser.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND...", help="what to run")
+        parser.add_argument("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND...", help="command to run")
         command = parser.parse_args(rest).command
         command = command[1:] if command[:1] == ["--"] else command
         if not command:
-            raise ConfigError("run: no command is given: `holdfast run -- python train.py --epochs 3`")
+            raise ConfigError("run: the command is missing; for example `holdfast run -- python train.py --epochs 3`")
     elif verb == "--":
         command = rest
     elif verb == "train":

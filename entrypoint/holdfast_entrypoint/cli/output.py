@@ -1,4 +1,4 @@
-"""Printing: tables, JSON and progress bars of the commands that people and scripts call by hand."""
+"""Tables and JSON on standard output."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    """Return a name that cannot move the cursor or colour the terminal."""
+    """Return a name with its control characters escaped: it cannot move the cursor or colour the terminal."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def as_json(value: object) -> None:
-    """Print a value as JSON, for machines."""
+    """Print a value as JSON."""
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
@@ -28,7 +28,7 @@ def table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def say(options: argparse.Namespace, result: dict[str, Any], text: str) -> None:
-    """Print what a command did: as JSON where that was asked for, else as a line."""
+    """Print the result of a command: as JSON with --json, else the text."""
     if options.json:
         as_json(result)
     else:

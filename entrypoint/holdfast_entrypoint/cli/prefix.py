@@ -1,4 +1,4 @@
-"""A prefix, as the commands look at it that people call by hand."""
+"""A prefix as the commands read it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from holdfast.store import Store
 
 _LOG = logging.getLogger(__name__)
 
-LOOK = "`holdfast ls URI` shows which there are"
+LIST = "`holdfast ls URI` lists the snapshots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Prefix:
     """A prefix at one moment.
 
     Attributes:
-        store: where it is.
-        found: what a listing found there.
-        workers: runs requests side by side.
+        store: store of the prefix.
+        found: records and objects of one listing.
+        workers: threads for requests.
     """
 
     store: Store
@@ -35,17 +35,17 @@ class Prefix:
     workers: Executor
 
     def newest(self, name: str | None = None) -> Candidate | None:
-        """Return the named snapshot, or the newest whose records hold; None on an empty prefix.
+        """Return the named snapshot, or the newest whose records verify; None on an empty prefix.
 
         Raises:
-            NoSnapshotError: there is none of that name.
-            DamagedError: the named record does not hold.
+            NoSnapshotError: there is no snapshot of that name.
+            DamagedError: the named record does not verify.
         """
         if name is not None:
             known = name in self.found.snapshots
             loaded = load_record(self.store, name, self.found.cache, workers=self.workers) if known else None
             if not isinstance(loaded, Snapshot):
-                raise NoSnapshotError(f"there is no snapshot {name!r} here; {LOOK}")
+                raise NoSnapshotError(f"no snapshot {name!r} under this prefix; {LIST}")
             return Candidate((loaded,))
         for candidate in candidates.newest_first(self.store, self.found, self.workers):
             if isinstance(candidate, Candidate):
@@ -54,13 +54,13 @@ class Prefix:
         return None
 
     def find_origins(self, chosen: Candidate | None) -> dict[str, PlainObject]:
-        """Find out who wrote what lies at the plain keys, given the newest snapshot."""
+        """Return the objects at the plain keys with their origin, given the newest snapshot."""
         recorded = chosen.files().values() if chosen else ()
         adopted = chosen.adopted if chosen else {}
         return ownership.find_origins(self.store, self.found, recorded, (), adopted, None, self.workers)
 
     def records(self) -> dict[str, Snapshot | DamagedError]:
-        """Read every record, oldest first; the fences among them are nobody's business here."""
+        """Return every record, oldest first, without the fences; for a damaged one its error."""
 
         def load(name: str) -> Snapshot | Fence | DamagedError:
             try:

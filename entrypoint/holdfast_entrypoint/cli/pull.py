@@ -1,4 +1,4 @@
-"""holdfast pull."""
+"""pull: download a snapshot, or one checkpoint of it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from holdfast.restore import restorer
 from holdfast.wording import counted
 from holdfast_entrypoint import progress
 from holdfast_entrypoint.cli import output
-from holdfast_entrypoint.cli.prefix import Prefix
+from holdfast_entrypoint.cli.prefix import LIST, Prefix
 
 
 def pull(options: argparse.Namespace, prefix: Prefix) -> int:
-    """Fetch a snapshot into a new directory."""
+    """Download a snapshot into a new directory."""
     directory: Path = options.directory
-    # A pull that was cut off leaves its staging behind, and goes on from there.
-    if directory.exists() and (not directory.is_dir() or _others_in(directory)):
-        raise ConfigError(f"pull: {directory} is not empty: name a new directory, nothing is ever overwritten")
+    # An earlier pull that was interrupted leaves its staging directory, and this one continues from it.
+    if directory.exists() and (not directory.is_dir() or _has_files(directory)):
+        raise ConfigError(f"pull: {directory} is not an empty directory: give another one, no file is overwritten")
     named = prefix.newest(options.snapshot) if options.snapshot else None
     chosen = None if named is None else [named]
     with progress.shown("pull") as count:
@@ -28,7 +28,7 @@ def pull(options: argparse.Namespace, prefix: Prefix) -> int:
             candidates=chosen, adopt=chosen is None, checkpoint=options.checkpoint,
         )  # fmt: skip
     if not done.files:
-        raise NoSnapshotError("pull: nothing under the prefix matches; `holdfast ls URI` shows what is there")
+        raise NoSnapshotError(f"pull: no file under this prefix matches; {LIST}, and the checkpoints")
     result = {
         "snapshot": done.snapshot.name if done.snapshot else None,
         "files": len(done.files),
@@ -39,5 +39,5 @@ def pull(options: argparse.Namespace, prefix: Prefix) -> int:
     return 0
 
 
-def _others_in(directory: Path) -> bool:
+def _has_files(directory: Path) -> bool:
     return any(entry.name != names.OWN_DIRECTORY for entry in directory.iterdir())

@@ -1,4 +1,4 @@
-"""holdfast verify."""
+"""verify: read stored files back and compare their checksums."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from holdfast.errors import DamagedError, NoSnapshotError
 from holdfast.snapshot import verify as engine
 from holdfast_entrypoint import exit_codes, progress
 from holdfast_entrypoint.cli import output
-from holdfast_entrypoint.cli.prefix import LOOK, Prefix
+from holdfast_entrypoint.cli.prefix import LIST, Prefix
 
 
 def verify(options: argparse.Namespace, prefix: Prefix) -> int:
-    """Read files back and compare them with their records."""
+    """Read the files of snapshots back and compare them with their records."""
     records = prefix.records()
     if options.snapshot is not None and options.snapshot not in records:
-        raise NoSnapshotError(f"there is no snapshot {options.snapshot!r} here; {LOOK}")
+        raise NoSnapshotError(f"no snapshot {options.snapshot!r} under this prefix; {LIST}")
     newest = [options.snapshot] if options.snapshot else _newest(prefix, records)
     wanted = list(records) if options.all else newest
     if not wanted:
-        raise NoSnapshotError("verify: there are no snapshots here; `holdfast ls URI` shows what is")
+        raise NoSnapshotError(f"verify: no snapshots under this prefix; {LIST}")
     results: list[dict[str, Any]] = []
     with progress.bar("verify") as bar:
         checked: dict[tuple[str, str, int], str | None] = {}

@@ -1,1 +1,1 @@
-"""What is decided before anything happens."""
+"""Configuration, the platform, the command to run, and the variables for the script."""

@@ -1,4 +1,4 @@
-"""What to run: SageMaker's `train`, or the command that was given."""
+"""The command to run: SageMaker's `train`, or the one on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from holdfast_entrypoint.config.settings import Config
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The script's command and where it runs (None: here)."""
+    """The script's command, and its working directory (None: this one)."""
 
     arguments: Sequence[str]
     directory: Path | None
@@ -26,12 +26,12 @@ def train(config: Config, environ: Mapping[str, str]) -> Command:
     """Return the command for `train`: a Python file under /opt/ml/code, with the hyperparameters as arguments.
 
     Raises:
-        ConfigError: no program is named, or it is not there.
+        ConfigError: no program is named, or it does not exist.
     """
     code = config.base / "code"
     if config.program is None:
         raise ConfigError(
-            "train: no program is named: set SAGEMAKER_PROGRAM (or the hyperparameter sagemaker_program) "
+            "train: no program is named; set SAGEMAKER_PROGRAM (or the hyperparameter sagemaker_program) "
             f"to a Python file under {code}, or give a command: `run -- python train.py`"
         )
     program = Path(os.path.normpath(code / config.program))
@@ -40,12 +40,12 @@ def train(config: Config, environ: Mapping[str, str]) -> Command:
     if program.suffix != ".py":
         raise ConfigError(f"train: SAGEMAKER_PROGRAM {config.program!r} must be a Python file (*.py)")
     if not program.is_file():
-        raise ConfigError(f"train: {program} is not there: COPY or mount your code to {code}")
+        raise ConfigError(f"train: file not found: {program}; COPY or mount your code to {code}")
     arguments = [_interpreter(environ), str(program.relative_to(code)), *environment.user_arguments(config)]
     return Command(arguments, code)
 
 
 def _interpreter(environ: Mapping[str, str]) -> str:
-    """Return the script's Python: the one on PATH, which in our images is /opt/venv's and not the supervisor's."""
+    """Return the Python on PATH: in the images /opt/venv's, not the supervisor's."""
     path = environ.get("PATH")
     return shutil.which("python", path=path) or shutil.which("python3", path=path) or sys.executable

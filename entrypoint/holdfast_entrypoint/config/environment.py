@@ -1,4 +1,4 @@
-"""The environment that the script sees, and the files that a SageMaker container would find."""
+"""The variables for the script, and the directories and JSON files of a SageMaker container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from holdfast_entrypoint.config.settings import Config
 
 OURS = frozenset({"HOLDFAST_RESUME", "HOLDFAST_ATTEMPT", "HOLDFAST_NOTICE_FILE", "SM_CHECKPOINT_DIR"})
-"""Variables that say something about this life only; what an outer one has left of them is not passed on."""
+"""Variables that describe one attempt. Those of an outer holdfast are not passed on."""
 
 
 def variables(config: Config, *, attempt: int, resume: Path | None, notice_file: Path) -> dict[str, str]:
@@ -21,10 +21,10 @@ def variables(config: Config, *, attempt: int, resume: Path | None, notice_file:
     variables that it lacks.
 
     Args:
-        config: the configuration.
-        attempt: 1, 2, …
-        resume: the newest complete checkpoint; None on a fresh start.
-        notice_file: appears when a notice comes.
+        config: configuration.
+        attempt: number of the attempt, from 1.
+        resume: newest complete checkpoint; None on a fresh start.
+        notice_file: file that appears on a notice.
     """
     base = config.base
     resources = config.resources or _lone_host(config)
@@ -69,7 +69,7 @@ def variables(config: Config, *, attempt: int, resume: Path | None, notice_file:
 def user_arguments(config: Config) -> list[str]:
     """Return the hyperparameters as the script's arguments: `--name value`, `-n value` for a name of one letter.
 
-    Hyperparameters that begin with `sagemaker_` are SageMaker's own and are left out.
+    Those that begin with `sagemaker_` are SageMaker's own and are left out.
     """
     arguments = []
     for name, value in sorted(config.hyperparameters.items()):
@@ -95,21 +95,21 @@ def _argument(value: object) -> str:
 
 
 def _lone_host(config: Config) -> dict[str, Any]:
-    """Return what SageMaker's resourceconfig.json says of a job of one host."""
+    """Return the content of resourceconfig.json for a job on one host."""
     return {"current_host": config.host, "hosts": [config.host], "network_interface_name": "eth0"}
 
 
 def _gpus() -> int:
-    """Count the NVIDIA devices that the container was given, without asking a driver."""
+    """Return the number of NVIDIA devices in the container, without asking a driver."""
     devices = Path("/dev")
     return sum(1 for device in devices.glob("nvidia[0-9]*") if device.name.removeprefix("nvidia").isdigit())
 
 
 def make_tree(config: Config) -> None:
-    """Make the directories that a SageMaker container has, and the JSON files under input/config that are absent.
+    """Create the directories of a SageMaker container, and the JSON files under input/config that are absent.
 
     Raises:
-        OSError: a directory cannot be made.
+        OSError: a directory or file cannot be created.
     """
     for name in ("model", "output/data", "input/config", "code"):
         (config.base / name).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How much is logged, and in which format: HOLDFAST_LOG_LEVEL and HOLDFAST_LOG_FORMAT."""
+"""HOLDFAST_LOG_LEVEL and HOLDFAST_LOG_FORMAT."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FORMATS = ("text", "json")
 
 
 def read(environ: Mapping[str, str]) -> tuple[int, str, list[str]]:
-    """Return the level, the format, and one sentence for each problem; what is wrong has its default: info, text."""
+    """Return the level (default info), the format (default text), and one sentence for each problem."""
     problems = []
     level = environ.get("HOLDFAST_LOG_LEVEL") or "info"
     if level.lower() not in LEVELS:

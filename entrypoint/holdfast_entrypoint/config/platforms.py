@@ -1,4 +1,4 @@
-"""Which platform this container runs on, and how long it waits between SIGTERM and SIGKILL."""
+"""Platforms, and the seconds that each leaves between SIGTERM and SIGKILL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Platform(StrEnum):
-    """Where we run."""
+    """A platform that runs containers."""
 
     SAGEMAKER = "sagemaker"
     BATCH = "batch"
@@ -26,17 +26,17 @@ GRACE_SECONDS: Mapping[Platform, float] = {
     Platform.EC2: 10.0,  # docker stop, and dockerd at host shutdown
     Platform.LOCAL: 10.0,  # docker stop
 }
-"""Seconds from SIGTERM to SIGKILL where nobody has configured them."""
+"""Default seconds between SIGTERM and SIGKILL."""
 
 
 def detect(environ: Mapping[str, str], dmi: Path = Path("/sys/class/dmi/id/sys_vendor")) -> Platform:
-    """Say where we run, from variables that the platforms set.
+    """Return the platform, by the variables that platforms set.
 
     The order matters: ECS's variables are also set on SageMaker and on Batch.
 
     Args:
-        environ: the environment.
-        dmi: where the kernel tells the maker of the machine.
+        environ: environment.
+        dmi: file in which the kernel names the manufacturer of the machine.
     """
     marks = (
         ("TRAINING_JOB_ARN", Platform.SAGEMAKER),

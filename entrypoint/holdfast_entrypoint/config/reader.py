@@ -1,4 +1,4 @@
-"""Read the environment and the JSON files; report every problem."""
+"""Read the configuration from the environment and SageMaker's JSON files, and collect every problem."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import json
 import math
 import os
 import signal
-import socket
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from holdfast.attempts.rendezvous import Group
 from holdfast.errors import ConfigError
 from holdfast.maintenance import retention
 from holdfast.maintenance.retention import Retention
 from holdfast.restore.plan import Mode
-from holdfast.snapshot import keys
 from holdfast.store import location
 from holdfast.store.location import Location
 from holdfast.workers import rate_limit
-from holdfast_entrypoint.config import log_settings, platforms
+from holdfast_entrypoint.config import hosts, log_settings, platforms
 from holdfast_entrypoint.config.platforms import Platform
 from holdfast_entrypoint.config.settings import Config
 
@@ -49,9 +46,9 @@ VARIABLES = frozenset(
         "HOLDFAST_UPLOAD_LIMIT",
     }
 )
-"""Those of our variables that are called HOLDFAST_… or CHECKPOINT_…."""
+"""The variables of holdfast that begin with HOLDFAST_ or CHECKPOINT_."""
 RESERVED = ("input", "model", "output", "code")
-"""What SageMaker keeps for itself below /opt/ml; checkpoints may not overlap it."""
+"""Directories of SageMaker below /opt/ml. The checkpoint directory must not overlap them."""
 
 
 def load(environ: Mapping[str, str]) -> Config:
@@ -67,22 +64,22 @@ def load(environ: Mapping[str, str]) -> Config:
 
 
 def read(environ: Mapping[str, str]) -> tuple[Config, list[str]]:
-    """Return the configuration, and one sentence for each problem: with any, it must not be used to run something."""
+    """Return the configuration, and one sentence for each problem. With a problem it must not be used."""
     reader = _Reader(environ)
     return reader.config(), reader.problems
 
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each variable whose name is almost that of one of ours."""
+    """Return one sentence for each variable whose name is almost one of VARIABLES."""
     return [
-        f"{name} is set and means nothing to holdfast: is {close[0]} meant?"
+        f"unknown variable {name}: is {close[0]} meant?"
         for name in sorted(environ.keys() - VARIABLES)
         if name.startswith(("HOLDFAST_", "CHECKPOINT_")) and (close := get_close_matches(name, VARIABLES, 1, 0.85))
     ]
 
 
 class _Reader:
-    """Reads one thing after the other and collects what is wrong."""
+    """Read each setting, and collect the problems."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.problems: list[str] = []
@@ -100,12 +97,14 @@ class _Reader:
         managed = self._platform is Platform.SAGEMAKER and bool(checkpoint_config)
         place = None if managed else self._location("CHECKPOINT_S3_URI")
         checkpoints = self._checkpoint_directory(checkpoint_config, place)
-        host, group = self._hosts(resources)
+        start = self._json("init-config.json") if self._platform is Platform.SAGEMAKER else {}
+        host, group, problems = hosts.read(self._environ, self._platform, resources, start)
+        self.problems += problems
         outputs = self._location("OUTPUT_S3_URI")
         if place is not None and outputs is not None and outputs.is_within(place):
             self.problems.append(
-                f"OUTPUT_S3_URI {outputs} lies inside CHECKPOINT_S3_URI {place}: the archives would be taken for "
-                "checkpoints; name a prefix beside it"
+                f"OUTPUT_S3_URI {outputs} is inside CHECKPOINT_S3_URI {place}, where the archives would count as "
+                "checkpoints: set a prefix outside of it"
             )
         program = self._environ.get("SAGEMAKER_PROGRAM") or hyperparameters.get("sagemaker_program")
         return Config(
@@ -129,7 +128,7 @@ class _Reader:
             resources=resources,
             channels=self._json("inputdataconfig.json"),
             program=str(program) if program else None,
-            run_number=self._run_number(),
+            run_number=hosts.run_number(start),
         )
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -151,7 +150,7 @@ class _Reader:
         if uri is None:
             return None
         if not uri.strip():
-            self.problems.append(f"{variable} is set and empty: give it a value, or unset it to do without")
+            self.problems.append(f"{variable} is empty: set a value, or unset it")
             return None
         try:
             return location.parse(uri, name=variable)
@@ -173,54 +172,18 @@ class _Reader:
         for reserved in (self._base / name for name in RESERVED):
             if _overlap(directory, reserved):
                 self.problems.append(
-                    f"CHECKPOINT_LOCAL_PATH {directory} overlaps {reserved}, which is SageMaker's: "
-                    f"use a directory of its own, such as {self._base / 'checkpoints'}"
+                    f"CHECKPOINT_LOCAL_PATH {directory} overlaps {reserved}, which belongs to SageMaker: "
+                    f"set another directory, such as {self._base / 'checkpoints'}"
                 )
         if place is not None and place.scheme == "file" and _overlap(directory, Path(place.prefix)):
             self.problems.append(
-                f"CHECKPOINT_S3_URI {place} overlaps the checkpoint directory {directory}: store checkpoints elsewhere"
+                f"CHECKPOINT_S3_URI {place} overlaps the checkpoint directory {directory}: set another location"
             )
         if directory.exists() and not directory.is_dir():
-            self.problems.append(f"CHECKPOINT_LOCAL_PATH {directory} is no directory: remove the file, or name another")
+            self.problems.append(
+                f"CHECKPOINT_LOCAL_PATH {directory} is not a directory: remove the file, or set another path"
+            )
         return directory
-
-    def _hosts(self, resources: Mapping[str, Any]) -> tuple[str, Group | None]:
-        """Return the name of this host, and all that train side by side: as told, as on SageMaker, or as on Batch."""
-        nodes = self._environ.get("AWS_BATCH_JOB_NUM_NODES", "")
-        if self._environ.get("HOLDFAST_HOSTS"):
-            hosts = [name.strip() for name in self._environ["HOLDFAST_HOSTS"].split(",")]
-            host = self._environ.get("HOLDFAST_HOST") or socket.gethostname()
-        elif nodes.isdecimal() and int(nodes) > 1:
-            hosts = [f"node-{number}" for number in range(int(nodes))]
-            host = f"node-{self._environ.get('AWS_BATCH_JOB_NODE_INDEX', '')}"
-        else:
-            hosts = [str(name) for name in resources.get("hosts") or []]
-            host = str(resources.get("current_host") or self._environ.get("HOLDFAST_HOST") or socket.gethostname())
-        if len(hosts) < 2:
-            return host, None
-        if host not in hosts:
-            self.problems.append(
-                f"this host is called {host!r} and is none of the hosts {', '.join(hosts)}: set HOLDFAST_HOST to its "
-                "name among HOLDFAST_HOSTS"
-            )
-        wrong = [name for name in hosts if not keys.is_host_name(name)]
-        if wrong or len(set(hosts)) < len(hosts):
-            self.problems.append(
-                "HOLDFAST_HOSTS must be names that differ, of letters, digits, dots and dashes, at most 64 characters "
-                f"each; it is {', '.join(hosts)!r}"
-            )
-        return host, Group(tuple(hosts), self._run())
-
-    def _run(self) -> str | None:
-        """Return what the hosts of one start have in common, where somebody tells it."""
-        if self._environ.get("HOLDFAST_RUN"):
-            return self._environ["HOLDFAST_RUN"]
-        if self._platform is Platform.BATCH and self._environ.get("AWS_BATCH_JOB_ATTEMPT"):
-            job = self._environ.get("AWS_BATCH_JOB_ID", "").partition("#")[0]
-            return f"{job}/{self._environ['AWS_BATCH_JOB_ATTEMPT']}"
-        if self._platform is Platform.SAGEMAKER and self._json("init-config.json"):
-            return f"{self._environ.get('TRAINING_JOB_ARN', '')}/{self._run_number()}"
-        return None
 
     def _restore(self) -> Mode:
         value = self._environ.get("CHECKPOINT_RESTORE") or Mode.ALL
@@ -269,7 +232,7 @@ class _Reader:
         return number
 
     def _metadata_endpoint(self) -> str | None:
-        # The two variables are the AWS SDKs' own.
+        # Both variables are those of the AWS SDKs.
         if self._environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
             return None
         named = self._environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
@@ -281,16 +244,9 @@ class _Reader:
         asks = self._platform is not Platform.SAGEMAKER and not fargate
         return METADATA_ENDPOINT if asks else None
 
-    def _run_number(self) -> int:
-        if self._platform is not Platform.SAGEMAKER:
-            return 1
-        run = self._json("init-config.json").get("jobRunInfo")
-        number = run.get("jobRunNumber") if isinstance(run, dict) else None
-        return number if isinstance(number, int) else 1
-
 
 def _decoded(value: object) -> object:
-    """Undo the JSON encoding that SageMaker's SDK gives every hyperparameter; a plain string stays one."""
+    """Undo the JSON encoding of hyperparameters by SageMaker's SDK; a plain string is returned as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -303,11 +259,11 @@ def _is_plain_http(endpoint: str) -> bool:
     try:
         parts = urlsplit(endpoint)
         return parts.scheme == "http" and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number
+    except ValueError:  # the port is not a number
         return False
 
 
 def _overlap(one: Path, other: Path) -> bool:
-    """Say whether one directory lies in the other, as they are written or as links lead to them."""
+    """Return whether one directory is inside the other, as written or with links resolved."""
     pairs = ((one, other), (Path(os.path.realpath(one)), Path(os.path.realpath(other))))
     return any(here.is_relative_to(there) or there.is_relative_to(here) for here, there in pairs)

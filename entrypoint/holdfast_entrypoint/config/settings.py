@@ -1,4 +1,4 @@
-"""Configuration: the environment and SageMaker's JSON files, read once, every problem reported together."""
+"""Config: the configuration of one container, parsed once."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from holdfast_entrypoint.config.platforms import Platform
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that is decided before anything happens.
+    """Configuration of one container, from the environment and SageMaker's JSON files.
 
     Attributes:
-        base: the root of SageMaker's tree, /opt/ml.
-        platform: where we run.
-        managed: SageMaker itself restores and syncs; we only export, supervise and validate.
-        location: where checkpoints live; None means: supervise only.
-        checkpoints: the checkpoint directory.
-        restore: how much of the newest snapshot is brought to the disk.
-        outputs: where model and output archives go.
-        retention: which snapshots are kept.
-        upload_limit: bytes per second that uploads may take while the script runs undisturbed; None: no limit.
-        grace: seconds between SIGTERM and SIGKILL here.
-        stop_signal: what the script gets on a notice.
-        metadata_endpoint: of the instance metadata service; None where there is none to ask.
-        host_notice_file: a file that the host makes appear when the instance is reclaimed.
-        report_file: where the report of this life goes.
-        host: the name of this host.
-        group: all hosts that train side by side on the prefix; None where there is one.
+        base: root of SageMaker's tree (default /opt/ml).
+        platform: platform of this container.
+        managed: whether SageMaker restores and stores the checkpoints itself.
+        location: store of the checkpoints; None: checkpoints are not stored.
+        checkpoints: checkpoint directory.
+        restore: checkpoints of the newest snapshot to restore.
+        outputs: store of the model and output archives; None: none.
+        retention: snapshots to keep.
+        upload_limit: bytes per second for uploads while the script runs; None: no limit.
+        grace: seconds between SIGTERM and SIGKILL.
+        stop_signal: signal that stops the script.
+        metadata_endpoint: URL of the instance metadata service; None: it is not asked.
+        host_notice_file: file that the host creates when the instance is reclaimed.
+        report_file: file for the report.
+        host: name of this host.
+        group: all hosts of the job; None where it runs on one.
         hyperparameters, resources, channels: SageMaker's hyperparameters.json, resourceconfig.json,
             inputdataconfig.json.
-        program: the Python file that `train` runs, from SAGEMAKER_PROGRAM or the hyperparameter.
-        run_number: the platform's own count of attempts, where it tells one.
+        program: Python file that `train` runs.
+        run_number: the platform's count of attempts (1 where it has none).
     """
 
     base: Path
@@ -66,10 +66,10 @@ class Config:
 
     @property
     def output_host(self) -> str | None:
-        """Whose archives these are, where they must not be taken for those of the first host; None for that one."""
+        """Host name for the names of the output archives; None on the first host."""
         return self.host if self.group is not None and self.host != self.group.hosts[0] else None
 
     @property
     def config_directory(self) -> Path:
-        """Where SageMaker's JSON files are."""
+        """Directory of SageMaker's JSON files."""
         return self.base / "input/config"

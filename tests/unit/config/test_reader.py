@@ -109,12 +109,12 @@ def test_a_similar_name_is_no_overlap(path: str, base: Path) -> None:
 
 def test_a_store_inside_the_checkpoint_directory_is_refused(base: Path) -> None:
     said = problems(environ(base, CHECKPOINT_S3_URI=f"file://{base}/checkpoints/store"))
-    assert "store checkpoints elsewhere" in said
+    assert "set another location" in said
 
 
 def test_a_file_where_the_directory_should_be_is_refused(base: Path) -> None:
     (base / "checkpoints").write_text("")
-    assert "is no directory" in problems(environ(base))
+    assert "is not a directory" in problems(environ(base))
 
 
 @pytest.mark.parametrize("endpoint", ["https://169.254.169.254", "http://", "http://host:none", "http://[::1"])
@@ -126,12 +126,12 @@ def test_a_metadata_endpoint_that_is_none_is_refused(endpoint: str, base: Path) 
 
 @pytest.mark.parametrize("variable", ["CHECKPOINT_S3_URI", "OUTPUT_S3_URI"])
 def test_a_variable_that_was_left_empty_is_no_way_to_do_without_a_store(variable: str, base: Path) -> None:
-    assert f"{variable} is set and empty" in problems(environ(base, **{variable: " "}))
+    assert f"{variable} is empty: set a value" in problems(environ(base, **{variable: " "}))
 
 
 def test_outputs_inside_the_checkpoints_would_be_taken_for_checkpoints(base: Path) -> None:
     said = problems(environ(base, CHECKPOINT_S3_URI="s3://b00/job", OUTPUT_S3_URI="s3://b00/job/output"))
-    assert "name a prefix beside it" in said
+    assert "set a prefix outside of it" in said
     reader.load(environ(base, CHECKPOINT_S3_URI="s3://b00/job", OUTPUT_S3_URI="s3://b00/job-output"))
 
 
@@ -193,7 +193,7 @@ def test_several_hosts_are_known_on_sagemaker_on_batch_and_where_somebody_says_s
     ("variables", "complaint"),
     [
         ({"HOLDFAST_HOSTS": "a,b", "HOLDFAST_HOST": "c"}, "none of the hosts a, b"),
-        ({"HOLDFAST_HOSTS": "a,a", "HOLDFAST_HOST": "a"}, "names that differ"),
+        ({"HOLDFAST_HOSTS": "a,a", "HOLDFAST_HOST": "a"}, "different names"),
         ({"HOLDFAST_HOSTS": "a,../b", "HOLDFAST_HOST": "a"}, "letters, digits"),
     ],
 )
@@ -278,11 +278,12 @@ def test_where_there_is_no_metadata_none_is_asked(variables: dict[str, str]) -> 
 def test_a_variable_that_is_almost_one_of_ours_is_told() -> None:
     wrong = {"CHECKPOINT_RETENTON": "3", "HOLDFAST_GRACE_SECOND": "3", "CHECKPOINT_DIR": "x", "HOLDFAST_MINE": "x"}
     told = reader.misspelt({**wrong, "CHECKPOINT_RETENTION": "3"})
-    assert [text.split()[0] for text in told] == ["CHECKPOINT_RETENTON", "HOLDFAST_GRACE_SECOND"]
+    assert [text.split()[2] for text in told] == ["CHECKPOINT_RETENTON:", "HOLDFAST_GRACE_SECOND:"]
     assert "is CHECKPOINT_RETENTION meant?" in told[0]
 
 
-def test_the_list_of_our_variables_is_that_of_the_readme() -> None:
-    page = (Path(__file__).parents[3] / "README.md").read_text()
-    named = set(re.findall(r"\b(?:HOLDFAST|CHECKPOINT)_[A-Z0-9_]+", page))
+def test_the_list_of_our_variables_is_that_of_the_pages_for_users() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    pages = "".join((docs / name).read_text() for name in ("running.md", "in-your-script.md"))
+    named = set(re.findall(r"\b(?:HOLDFAST|CHECKPOINT)_[A-Z0-9_]+", pages))
     assert named == reader.VARIABLES
