@@ -2,8 +2,8 @@
 
 import signal
 
-# Before anything else is loaded: the kernel throws away a signal that PID 1 has no handler for, and keeps one that is
-# blocked. `signals.recorded` unblocks them when there is somebody to hear.
+# Before any other import: the kernel drops a signal that PID 1 has no handler for, and keeps one that is blocked.
+# `signals.recorded` unblocks them.
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
 

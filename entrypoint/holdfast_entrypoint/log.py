@@ -1,4 +1,4 @@
-"""The handler of the log: one write to stderr for each record, as text or JSON, without secrets."""
+"""Write log records to stderr, as text or JSON, without secrets."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ _CREDENTIALS_IN_URI = re.compile(r"(?<=://)(?:[^/@\s]+|[^/:@\s]*:[^@\s]+)@")
 _PASSWORD_IN_URI = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
 _SHORTEST_SECRET = 6
 _STAMPED = frozenset({Platform.SAGEMAKER, Platform.BATCH, Platform.ECS, Platform.KUBERNETES})
-"""Platforms whose log drivers note the time of each line."""
+"""Platforms whose log drivers add the time of each line."""
 _bars: list[Callable[[], None]] = []
-"""What clears the progress bars on the screen."""
+"""Functions that clear the progress bars on the screen."""
 
 
 class Redactor:
-    """Replaces the values of secret variables, passwords in URIs among them, and credentials in any URI, by `***`."""
+    """Replace the values of secret variables, and credentials in URIs, by `***`."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         values = {
             value for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
         }
-        for value in environ.values():
-            values.update(_PASSWORD_IN_URI.findall(value))
-        # Longest first, so that no secret is left half visible by another that is part of it.
+        values.update(*map(_PASSWORD_IN_URI.findall, environ.values()))
+        # Longest first: one secret may be a part of another.
         alternatives = "|".join(re.escape(value) for value in sorted(values, key=len, reverse=True))
         self._values = re.compile(alternatives) if alternatives else None
 
@@ -46,14 +45,14 @@ class Redactor:
 
 
 def install(environ: Mapping[str, str], *, by_hand: bool) -> None:
-    """Send what is logged to stderr, as the environment says. Wrong settings are reported by the reader, not here.
+    """Send log records to stderr, as the environment says. `config.reader` reports wrong settings.
 
     Args:
         environ: the environment.
-        by_hand: the command is one that people call: its lines have no time.
+        by_hand: whether a person called the command: its lines have no time.
     """
-    level, written, _ = log_settings.read(environ)
-    handler = StderrHandler(Redactor(environ), as_json=written == "json", timed=not by_hand and needs_time(environ))
+    level, form, _ = log_settings.read(environ)
+    handler = StderrHandler(Redactor(environ), as_json=form == "json", timed=not by_hand and needs_time(environ))
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(level)
@@ -62,9 +61,9 @@ def install(environ: Mapping[str, str], *, by_hand: bool) -> None:
 
 
 def needs_time(environ: Mapping[str, str]) -> bool:
-    """Say whether a line of text needs the time: not on a terminal, nor where the reader of stderr notes it."""
+    """Say whether lines need the time: not on a terminal, nor where the reader of stderr adds it."""
     return not (
-        os.getpid() == 1  # a container's engine stamps its lines
+        os.getpid() == 1  # a container engine adds it
         or os.isatty(2)
         or _is_journal(environ)
         or platforms.detect(environ) in _STAMPED
@@ -72,7 +71,7 @@ def needs_time(environ: Mapping[str, str]) -> bool:
 
 
 def _is_journal(environ: Mapping[str, str]) -> bool:
-    """Say whether stderr is journald's: the variable alone is also inherited by what is redirected to a file."""
+    """Say whether stderr is journald's; a process with stderr in a file inherits the variable too."""
     try:
         status = os.fstat(2)
     except OSError:
@@ -84,9 +83,9 @@ class StderrHandler(logging.Handler):
     """Write each record to stderr.
 
     Args:
-        redact: returns a text without secrets.
-        as_json: one JSON object a line instead of text.
-        timed: text begins with the time, UTC. JSON always has it.
+        redact: removes secrets from a text.
+        as_json: whether a record is a JSON object on one line, not text.
+        timed: whether text begins with the time, UTC; JSON always has it.
     """
 
     def __init__(self, redact: Callable[[str], str], *, as_json: bool, timed: bool) -> None:
@@ -96,16 +95,16 @@ class StderrHandler(logging.Handler):
         self._timed = timed
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record. What cannot be written is lost: a checkpoint must not be lost for a log line."""
+        """Write a record, or drop it: a failed write must not cost a checkpoint."""
         try:
             message = self.format(record)
-        except Exception:  # noqa: BLE001  values that do not fit their sentence
+        except Exception:  # noqa: BLE001  values that do not fit the format
             message = f"{record.msg} {record.args}"
         lines = (self._json if self._as_json else self._text)(record, self._redact(message))
-        with contextlib.suppress(OSError):  # nobody reads any more (EPIPE)
+        with contextlib.suppress(OSError):  # the reader is gone (EPIPE)
             for clear in _bars:
                 clear()
-            # One write, past Python's buffers: lines of several threads and of the script do not tear each other apart.
+            # One write, past Python's buffers: lines of threads and of the script do not mix.
             os.write(2, lines.encode(errors="backslashreplace"))
 
     def _text(self, record: logging.LogRecord, message: str) -> str:
@@ -130,7 +129,7 @@ def _time(record: logging.LogRecord, precision: str) -> str:
 
 @contextmanager
 def beside_bar(clear: Callable[[], None]) -> Iterator[None]:
-    """Call `clear`, which takes a progress bar off the screen, before each line, as long as the `with` lasts."""
+    """Call `clear`, which clears a progress bar, before each record."""
     _bars.append(clear)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Outputs: /opt/ml/model → model.tar.gz, /opt/ml/output/data → output.tar.gz, and the failure file."""
+"""Store /opt/ml/model as model.tar.gz and /opt/ml/output/data as output.tar.gz; write the failure file."""
 
 from __future__ import annotations
 
@@ -16,25 +16,18 @@ from holdfast.transfer.upload import upload_file
 _LOG = logging.getLogger(__name__)
 
 ARCHIVES = (("model", "model.tar.gz"), ("output/data", "output.tar.gz"))
-_FAILURE_CHARACTERS = 1024  # what SageMaker shows of the file
+_FAILURE_CHARACTERS = 1024  # SageMaker shows no more
 
 
-def store_archives(
-    store: Store,
-    base: Path,
-    *,
-    host: str | None,
-    workers: Executor,
-    stop: StopToken,
-) -> None:
-    """Pack and store each output directory that holds something.
+def store_archives(store: Store, base: Path, *, host: str | None, workers: Executor, stop: StopToken) -> None:
+    """Pack and store each output directory that is not empty.
 
     Args:
-        store: where to.
+        store: the store of `OUTPUT_S3_URI`.
         base: /opt/ml.
-        host: the directory of the store that the archives go to; None for the store itself.
-        workers: runs the parts of a large archive.
-        stop: ends it between two parts.
+        host: name of the directory in the store, if any.
+        workers: executor of the parts of a large archive.
+        stop: ends the upload between two parts.
 
     Raises:
         StoreError: an archive could not be stored.
@@ -56,7 +49,7 @@ def store_archives(
 
 
 def write_failure(base: Path, reason: str) -> None:
-    """Write /opt/ml/output/failure, where SageMaker looks for the reason, unless the script wrote one itself."""
+    """Write /opt/ml/output/failure, from which SageMaker shows the reason, unless the script did."""
     path = base / "output/failure"
     if path.parent.is_dir() and not path.exists():
         path.write_text(reason[:_FAILURE_CHARACTERS])

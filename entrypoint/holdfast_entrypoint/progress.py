@@ -1,4 +1,4 @@
-"""Progress of a long transfer: a bar on a terminal, a line now and then in a log."""
+"""Show the progress of a long transfer: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -16,18 +16,15 @@ _LOG = logging.getLogger(__name__)
 EVERY = 10.0
 """Seconds between two lines in a log."""
 Progress = Callable[[int, int], None]
-"""Gets the bytes that are done, and all there are."""
+"""Takes the bytes done, and the bytes in all."""
 
 
 @contextmanager
 def shown(doing: str) -> Iterator[Progress]:
-    """Show progress as long as the `with` lasts.
+    """Yield the function that shows progress; calls after the `with` are harmless.
 
     Args:
-        doing: such as "restoring".
-
-    Yields:
-        What gets the progress. It works afterwards, too.
+        doing: the activity, such as "restoring".
     """
     if not _on_terminal():
         yield Lines(doing, time.monotonic)
@@ -44,11 +41,11 @@ def shown(doing: str) -> Iterator[Progress]:
 
 
 class Lines:
-    """Logs every few seconds how far something has come, how fast, and for how long it will go on.
+    """Log every 10 s the bytes done, the rate, and the seconds left.
 
     Args:
-        doing: what it is.
-        clock: seconds.
+        doing: the activity.
+        clock: monotonic clock in seconds.
     """
 
     def __init__(self, doing: str, clock: Callable[[], float]) -> None:
@@ -57,7 +54,7 @@ class Lines:
         self._began = self._logged = clock()
 
     def __call__(self, done: int, total: int) -> None:
-        """Take note of the bytes that are done, and of all there are."""
+        """Note the bytes done, and the bytes in all."""
         now = self._clock()
         if now - self._logged < EVERY:
             return
@@ -69,22 +66,22 @@ class Lines:
 
 
 class Bar(Protocol):
-    """What is needed of tqdm's bars."""
+    """The part of a tqdm bar that is used."""
 
     n: float
     total: float | None
 
     def update(self, n: float | None = 1, /) -> object:
-        """Add to what is done."""
+        """Add to the bytes done."""
         ...
 
     def refresh(self) -> object:
-        """Draw it anew."""
+        """Draw the bar again."""
         ...
 
 
 class _NoBar:
-    """What a pipe or a log gets: nothing."""
+    """The bar where there is no terminal: nothing."""
 
     n: float = 0
     total: float | None = None
@@ -98,11 +95,11 @@ class _NoBar:
 
 @contextmanager
 def bar(label: str) -> Iterator[Bar]:
-    """Show progress on a terminal, on which lines of the log have lines of their own; a pipe or a log gets none."""
+    """Show a bar on a terminal, apart from log lines; a pipe or a log gets none."""
     if not _on_terminal():
         yield _NoBar()
         return
-    from tqdm import tqdm  # noqa: PLC0415  20 ms that only a bar needs
+    from tqdm import tqdm  # noqa: PLC0415  takes 20 ms
 
     with tqdm(desc=label, unit="B", unit_scale=True, unit_divisor=1024, leave=False) as drawn, beside_bar(drawn.clear):
         yield drawn

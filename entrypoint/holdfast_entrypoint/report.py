@@ -1,4 +1,4 @@
-"""The report: what this life did, as JSON for machines."""
+"""The report of one life of a container, as JSON."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from holdfast.sync.ledger import Ledger
 
 @dataclass(slots=True)
 class Report:
-    """What one life of a container did; filled in as it happens.
+    """Report of one life of a container, filled in stage by stage.
 
     Attributes:
-        attempt: 1, 2, …
-        exit_code: of the container.
-        script_exit: of the script; None when it never ran.
+        attempt: number of the attempt, from 1.
+        exit_code: exit code of the container.
+        script_exit: exit code of the script; None if it never ran.
         resumed_from: name of the newest checkpoint after the restore; None on a fresh start.
-        files_restored, bytes_restored: what came from the store.
-        bytes_uploaded: bytes of checkpoints that travelled.
-        snapshots: how many were committed.
-        notice: spot, host, signal, or superseded: another container has taken over; None when nobody said stop.
-        flush: what the last flush did (`holdfast.ledger`); None where nothing was to be watched.
-        seconds_notice_to_durable: from the notice until everything was stored; None without a notice, or if it was not.
+        files_restored, bytes_restored: files and bytes from the store.
+        bytes_uploaded: bytes of checkpoints that were sent.
+        snapshots: number of commits.
+        notice: `spot`, `host`, `signal` or `superseded`; None if the script ended by itself.
+        flush: ledger of the last flush; None without `CHECKPOINT_S3_URI`.
+        seconds_notice_to_durable: from the notice until everything was stored; else None.
     """
 
     attempt: int = 1
@@ -39,5 +39,5 @@ class Report:
     seconds_notice_to_durable: float | None = None
 
     def write(self, path: Path) -> None:
-        """Write the report."""
+        """Write the report as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")

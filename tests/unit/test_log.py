@@ -1,4 +1,4 @@
-"""Lines of the log: whole, without secrets, of the level and in the format that is asked for."""
+"""Lines of the log: whole, without secrets, in the level and format of the environment."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def install() -> Iterator[Install]:
     ],
 )
 def test_the_value_of_a_secret_variable_is_replaced(name: str) -> None:
-    said = log.Redactor({name: "hunter2-value"})("denied for hunter2-value at s3://bucket")
-    assert "hunter2" not in said
-    assert said == "denied for *** at s3://bucket"
+    redacted = log.Redactor({name: "hunter2-value"})("denied for hunter2-value at s3://bucket")
+    assert "hunter2" not in redacted
+    assert redacted == "denied for *** at s3://bucket"
 
 
-def test_one_secret_inside_another_leaves_nothing_visible() -> None:
+def test_of_a_secret_inside_another_no_part_stays() -> None:
     redact = log.Redactor({"A_KEY": "abcdef", "B_TOKEN": "abcdefghij"})
     assert redact("x abcdefghij y") == "x *** y"
 
@@ -74,7 +74,7 @@ def test_a_password_in_the_uri_of_a_variable_is_replaced_wherever_it_appears() -
     assert redact("no answer from me:p4ssword@proxy") == "no answer from me:***@proxy"
 
 
-def test_words_that_are_no_secrets_stay() -> None:
+def test_values_that_are_no_secrets_stay() -> None:
     redact = log.Redactor({"SM_MODEL_DIR": "/opt/ml/model", "API_KEY": "test"})
     assert redact("test /opt/ml/model") == "test /opt/ml/model"
 
@@ -82,12 +82,12 @@ def test_words_that_are_no_secrets_stay() -> None:
 Capture = pytest.CaptureFixture[str]
 
 
-def test_every_line_is_marked_and_what_needs_a_look_says_so(install: Install, capfd: Capture) -> None:
+def test_every_line_has_the_name_and_a_level_other_than_info(install: Install, capfd: Capture) -> None:
     install()
     LOG.info("one\ntwo %d", 3)
     LOG.warning("a\nb")
     logging.getLogger("holdfast_entrypoint.cli").error("c")
-    LOG.debug("for nobody")
+    LOG.debug("hidden")
     assert capfd.readouterr().err == (
         "holdfast: one\nholdfast: two 3\nholdfast: warning: a\nholdfast: warning: b\nholdfast: error: c\n"
     )
@@ -116,7 +116,7 @@ def test_json_is_one_object_a_line(install: Install, capfd: Capture) -> None:
     assert abs((datetime.fromisoformat(one["time"]) - before).total_seconds()) < 60
 
 
-def test_no_secret_is_written_whatever_it_comes_with(install: Install, capfd: Capture) -> None:
+def test_a_secret_in_an_argument_or_a_traceback_is_replaced(install: Install, capfd: Capture) -> None:
     install(DB_PASSWORD="hunter2-value")
     LOG.error("denied: %s", OSError("hunter2-value at s3://me:you@bucket"))
     try:
@@ -136,9 +136,7 @@ def test_wrong_settings_leave_a_log_with_the_defaults(install: Install, capfd: C
     assert capfd.readouterr().err == "holdfast: b\n"
 
 
-def test_values_that_do_not_fit_their_sentence_lose_neither_it_nor_the_process(
-    install: Install, capfd: Capture
-) -> None:
+def test_arguments_that_do_not_fit_the_format_are_written_beside_it(install: Install, capfd: Capture) -> None:
     install()
     LOG.info("%d files", "no")
     assert capfd.readouterr().err == "holdfast: %d files ('no',)\n"
@@ -161,7 +159,7 @@ print(len(writes))
 """
 
 
-def test_a_record_is_one_write_and_lines_of_threads_do_not_tear_each_other() -> None:
+def test_a_record_is_one_write_and_lines_of_threads_do_not_mix() -> None:
     done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, check=True)
     assert done.stdout == "3200\n"
     record = re.compile(r"holdfast: (\d+) (\d)\2{199}\nholdfast: second line \1\n")
@@ -170,7 +168,7 @@ def test_a_record_is_one_write_and_lines_of_threads_do_not_tear_each_other() -> 
 
 
 @pytest.mark.parametrize("how", ["pipe", "closed"])
-def test_a_log_that_nobody_reads_is_lost_and_nothing_else(how: str) -> None:
+def test_a_log_without_a_reader_is_lost_and_nothing_else(how: str) -> None:
     code = "import logging; from holdfast_entrypoint import log; log.install({}, by_hand=True); "
     code += "logging.getLogger('holdfast').error('a'); print('still here')"
     read, write = os.pipe()
@@ -209,7 +207,7 @@ def test_a_file_or_a_pipe_gets_the_time_of_each_line(install: Install, capfd: Ca
         ("KUBERNETES_SERVICE_HOST", Platform.KUBERNETES),
     ],
 )
-def test_where_the_platform_notes_it_lines_have_no_time(variable: str, platform: Platform) -> None:
+def test_where_the_platform_adds_the_time_lines_have_none(variable: str, platform: Platform) -> None:
     assert platforms.detect({variable: "x"}) is platform
     assert not log.needs_time({variable: "x"})
 

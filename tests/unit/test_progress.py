@@ -1,4 +1,4 @@
-"""What is said of a long transfer, in a log and on a terminal."""
+"""Progress of a long transfer, in a log and on a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ count(1 << 20, 1 << 20)
 """
 
 
-def test_a_log_gets_a_line_every_ten_seconds_with_the_rate_and_what_is_left(logged: Logged) -> None:
+def test_a_log_gets_a_line_every_ten_seconds_with_the_rate_and_the_seconds_left(logged: Logged) -> None:
     times = iter((0.0, 5.0, 10.0, 12.0, 20.0))
     lines = progress.Lines("restoring", lambda: next(times))
     for done in (100, 200_000_000, 240_000_000, 300_000_000):
@@ -39,22 +39,22 @@ def test_a_log_gets_a_line_every_ten_seconds_with_the_rate_and_what_is_left(logg
     ]
 
 
-def test_where_nothing_has_come_yet_nobody_knows_how_long_it_takes(logged: Logged) -> None:
+def test_before_the_first_byte_no_seconds_left_are_shown(logged: Logged) -> None:
     times = iter((0.0, 10.0))
     progress.Lines("restoring", lambda: next(times))(0, 0)
     assert logged() == ["restoring: 0 of 0 bytes (0 %), 0.0 MB/s"]
 
 
-def test_a_terminal_gets_a_bar_between_whose_pictures_sentences_stand_on_lines_of_their_own() -> None:
+def test_on_a_terminal_log_lines_do_not_run_into_the_bar() -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     subprocess.run([sys.executable, "-c", DRAWS], stderr=theirs, check=True)
     os.close(theirs)
     shown = b""
     try:
-        while piece := os.read(ours, 4096):
-            shown += piece
-    except OSError:  # how a terminal says that its other side is closed
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    except OSError:  # the other side of the terminal is closed
         pass
     os.close(ours)
     assert b"restoring:   0%" in shown
