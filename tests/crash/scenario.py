@@ -91,7 +91,7 @@ def small_parts() -> Iterator[None]:
         (lists, "MEAN", 2),
         (wanted, "SMALL", 0),
         (wanted, "TOGETHER", 0),
-        (directory_lock, "PATIENCE", 0.0),  # who sleeps with the lock sleeps for as long as others live
+        (directory_lock, "WAIT_SECONDS", 0.0),  # who sleeps with the lock sleeps for as long as others live
     )
     with ExitStack() as stack:
         for module, name, size in settings:

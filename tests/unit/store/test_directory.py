@@ -380,7 +380,7 @@ def replace_there(store: DirectoryStore) -> str:
 def test_nobody_replaces_or_deletes_what_another_process_has_looked_at_to_replace_it(
     root: Path, asleep: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory_lock, "PATIENCE", 0.2)
+    monkeypatch.setattr(directory_lock, "WAIT_SECONDS", 0.2)
     store = DirectoryStore(root)
     before = store.head("there").etag
     with pytest.raises(TransientStoreError, match="locked by another process"):

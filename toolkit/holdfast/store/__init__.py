@@ -1,4 +1,4 @@
-"""A place that keeps objects: the protocol that every store keeps."""
+"""Objects in S3 or in a directory, behind one protocol."""
 
 from holdfast.store.protocol import (
     Absent,

@@ -1,4 +1,4 @@
-"""How often and how long a request is repeated, and the pauses between."""
+"""The retries of a request: how many, for how long, and the pauses between them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class RetryPolicy:
     """How often and how long a request is repeated.
 
     Attributes:
-        attempts: tries in all, the first one included.
-        seconds: no new try begins when this much time has passed since the first one began.
-        first_pause: seconds; the pause before try n+1 is random between 0 and first_pause * 2^(n-1) …
-        longest_pause: … but never more than this many seconds.
+        attempts: tries, the first one included (default 8).
+        seconds: no try begins later than this after the first one (default 120).
+        first_pause: seconds (default 0.2); the pause before try n+1 is random between 0 and first_pause * 2^(n-1) …
+        longest_pause: … but never more than this many seconds (default 10).
     """
 
     attempts: int = 8
@@ -27,18 +27,18 @@ class RetryPolicy:
     longest_pause: float = 10.0
 
 
-class Tries:
+class Retries:
     """The tries of one request.
 
     Args:
         policy: how many, and how long.
         stop: makes the next failure final, and ends a pause.
-        complain: gets what failed twice.
+        warn: called with every failure but the first, when another try follows.
         sleep: waits the given seconds.
-        random: gives a number from 0 to 1.
+        random: returns a number from 0 to 1.
 
     Attributes:
-        failed: how many have failed since there was progress.
+        failed: failures since the last progress.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class Tries:
         policy: RetryPolicy,
         *,
         stop: StopToken,
-        complain: Callable[[TransientStoreError], None],
+        warn: Callable[[TransientStoreError], None],
         sleep: Callable[[float], object],
         random: Callable[[], float],
     ) -> None:
         self.failed = 0
         self._policy, self._stop, self._sleep, self._random = policy, stop, sleep, random
-        self._complain = complain
+        self._warn = warn
         self._began = time.monotonic()
 
-    def after(self, error: TransientStoreError) -> None:
-        """Pause before the next try, or raise when there is to be none."""
+    def pause_after(self, error: TransientStoreError) -> None:
+        """Pause before the next try, or raise when there is none left."""
         policy = self._policy
         self.failed += 1
         ceiling = min(policy.longest_pause, policy.first_pause * 2.0 ** min(self.failed - 1, 60))
@@ -67,10 +67,10 @@ class Tries:
                 raise error
             raise TransientStoreError(f"{error} (given up after {self.failed} tries in {waited:.0f} s)") from error
         if self.failed > 1:
-            self._complain(error)
+            self._warn(error)
         self._stop.wait(pause, self._sleep)
 
-    def start_again(self) -> None:
-        """Count from the beginning: there was progress since the last failure."""
+    def note_progress(self) -> None:
+        """Count tries and seconds from the beginning."""
         self.failed = 0
         self._began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The bytes of a part on their way to a store, checked while they pass."""
+"""Read the bytes of a part for a store, and compare them with their checksum."""
 
 from __future__ import annotations
 
@@ -11,46 +11,45 @@ from holdfast.errors import FileChangedError
 from holdfast.store import Part
 from holdfast.store.os_errors import os_errors, reading
 
-PIECE = 1 << 20
-"""Bytes handed on at a time."""
+BLOCK = 1 << 20
+"""Bytes yielded at a time."""
 
 
-def pieces(part: Part, allow: Callable[[int], int] = lambda wanted: wanted) -> Iterator[memoryview]:
-    """Yield the bytes of a part, at most `PIECE` at a time; a piece is only valid until the next one.
+def blocks(part: Part, allow: Callable[[int], int] = lambda wanted: wanted) -> Iterator[memoryview]:
+    """Yield the bytes of a part, at most `BLOCK` at a time; a block is only valid until the next one.
 
-    Records are small and go at once; before bytes of a file go, `allow` says how many of them may.
+    For bytes of a file, `allow` returns how many may be sent next, possibly after a wait. Records are not limited.
 
-    The checksum of a file is compared before the last piece is handed on, so a receiver that waits for all announced
-    bytes never gets a whole body whose content is not what the checksum says. Bytes in memory cannot change.
+    The checksum of a file is compared before the last block is yielded, so a server that waits for all announced bytes
+    never gets a whole body with another checksum. Bytes in memory cannot change.
 
     Raises:
-        FileChangedError: the file is gone, shorter, or holds other bytes than those that were summed up.
+        FileChangedError: the file is gone, is shorter, or has another checksum.
         StoreError: the file cannot be read.
     """
     if isinstance(part.source, bytes):
         yield from _from_memory(part.source, part, allow if part.read else lambda wanted: wanted)
         return
-    what = str(part.source)
     crc, left = 0, part.size
-    for piece in _from_file(part.source, part, allow):
-        crc = crc64nvme(piece, crc)
-        left -= len(piece)
+    for block in _from_file(part.source, part, allow):
+        crc = crc64nvme(block, crc)
+        left -= len(block)
         if left == 0 and crc != part.crc64nvme:
-            raise FileChangedError(f"{what} changed while it was being stored")
-        yield piece
+            raise FileChangedError(f"{part.source} changed while it was being stored")
+        yield block
     if left:
-        raise FileChangedError(f"{what} became shorter while it was being stored")
+        raise FileChangedError(f"{part.source} became shorter while it was being stored")
 
 
 def write_part(part: Part, descriptor: int, path: Path, offset: int) -> None:
     """Write the bytes of a part to an open file, from `offset` on; `path` is for the messages.
 
     Raises:
-        FileChangedError: as `pieces`.
-        StoreError: the part cannot be read, or the file not be written.
+        FileChangedError: as `blocks`.
+        StoreError: the part cannot be read, or the file cannot be written.
     """
-    for piece in pieces(part):
-        rest = piece
+    for block in blocks(part):
+        rest = block
         with os_errors(path, "write"):
             while rest:
                 written = os.pwrite(descriptor, rest, offset)
@@ -61,7 +60,7 @@ def write_part(part: Part, descriptor: int, path: Path, offset: int) -> None:
 def _from_memory(source: bytes, part: Part, allow: Callable[[int], int]) -> Iterator[memoryview]:
     view = memoryview(source)[part.offset : part.offset + part.size]
     while view:
-        size = allow(min(PIECE, len(view)))
+        size = allow(min(BLOCK, len(view)))
         yield view[:size]
         view = view[size:]
 
@@ -70,15 +69,15 @@ def _from_file(path: Path, part: Part, allow: Callable[[int], int]) -> Iterator[
     with reading(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        view = memoryview(bytearray(min(PIECE, part.size)))
+        view = memoryview(bytearray(min(BLOCK, part.size)))
         position, end = part.offset, part.offset + part.size
         while position < end:
             wanted = allow(min(len(view), end - position))
             with os_errors(path, "read"):
-                got = os.preadv(descriptor, [view[:wanted]], position)
-            if got == 0:
+                length = os.preadv(descriptor, [view[:wanted]], position)
+            if length == 0:
                 return
-            position += got
-            yield view[:got]
+            position += length
+            yield view[:length]
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Where checkpoints live: `s3://bucket/prefix` or `file:///dir`, parsed and checked."""
+"""Parse the location of checkpoints: `s3://bucket/prefix` or `file:///dir`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-_]{1,253}[A-Za-z0-9]")
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place for checkpoints.
+    """A bucket and prefix, or a directory.
 
     Attributes:
         scheme: `s3` or `file`.
@@ -34,7 +34,7 @@ class Location:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def is_within(self, other: Location) -> bool:
-        """Say whether this place is the other one, or lies below it."""
+        """Say whether this location is the other one, or lies below it."""
         if (self.scheme, self.bucket) != (other.scheme, other.bucket):
             return False
         return not other.prefix or f"{self.prefix}/".startswith(f"{other.prefix}/")
@@ -44,8 +44,8 @@ def parse(uri: str, *, name: str) -> Location:
     """Parse a URI.
 
     Args:
-        uri: what the user wrote.
-        name: the variable or argument it came from, for the message.
+        uri: as the user wrote it.
+        name: the variable or argument that holds it, for the message.
 
     Raises:
         ConfigError: the URI is malformed; the message says how to write it.

@@ -1,4 +1,4 @@
-"""A location becomes a store."""
+"""Open the store of a location."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def open_store(
     allow: Callable[[int], int] = lambda wanted: wanted,
     concurrency: Concurrency | None = None,
 ) -> Store:
-    """Open the store of a location. Nothing is asked of it yet: `Store.check`, or the first listing, shows what it is.
+    """Open the store of a location. No request is made before the first one of the caller.
 
     Args:
-        place: where.
-        environ: the environment: endpoint, region, proxies, trusted certificates and keys. What else the AWS
-            credentials chain looks at (profiles, roles of tasks and machines), botocore reads by itself.
-        policy: how often and how long to repeat; None for the default.
-        stop: ends the repeating, and shortens the read timeout before that.
-        allow: asked before bytes of a file are sent to S3; returns, maybe after a wait, how many of those may go.
-        concurrency: learns from the requests to S3 how many at a time are worth it.
+        place: the location.
+        environ: environment with endpoint, region, proxies, trusted certificates and keys. botocore reads the other
+            sources of the AWS credentials chain (profiles, roles of tasks and machines) by itself.
+        policy: how often and how long requests are repeated; None for the default.
+        stop: ends the retries, and shortens the read timeout before that.
+        allow: called before bytes of a file are sent to S3; returns how many may go, possibly after a wait.
+        concurrency: measures the requests to S3.
 
     Raises:
         ConfigError: the environment names an endpoint or certificates that cannot be used.

@@ -1,4 +1,4 @@
-"""An OSError about a file, as one of our errors."""
+"""Turn an OSError about a file into a StoreError with advice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holdfast.errors import AccessDeniedError, FileChangedError, PermanentStoreError, StoreError, TransientStoreError
 
-# What a network file system answers when it hiccups: the same call may succeed in a moment.
+# From a network file system in trouble: the same call may succeed a moment later.
 _TRANSIENT = {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN}
 _ADVICE = {
     errno.ENOSPC: "; make room on that file system",
@@ -21,18 +21,18 @@ _ADVICE = {
 
 
 def os_error(error: OSError, path: Path, doing: str) -> StoreError:
-    """Return what an operating system error on `path` means for the one who was `doing` something there."""
-    said = f"cannot {doing} {path}: {error.strerror or error}"
+    """Return the StoreError for an operating system error; `doing` is a verb, such as "read"."""
+    message = f"cannot {doing} {path}: {error.strerror or error}"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return AccessDeniedError(f"{said}; allow user {os.geteuid()} to do so")
+        return AccessDeniedError(f"{message}; allow user {os.geteuid()} to do so")
     if error.errno in _TRANSIENT:
-        return TransientStoreError(said)
-    return PermanentStoreError(said + _ADVICE.get(error.errno or 0, ""))
+        return TransientStoreError(message)
+    return PermanentStoreError(message + _ADVICE.get(error.errno or 0, ""))
 
 
 @contextmanager
 def os_errors(path: Path, doing: str) -> Iterator[None]:
-    """Turn the operating system's errors about `path` into ours; the arguments are those of `os_error`."""
+    """Raise operating system errors inside the `with` as StoreErrors; the arguments are those of `os_error`."""
     try:
         yield
     except OSError as error:

@@ -1,12 +1,12 @@
-"""The store protocol: the few things holdfast asks of a place that keeps objects.
+"""The store protocol: the requests that every store answers.
 
-Keys are relative to the prefix of the store's location. Every method is one request (or one system call's worth of
-work), so that `holdfast.retry` can repeat any of them; what needs many requests, a large upload for one, is built
-from these in `holdfast.transfer`. Implementations are safe to use from several threads.
+Keys are relative to the prefix of the store's location. Every method is one request (or a few system calls), so that
+`holdfast.store.retry` can repeat any of them. Operations of many requests, such as a large upload, are in
+`holdfast.transfer`. Implementations are safe to use from several threads.
 
-A `Condition` and the `etag` of a deletion are the store's to keep, in the same step as the deed: AWS does. Which other
-servers ignore which of them, docs/reliability.md says; a directory looks and acts in two steps for `Replaces` and for a
-deletion, under a lock where the file system has locks.
+A store checks a `Condition`, and the `etag` of a deletion, in the same step as the write: AWS does. docs/reliability.md
+lists the servers that ignore some of them. A directory needs two steps for `Replaces` and for a deletion, under a lock
+where the file system has locks.
 
 All methods raise `TransientStoreError` where a repetition may help and a `PermanentStoreError` where it will not.
 """
@@ -26,15 +26,15 @@ Metadata = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store knows about an object.
+    """The description of an object by its store.
 
     Attributes:
         key: relative to the prefix.
         size: bytes.
         etag: the store's name for this content; compare for equality only.
         modified: seconds since the epoch, by the store's clock.
-        metadata: user metadata, names in lower case; None where it was not asked for (`list`).
-        crc64nvme: checksum of the content as `head` gets it; None where the store keeps none.
+        metadata: user metadata, names in lower case; None from `list`.
+        crc64nvme: checksum of the content, from `head`; None where the store keeps none.
     """
 
     key: str
@@ -47,7 +47,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an object at a key must hold: its ETag, its size in bytes and its CRC64NVME."""
+    """The expected content of an object: its key, its ETag, its size in bytes and its CRC64NVME."""
 
     key: str
     etag: str
@@ -72,14 +72,14 @@ Condition = Absent | Replaces
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A range of a local file, or bytes in memory, about to be stored.
+    """A range of a local file, or bytes in memory, to be stored.
 
     Attributes:
-        source: an open file's path, or the bytes themselves.
+        source: the path of a file, or the bytes.
         offset: first byte of the range in the file (0 for bytes).
         size: bytes in the range.
-        crc64nvme: checksum of the range, sent along so that the server refuses what arrives damaged.
-        read: whether bytes in memory are those of a file, which a limit of the bandwidth may hold back.
+        crc64nvme: checksum of the range, sent along so that the server refuses damaged bytes.
+        read: whether bytes in memory were read from a file, so that the upload limit applies to them (default False).
     """
 
     source: Path | bytes
@@ -100,10 +100,10 @@ class ObjectRange:
 
     Attributes:
         key: of the object.
-        etag: of the content that is wanted.
+        etag: of its expected content.
         offset: first byte of the range.
         size: bytes in the range, at least 1.
-        crc64nvme: checksum of the range; None when it is not known.
+        crc64nvme: checksum of the range; None when it is unknown (the default).
     """
 
     key: str
@@ -115,13 +115,13 @@ class ObjectRange:
 
 @dataclass(frozen=True, slots=True)
 class StoredPart:
-    """A part of a multipart upload that the store has.
+    """A stored part of a multipart upload.
 
     Attributes:
         number: 1 to 10,000.
         etag: the store's name for its content.
         size: bytes.
-        crc64nvme: checksum; None for a copied range that neither the caller nor the store has summed up.
+        crc64nvme: checksum; None for a copied range whose checksum neither the caller nor the store computed.
     """
 
     number: int
@@ -141,12 +141,12 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedUpload:
-    """Something that was begun, has become no object, and takes room until it is dropped.
+    """An upload that has begun and was not completed; it takes room until it is aborted.
 
     Attributes:
-        upload: what `abort_upload` takes. The metadata is not known, nor is the key (empty) of a file that a killed
+        upload: the argument of `abort_upload`. Its metadata is unknown, and its key is empty for a file that a killed
             process left in a directory.
-        began: seconds since the epoch, by the store's clock. It may be under way still: only age tells.
+        began: seconds since the epoch, by the store's clock. Another process may still be writing it.
     """
 
     upload: Upload
@@ -154,10 +154,10 @@ class UnfinishedUpload:
 
 
 class Store(Protocol):
-    """A place that keeps objects under one prefix."""
+    """Objects under one prefix."""
 
     def check(self) -> None:
-        """Prove that the place exists and may be read, with one cheap request.
+        """Check that the bucket or directory exists and may be listed, with one cheap request.
 
         Raises:
             NoBucketError: there is no such bucket or directory.
@@ -168,23 +168,23 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object whose key starts with `prefix`, in the order of the keys' UTF-8 bytes; metadata is None.
 
-        Hostile or odd keys (`..`, `//`, control characters) are yielded as they are: judging them is the caller's work.
+        Hostile or odd keys (`..`, `//`, control characters) are yielded as they are; the caller must check them.
         """
         ...
 
     def head(self, key: str) -> ObjectInfo:
-        """Describe one object, its metadata included. Raises NotFoundError."""
+        """Return the description of an object, with its metadata. Raises NotFoundError."""
         ...
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
-        """Hand a range of an object to `sink`, piece by piece (the memoryview is only valid during the call).
+        """Pass a range of an object to `sink`, block by block (the memoryview is only valid during the call).
 
         Args:
-            key: which object.
-            offset: first byte.
-            size: how many bytes; None for all that follow. Fewer bytes than asked for is a TransientStoreError.
-            etag: fail with DamagedError if the object is no longer this content.
-            sink: called with each piece in order. After an error nothing that it got may be used.
+            key: of the object.
+            offset: first byte (default 0).
+            size: number of bytes; None for all that follow. Fewer bytes than requested is a TransientStoreError.
+            etag: of the expected content; another one is a DamagedError. None: any.
+            sink: called with each block in order. After an error no block may be used.
         """
         ...
 
@@ -204,17 +204,16 @@ class Store(Protocol):
         Visible whole or not at all.
 
         Args:
-            source: what to copy. The checksum that the store computes of the copy, where it says so, is held against
-                its checksum.
-            key: where to; never the source itself (PermanentStoreError).
+            source: the object. The checksum of the copy, where the store returns one, is compared with it.
+            key: of the copy; never that of the source (PermanentStoreError).
             metadata: of the copy; that of the source is not copied.
-            condition: what must lie at `key`.
+            condition: on the object at `key`.
 
         Raises:
             NotFoundError: there is no source.
-            DamagedError: the source is no longer this content, or the copy has another checksum: then the copy lies at
-                `key` on S3, and in a directory it does not.
-            AlreadyExistsError: at `key` lies what the condition does not allow; with `Replaces` also: nothing.
+            DamagedError: the source has other content, or the copy has another checksum: then the copy is at `key` on
+                S3, and in a directory it is not.
+            AlreadyExistsError: the condition does not hold.
         """
         ...
 
@@ -232,35 +231,35 @@ class Store(Protocol):
     def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
         """Make a range of an object in the store a part of an upload; sizes and numbers as `put_part`.
 
-        S3 takes ranges only of objects that are larger than 5 MiB. The upload's key may be the source's. The checksum
-        that the store computes is held against that of the range, where there is one.
+        S3 accepts only objects larger than 5 MiB. The upload's key may be the source's. The checksum that the store
+        computes is compared with that of the range, where there is one.
 
         Raises:
             NotFoundError: there is no source, or the upload has ended.
-            DamagedError: the source is no longer this content, or the range has another checksum.
+            DamagedError: the source has other content, or the range has another checksum.
         """
         ...
 
     def complete_upload(
         self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
-        """Make the upload visible as one object, checked against the checksum of the whole, and return its ETag.
+        """Make the upload visible as one object, compare it with the checksum of the whole, and return its ETag.
 
         Raises AlreadyExistsError as `copy`, and NotFoundError when the upload has ended.
         """
         ...
 
     def abort_upload(self, upload: Upload) -> None:
-        """Drop a multipart upload and its parts. One that is gone already is no error."""
+        """Delete a multipart upload and its parts. A missing one is not an error."""
         ...
 
     def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
-        """Yield every upload below the prefix that has begun and was neither completed nor dropped, in any order."""
+        """Yield every upload below the prefix that has begun and was neither completed nor aborted, in any order."""
         ...
 
     def delete(self, key: str, *, etag: str | None = None) -> None:
-        """Delete an object. One that is gone already is no error.
+        """Delete an object. A missing one is not an error.
 
-        With `etag` only that content is deleted: when there is another one it stays, and AlreadyExistsError says so.
+        With `etag` only that content is deleted; other content stays, and raises AlreadyExistsError.
         """
         ...

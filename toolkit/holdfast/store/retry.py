@@ -1,4 +1,4 @@
-"""Repeating what may succeed in a moment: a store around a store."""
+"""Repeat requests that fail transiently: a store around a store."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ from holdfast.store import (
     UnfinishedUpload,
     Upload,
 )
-from holdfast.store.backoff import RetryPolicy, Tries
+from holdfast.store.backoff import Retries, RetryPolicy
 
 _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-COMPLAINT_SECONDS = 30.0
+WARNING_SECONDS = 30.0
+"""Seconds between two warnings: 1,000 requests fail for one reason."""
 
 
 class RetryingStore:
@@ -41,10 +42,10 @@ class RetryingStore:
 
     Args:
         store: the store whose requests are repeated.
-        policy: how often and how long.
+        policy: how often and how long; None for the default.
         stop: makes the next failure final, and ends a pause.
         sleep: waits the given seconds.
-        random: gives a number from 0 to 1.
+        random: returns a number from 0 to 1.
     """
 
     def __init__(
@@ -57,40 +58,40 @@ class RetryingStore:
         random: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
-        self._complained = -math.inf
+        self._warned = -math.inf
         self._lock = threading.Lock()
         self._begin = partial(
-            Tries,
+            Retries,
             policy or RetryPolicy(),
             stop=stop,
-            complain=self._complain,
+            warn=self._warn,
             sleep=sleep,
             random=random,
         )
 
-    def _complain(self, error: TransientStoreError) -> None:
-        """Log what fails, for debugging only where that was done a moment ago: 1,000 requests fail for one reason."""
+    def _warn(self, error: TransientStoreError) -> None:
+        """Log a failure: as a warning, or for debugging within `WARNING_SECONDS` of the last warning."""
         with self._lock:
-            repeated = time.monotonic() - self._complained < COMPLAINT_SECONDS
+            repeated = time.monotonic() - self._warned < WARNING_SECONDS
             if not repeated:
-                self._complained = time.monotonic()
+                self._warned = time.monotonic()
         _LOG.log(logging.DEBUG if repeated else logging.WARNING, "%s; trying again", error)
 
     def _repeat(self, request: Callable[[], T]) -> T:
-        tries = self._begin()
+        retries = self._begin()
         while True:
             try:
                 return request()
             except TransientStoreError as error:
-                tries.after(error)
+                retries.pause_after(error)
 
     def check(self) -> None:
         """As `Store.check`."""
         self._repeat(self._store.check)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """As `Store.list`. After a failure the listing starts again and what was yielded already is passed over."""
-        tries = self._begin()
+        """As `Store.list`. After a failure the listing starts again, and skips what was yielded already."""
+        retries = self._begin()
         last: bytes | None = None
         while True:
             try:
@@ -100,9 +101,9 @@ class RetryingStore:
                         continue
                     last = key
                     yield info
-                    tries.start_again()  # now: what was done with it is no waiting for the store
+                    retries.note_progress()  # after the yield: the time of the caller is not that of the store
             except TransientStoreError as error:
-                tries.after(error)
+                retries.pause_after(error)
             else:
                 return
 
@@ -111,10 +112,10 @@ class RetryingStore:
         return self._repeat(lambda: self._store.head(key))
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
-        """As `Store.read`. After a failure the reading goes on behind the last byte that the sink got.
+        """As `Store.read`. After a failure it continues behind the last byte that the sink got.
 
-        Both halves must come from the same content, and be all of it: without an ETag, a HEAD finds the one to hold on
-        to first, and how much there is.
+        Both halves must come from the same content, and be all of it: without an ETag, a HEAD returns ETag and size
+        first.
         """
         pinned = etag
         if pinned is None:
@@ -122,14 +123,14 @@ class RetryingStore:
             pinned = info.etag
             if size is None and offset <= info.size:
                 size = info.size - offset
-        tries = self._begin()
+        retries = self._begin()
         done = 0
 
-        def counting(piece: memoryview) -> None:
+        def counting(block: memoryview) -> None:
             nonlocal done
-            sink(piece)
-            done += len(piece)
-            tries.start_again()
+            sink(block)
+            done += len(block)
+            retries.note_progress()
 
         while True:
             try:
@@ -138,12 +139,12 @@ class RetryingStore:
             except TransientStoreError as error:
                 if size is not None and done == size > 0:
                     return
-                tries.after(error)
+                retries.pause_after(error)
             else:
                 return
 
     def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
-        """As `Store.put`. A repeated conditional put that finds its own object is a success."""
+        """As `Store.put`. A repeated conditional put that finds its own object has succeeded."""
         return self._repeat_write(
             lambda: self._store.put(key, part, metadata=metadata, condition=condition),
             lambda: self._own(key, part.size, part.crc64nvme, metadata),
@@ -152,14 +153,14 @@ class RetryingStore:
     def copy(
         self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
-        """As `Store.copy`. A repeated copy that finds its own object is a success, also when the source has gone."""
+        """As `Store.copy`. A repeated copy that finds its own object has succeeded, also when the source is gone."""
         return self._repeat_write(
             lambda: self._store.copy(source, key, metadata=metadata, condition=condition),
             lambda: self._own(key, source.size, source.crc64nvme, metadata),
         )
 
     def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
-        """As `Store.begin_upload`. A lost answer may leave an upload behind that nobody completes."""
+        """As `Store.begin_upload`. A lost answer may leave an upload that is never completed."""
         return self._repeat(lambda: self._store.begin_upload(key, metadata=metadata))
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
@@ -173,7 +174,7 @@ class RetryingStore:
     def complete_upload(
         self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
-        """As `Store.complete_upload`. A repetition that finds the upload gone and its own object there is a success."""
+        """As `Store.complete_upload`. A repetition that finds its own object instead of the upload has succeeded."""
         return self._repeat_write(
             lambda: self._store.complete_upload(upload, parts, crc64nvme=crc64nvme, condition=condition),
             lambda: self._own(upload.key, sum(part.size for part in parts), crc64nvme, upload.metadata),
@@ -184,51 +185,51 @@ class RetryingStore:
         self._repeat(lambda: self._store.abort_upload(upload))
 
     def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
-        """As `Store.unfinished_uploads`. What was yielded before a failure is passed over, as in `list`."""
-        tries = self._begin()
+        """As `Store.unfinished_uploads`. What was yielded before a failure is skipped, as in `list`."""
+        retries = self._begin()
         seen: set[tuple[str, str]] = set()
         while True:
             try:
-                for found in self._store.unfinished_uploads():
-                    name = (found.upload.key, found.upload.id)
+                for unfinished in self._store.unfinished_uploads():
+                    name = (unfinished.upload.key, unfinished.upload.id)
                     if name not in seen:
                         seen.add(name)
-                        yield found
-                        tries.start_again()
+                        yield unfinished
+                        retries.note_progress()
             except TransientStoreError as error:
-                tries.after(error)
+                retries.pause_after(error)
             else:
                 return
 
     def delete(self, key: str, *, etag: str | None = None) -> None:
-        """As `Store.delete`. A repetition that finds nothing is a success, as any deletion."""
+        """As `Store.delete`. A repetition that finds no object has succeeded."""
         self._repeat(lambda: self._store.delete(key, etag=etag))
 
     def _repeat_write(self, request: Callable[[], str], own: Callable[[], str | None]) -> str:
-        """Repeat a write whose answer may have been lost after it had happened."""
-        tries = self._begin()
+        """Repeat a write whose answer may have been lost after it was done."""
+        retries = self._begin()
         while True:
             try:
                 return request()
             except TransientStoreError as error:
-                tries.after(error)
+                retries.pause_after(error)
             except (AlreadyExistsError, NotFoundError, DamagedError):
-                etag = own() if tries.failed else None
+                etag = own() if retries.failed else None
                 if etag is None:
                     raise
                 return etag
 
     def _own(self, key: str, size: int, crc: int, metadata: Metadata | None) -> str | None:
-        """Return the ETag of the object at `key` if it is exactly what was to be written there, else None.
+        """Return the ETag of the object at `key` if it is exactly what this request wrote, else None.
 
         Size and metadata also fit an earlier version of the same file by the same attempt: the checksum decides. Where
         the store keeps none, the content is read back.
         """
-        found = 0
+        stored = 0
 
-        def add(piece: memoryview) -> None:
-            nonlocal found
-            found = checksum_of(piece, found)
+        def add(block: memoryview) -> None:
+            nonlocal stored
+            stored = checksum_of(block, stored)
 
         try:
             info = self.head(key)
@@ -242,4 +243,4 @@ class RetryingStore:
         except StoreError as error:
             error.add_note(f"while looking whether {key!r} is what an earlier try of the same request wrote")
             raise
-        return info.etag if found == crc else None
+        return info.etag if stored == crc else None

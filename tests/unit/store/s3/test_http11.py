@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from holdfast.store.s3.http11 import PIECE, BrokenError, Incoming, Response, ask
+from holdfast.store.s3.http11 import BLOCK, BrokenError, Incoming, Response, ask
 
 
 class Pair:
@@ -139,11 +139,11 @@ def test_what_is_no_answer_is_an_error(pair: Pair, bytes_: bytes) -> None:
 
 
 def test_a_large_body_comes_in_pieces_of_bounded_size(pair: Pair) -> None:
-    size = 3 * PIECE + 17
+    size = 3 * BLOCK + 17
     response = pair.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, b"z" * size)
-    lengths = [len(piece) for piece in response.pieces()]
+    lengths = [len(piece) for piece in response.blocks()]
     assert sum(lengths) == size
-    assert max(lengths) <= PIECE
+    assert max(lengths) <= BLOCK
 
 
 def test_a_little_rest_is_read_so_that_the_connection_goes_on(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""Where a directory store keeps what, and how a file becomes an object."""
+"""The files of a directory store: where they are, and how a file becomes an object."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from holdfast.store.os_errors import os_error, os_errors
 
 OWN = ".holdfast/"
 RESERVED = (f"{OWN}tmp/", f"{OWN}metadata/", f"{OWN}uploads/", f"{OWN}locks/")
-"""What a file system cannot do by itself is kept at these keys; they name no objects."""
+"""Keys of the store's own files; they name no objects."""
 
 
 def etag_of(state: os.stat_result) -> str:
-    """Return the name of a file's content: another file at the path, or another write to it, has another one."""
+    """Return the ETag of a file: another file at the path, or another write to it, has another one."""
     return f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"'
 
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file on its way.
+    """A file that is being written.
 
     Attributes:
-        path: where it is.
-        descriptor: open to be read and written.
+        path: of the file.
+        descriptor: open for reading and writing.
     """
 
     path: Path
     descriptor: int
 
     def synced(self) -> Path:
-        """Return the path, once the content is durable."""
+        """Make the content durable and return the path."""
         with os_errors(self.path, "sync"):
             os.fsync(self.descriptor)
         return self.path
@@ -60,7 +60,7 @@ class Layout:
         self._lock = Lock(root / OWN / "locks" / "store")
 
     def path(self, key: str) -> Path:
-        """Return where the object of a key lies.
+        """Return the path of the object at a key.
 
         Raises:
             PermanentStoreError: the key cannot be the name of a file below the root.
@@ -76,23 +76,23 @@ class Layout:
         return path
 
     def place(self, key: str) -> Path:
-        """Return where an object will lie, before bytes are written for it.
+        """Return the path of a new object, before bytes are written for it.
 
         Raises:
-            AlreadyExistsError: a directory is there: an object cannot lie beside those in it.
+            AlreadyExistsError: the path is a directory.
             PermanentStoreError: as `path`.
         """
         path = self.path(key)
         if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114  pathlib's raise for long names
-            raise _directory_in_the_way(path, key)
+            raise _is_a_directory(path, key)
         return path
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Look and act without anybody else doing so meanwhile, where the file system has locks.
+    def locked(self) -> Iterator[None]:
+        """Let no other process check and write meanwhile, where the file system has locks.
 
         Raises:
-            TransientStoreError: another process holds the lock, and does not go on.
+            TransientStoreError: another process holds the lock, and does not continue.
         """
         self.make_directories(self.root / OWN / "locks")
         with self._lock.held():
@@ -100,7 +100,7 @@ class Layout:
 
     @contextmanager
     def new_file(self, key: str) -> Iterator[NewFile]:
-        """Give an empty file on its way to a key. Afterwards it is gone, unless it was renamed to become the object.
+        """Create an empty file for a key. Afterwards it is deleted, unless it was renamed to become the object.
 
         Raises:
             PermanentStoreError: as `place`; nothing was written.
@@ -118,7 +118,7 @@ class Layout:
             path.unlink(missing_ok=True)
 
     def make_directories(self, directory: Path) -> None:
-        """Make a directory below the root, and the root itself where only its last component is missing.
+        """Make a directory below the root, and the root where only its last component is missing.
 
         Raises:
             NoBucketError: the directory that the root should be in does not exist.
@@ -138,8 +138,8 @@ class Layout:
         """Make a synced file the object of a key, in one step, and return its ETag. The file's own name may stay.
 
         Raises:
-            AlreadyExistsError: the condition does not hold (for `Absent` also where a file is a parent of the path, or
-            a directory lies at it).
+            AlreadyExistsError: the condition does not hold (`Absent` neither where the path is a directory, or has a
+            file as its parent).
         """
         target = self.path(key)
         if isinstance(condition, Absent) and any(parent.is_file() for parent in target.parents):
@@ -156,7 +156,7 @@ class Layout:
                 case Absent():
                     _link(file, target, key)
                 case Replaces(replaced):
-                    with self.alone():
+                    with self.locked():
                         before = _replace(file, target, key, replaced)
         except BaseException:
             self.forget(key, etag)
@@ -168,12 +168,12 @@ class Layout:
         return etag
 
     def metadata(self, key: str, etag: str) -> dict[str, str]:
-        """Return the metadata of an object; what somebody else put there, or wrote to, has none."""
+        """Return the metadata of an object; a file that another program wrote has none."""
         path = self._metadata_path(key, etag)
         try:
             with os_errors(path, "read"):
-                found = json.loads(path.read_bytes())["metadata"]
-                return {str(name): str(value) for name, value in found.items()}
+                metadata = json.loads(path.read_bytes())["metadata"]
+                return {str(name): str(value) for name, value in metadata.items()}
         except PermanentStoreError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return {}
@@ -184,7 +184,7 @@ class Layout:
             ) from error
 
     def forget(self, key: str, etag: str) -> None:
-        """Drop the metadata of an object that is gone."""
+        """Delete the metadata of an object that is gone."""
         with suppress(OSError):
             self._metadata_path(key, etag).unlink()
 
@@ -207,7 +207,7 @@ class Layout:
 
 
 def _replace(file: Path, target: Path, key: str, replaces: str | None) -> str | None:
-    """Rename a file to its key, if what lies there may be replaced; return the ETag of that, None for nothing."""
+    """Rename a file to its key, if the object there may be replaced; return its ETag, None where there was none."""
     before = None
     with suppress(OSError):
         before = etag_of(target.lstat())
@@ -218,7 +218,7 @@ def _replace(file: Path, target: Path, key: str, replaces: str | None) -> str | 
     return before
 
 
-def _directory_in_the_way(target: Path, key: str) -> AlreadyExistsError:
+def _is_a_directory(target: Path, key: str) -> AlreadyExistsError:
     return AlreadyExistsError(f"{target} is a directory: {key!r} cannot be a file beside the files in it")
 
 
@@ -226,11 +226,11 @@ def _link(file: Path, target: Path, key: str) -> None:
     try:
         os.link(file, target, follow_symlinks=False)
     except FileExistsError as error:
-        there = target.lstat()
-        if os.path.samestat(there, file.lstat()):
+        existing = target.lstat()
+        if os.path.samestat(existing, file.lstat()):
             return  # NFS: the answer to the first try was lost
-        if stat.S_ISDIR(there.st_mode):
-            raise _directory_in_the_way(target, key) from error
+        if stat.S_ISDIR(existing.st_mode):
+            raise _is_a_directory(target, key) from error
         raise AlreadyExistsError(f"there is an object at {key!r} already") from error
     except OSError as error:
         if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):

@@ -1,4 +1,4 @@
-"""The lock of a directory store: who looks and then acts does both before anybody else looks."""
+"""The lock of a directory store: between a check and its write, no other process writes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from holdfast.errors import TransientStoreError
 from holdfast.store.os_errors import os_errors
 
-PATIENCE = 5.0
-"""Seconds for which one waits for another process: it holds the lock for a look and a rename."""
+WAIT_SECONDS = 5.0
+"""Longest wait for another process, which holds the lock for a check and a rename."""
 _PAUSE = 0.002
-# A file system without locks, or one whose lock server is not there: then it is a look and an act, as anywhere else.
+# A file system without locks, or without its lock server: then check and write are two steps.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -28,24 +28,24 @@ class Lock:
     EFS). Safe to use from several threads.
 
     Args:
-        path: the file that is locked; its directory is there.
+        path: the file that is locked; its directory exists.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._own = threading.Lock()
-        self._in_vain = False
+        self._threads = threading.Lock()
+        self._timed_out = False
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock.
 
         Raises:
-            TransientStoreError: another process does not let go of it. After one such wait nobody waits again until it
-                has been free once: a deadline may be near.
+            TransientStoreError: another process keeps it. After one such wait there is no other until it has been free
+                once: a deadline may be near.
         """
-        until = time.monotonic() + (0.0 if self._in_vain else PATIENCE)
-        if not self._own.acquire(timeout=max(0.0, until - time.monotonic())):
+        until = time.monotonic() + (0.0 if self._timed_out else WAIT_SECONDS)
+        if not self._threads.acquire(timeout=max(0.0, until - time.monotonic())):
             raise self._refusal()
         try:
             with os_errors(self._path, "lock"):
@@ -57,7 +57,7 @@ class Lock:
             finally:
                 os.close(descriptor)
         finally:
-            self._own.release()
+            self._threads.release()
 
     def _take(self, descriptor: int, until: float) -> None:
         while True:
@@ -65,7 +65,7 @@ class Lock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= until:
-                    self._in_vain = True
+                    self._timed_out = True
                     raise self._refusal() from None
                 time.sleep(_PAUSE)
             except OSError as error:
@@ -73,11 +73,11 @@ class Lock:
                     raise
                 return
             else:
-                self._in_vain = False
+                self._timed_out = False
                 return
 
     def _refusal(self) -> TransientStoreError:
         return TransientStoreError(
-            f"{self._path} is locked by another process that does not go on: end the container on this store that is "
-            "stopped or hangs"
+            f"{self._path} is locked by another process that does not continue: end the container on this store that "
+            "is stopped or hangs"
         )

@@ -1,4 +1,4 @@
-"""Copying between two open files of a directory store: in the kernel, and checked."""
+"""Copy ranges between open files of a directory store, in the kernel where possible, with their checksum."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from holdfast.checksum import crc64nvme
 from holdfast.errors import DamagedError
-from holdfast.store.body import PIECE
+from holdfast.store.body import BLOCK
 from holdfast.store.os_errors import os_errors
 
-# Two file systems, or one that cannot: then the bytes go through this process.
+# Two file systems, or one without this call: then the bytes go through this process.
 _NOT_IN_THE_KERNEL = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
@@ -26,19 +26,19 @@ def copy_range(source: int, target: int, path: Path, *, offset: int, size: int, 
         path: of the target, for the messages.
         offset: first byte in the source.
         size: bytes.
-        to: where the first byte goes in the target.
+        to: offset of the first byte in the target.
 
     Raises:
         DamagedError: the source ends before that.
-        StoreError: it cannot be read, or the target not be written.
+        StoreError: the source cannot be read, or the target cannot be written.
     """
     done = 0
     with os_errors(path, "copy to"):
         while done < size:
-            got = _copy_some(source, target, size - done, offset + done, to + done)
-            if got == 0:
-                raise DamagedError(f"what was copied to {path} ends after {done:,} of {size:,} bytes")
-            done += got
+            length = _copy_some(source, target, size - done, offset + done, to + done)
+            if length == 0:
+                raise DamagedError(f"the copy in {path} ends after {done:,} of {size:,} bytes")
+            done += length
     return checksum_range(target, path, offset=to, size=size)
 
 
@@ -48,19 +48,19 @@ def _copy_some(source: int, target: int, size: int, offset: int, to: int) -> int
     except OSError as error:
         if error.errno not in _NOT_IN_THE_KERNEL:
             raise
-    return os.pwrite(target, os.pread(source, min(size, PIECE), offset), to)
+    return os.pwrite(target, os.pread(source, min(size, BLOCK), offset), to)
 
 
 def checksum_range(descriptor: int, path: Path, *, offset: int, size: int) -> int:
-    """Return the CRC64NVME of a range of an open file, or of as much of it as there is; `path` is for the messages.
+    """Return the CRC64NVME of a range of an open file, up to the end of the file; `path` is for the messages.
 
     Raises:
-        StoreError: it cannot be read.
+        StoreError: the file cannot be read.
     """
-    view = memoryview(bytearray(min(PIECE, max(1, size))))
+    view = memoryview(bytearray(min(BLOCK, max(1, size))))
     crc, position, end = 0, offset, offset + size
     with os_errors(path, "read"):
-        while position < end and (got := os.preadv(descriptor, [view[: end - position]], position)):
-            crc = crc64nvme(view[:got], crc)
-            position += got
+        while position < end and (length := os.preadv(descriptor, [view[: end - position]], position)):
+            crc = crc64nvme(view[:length], crc)
+            position += length
     return crc

@@ -1,20 +1,20 @@
 """A store in a directory: EFS, NFS, FSx, or a disk for trying things out.
 
-An object is a file at its key; symbolic links are none. What S3 does and a file system does not is kept below
-`.holdfast/` in that directory, in four places that are never listed:
+An object is a file at its key; symbolic links are not objects. Below `.holdfast/` in the directory there are four
+places that are never listed:
 
-    tmp/            files on their way: written, synced, then linked or renamed to their key
-    locks/          what is locked while somebody looks and acts
+    tmp/            temporary files: written, synced, then linked or renamed to their key
+    locks/          the lock between a check and its write
     metadata/       user metadata, one JSON file for each object that has some
     uploads/<id>/   multipart uploads that have begun
 
-A process that is killed leaves its files in tmp/ and uploads/. Nobody uses them again; `unfinished_uploads` yields the
-ones of both places, and `abort_upload` takes them away. Directories that become empty stay.
+A killed process leaves its files in tmp/ and uploads/. They are not used again: `unfinished_uploads` yields them, and
+`abort_upload` deletes them. Directories that become empty stay.
 
 Of several writers with `Absent` exactly one wins, on every host: the file is linked to its key. A file system has no
-such step for `Replaces` and for the `etag` of a deletion: the key is looked at, and then renamed to or unlinked.
-An advisory lock makes the two one for all who use the store on this machine, and on others where the file system passes
-locks on. Where it has none, what somebody else writes in that moment is lost, as is what is written there by others.
+such step for `Replaces` and for the `etag` of a deletion: the file is checked, and then replaced or unlinked. An
+advisory lock makes the two one step for all holdfast processes on this machine, and on others where the file system
+passes locks on. Without locks, and for programs other than holdfast, a write between the two is lost.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ from holdfast.store import (
     UnfinishedUpload,
     Upload,
 )
-from holdfast.store.body import PIECE, write_part
+from holdfast.store.body import BLOCK, write_part
 from holdfast.store.directory.layout import RESERVED, Layout, etag_of
 from holdfast.store.directory.ranges import copy_range
 from holdfast.store.directory.uploads import Uploads
 from holdfast.store.os_errors import os_error, os_errors
 
-# There is nothing at the path, or only a symbolic link, or a file where a directory should be.
-_NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+# The path has no file, or only a symbolic link, or a file where a directory should be.
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 class DirectoryStore:
     """The files of a directory as objects.
 
     Args:
-        root: an absolute path. When only its last component is missing, the first write creates it.
+        root: absolute path. Where only its last component is missing, the first write creates it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -69,7 +69,7 @@ class DirectoryStore:
         self._uploads = Uploads(self._layout)
 
     def check(self) -> None:
-        """As `Store.check`. A root that the first write would create is well."""
+        """As `Store.check`. A root that the first write would create passes."""
         try:
             with os.scandir(self._root) as entries:
                 next(entries, None)
@@ -97,10 +97,10 @@ class DirectoryStore:
                     (os.fsencode(entry.name) + b"/" * entry.is_dir(follow_symlinks=False), entry) for entry in found
                 ]
         except OSError as error:
-            if error.errno in _NOTHING:
+            if error.errno in _MISSING:
                 return
             raise os_error(error, path, "list") from error
-        # A directory counts with its slash, so that the keys come in the order of their bytes.
+        # A directory is sorted with its slash, so that the keys come in the order of their bytes.
         for name, entry in sorted(entries, key=lambda pair: pair[0]):
             key = directory + os.fsdecode(name)
             if name.endswith(b"/"):
@@ -129,7 +129,7 @@ class DirectoryStore:
             end = there if size is None else offset + size
             if end > there or offset > there:
                 raise TransientStoreError(f"reading {key!r} ended after {there:,} of {max(end, offset):,} bytes")
-            view = memoryview(bytearray(max(1, min(PIECE, end - offset))))
+            view = memoryview(bytearray(max(1, min(BLOCK, end - offset))))
             while offset < end:
                 with os_errors(self._root / key, "read"):
                     got = os.preadv(descriptor, [view[: end - offset]], offset)
@@ -145,12 +145,12 @@ class DirectoryStore:
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[int]:
-        """Give a descriptor of the file of a key. Raises NotFoundError."""
+        """Open the file of a key. Raises NotFoundError."""
         path = self._layout.path(key)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno in _NOTHING:
+            if error.errno in _MISSING:
                 self.check()
                 raise NotFoundError(f"there is no object {key!r} below {self._root}") from error
             raise os_error(error, path, "open") from error
@@ -170,7 +170,7 @@ class DirectoryStore:
     def copy(
         self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
-        """As `Store.copy`; durable when it returns. The copy has blocks of its own only where they cannot be shared."""
+        """As `Store.copy`; durable when it returns. The file system shares the blocks where it can."""
         if source.key == key:
             raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
         with self._opened(source.key) as origin, self._layout.new_file(key) as new:
@@ -211,7 +211,7 @@ class DirectoryStore:
         self._uploads.drop(upload)
 
     def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
-        """As `Store.unfinished_uploads`: also the files on their way, whose keys nobody wrote down."""
+        """As `Store.unfinished_uploads`: also temporary files, whose keys are not recorded."""
         self.check()
         yield from self._uploads.unfinished()
 
@@ -221,22 +221,22 @@ class DirectoryStore:
         if etag is None:
             self._unlink(path, key, None)
         elif os.path.lexists(path):
-            with self._layout.alone():
+            with self._layout.locked():
                 self._unlink(path, key, etag)
 
     def _unlink(self, path: Path, key: str, etag: str | None) -> None:
         try:
-            there = etag_of(path.lstat())
-            if etag not in (None, there):
-                raise AlreadyExistsError(f"{key!r} is not deleted: it is no longer the content that was to go")
+            existing = etag_of(path.lstat())
+            if etag not in (None, existing):
+                raise AlreadyExistsError(f"{key!r} is not deleted: it has other content by now")
             path.unlink()
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise os_error(error, path, "delete") from error
         else:
-            self._layout.forget(key, there)
+            self._layout.forget(key, existing)
 
 
 def _compare(source: Content | ObjectRange, copied: int | None) -> None:
     if source.crc64nvme not in (None, copied):
-        raise DamagedError(f"what was copied of {source.key!r} is not what was recorded: its CRC64NVME is another one")
+        raise DamagedError(f"the copy of {source.key!r} has another CRC64NVME than the recorded one")

@@ -1,4 +1,4 @@
-"""Multipart uploads in a directory store."""
+"""Multipart uploads of a directory store."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from holdfast.store.directory.layout import OWN, Layout
 from holdfast.store.directory.ranges import checksum_range, copy_range
 from holdfast.store.os_errors import os_errors
 
-_ON_ITS_WAY = "tmp/"
-"""How the ids of files begin that `put` or `copy` were writing when their process was killed."""
+_TEMPORARY = "tmp/"
+"""Beginning of the ids of files that `put` or `copy` were writing when their process was killed."""
 
 
 class Uploads:
     """The multipart uploads that have begun; each is a directory with the files `key` and `whole`.
 
-    Part 1 says how large the parts are, so that the others can be written to their places in `whole`. A part that comes
-    before part 1 waits in a file of its own, named by its number.
+    The size of part 1 determines the offsets of all parts in `whole`. A part that comes before part 1 is kept in a file
+    of its own, named by its number.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -34,11 +34,11 @@ class Uploads:
         self._lock = threading.Lock()
         self._part_sizes: dict[str, int] = {}
         self._written: dict[str, set[int]] = {}
-        """Parts that this process has written, by upload: those of one before may be lost, if its machine was."""
+        """Parts that this process has written, by upload: those of an earlier process may be lost with its machine."""
 
     def begin(self, key: str) -> str:
         """Begin an upload and return its id."""
-        self._layout.place(key)  # a key that cannot be is refused before anything is written
+        self._layout.place(key)  # an impossible key is refused before anything is written
         identity = secrets.token_hex(8)
         directory = self._directory(identity)
         self._layout.make_directories(directory)
@@ -50,7 +50,7 @@ class Uploads:
         """Store a part.
 
         Raises:
-            NotFoundError: there is no such upload any more.
+            NotFoundError: the upload has ended.
         """
         with self._place(upload, number, part.size) as (descriptor, path, offset):
             write_part(part, descriptor, path, offset)
@@ -60,7 +60,7 @@ class Uploads:
         """Store a range of an open file as a part.
 
         Raises:
-            NotFoundError: there is no such upload any more.
+            NotFoundError: the upload has ended.
             PermanentStoreError: the file has no such range.
         """
         if offset + size > os.fstat(source).st_size:
@@ -71,7 +71,7 @@ class Uploads:
 
     @contextmanager
     def _place(self, upload: Upload, number: int, size: int) -> Iterator[tuple[int, Path, int]]:
-        """Give the descriptor, path and offset to which a part belongs."""
+        """Give the descriptor, path and offset for a part."""
         directory = self._existing(upload)
         waiting = directory / str(number)
         with self._lock:
@@ -92,11 +92,11 @@ class Uploads:
             self._written.setdefault(upload.id, set()).add(number)
 
     def finish(self, upload: Upload, parts: Sequence[StoredPart], crc64nvme: int) -> Path:
-        """Return the whole file, synced, checked against the checksum and ready to be published.
+        """Return the whole file, synced, compared with the checksum and ready to be published.
 
         Raises:
-            NotFoundError: there is no such upload any more.
-            PermanentStoreError: the parts do not fit together, or one is not what it was.
+            NotFoundError: the upload has ended.
+            PermanentStoreError: the parts do not fit together, or one has changed or is lost.
         """
         directory = self._existing(upload)
         whole = directory / "whole"
@@ -119,8 +119,8 @@ class Uploads:
         return whole
 
     def drop(self, upload: Upload) -> None:
-        """Delete an upload and its parts, or a file on its way; one that is gone already is no error."""
-        if upload.id.startswith(_ON_ITS_WAY):
+        """Delete an upload and its parts, or a temporary file; a missing one is not an error."""
+        if upload.id.startswith(_TEMPORARY):
             path = self._layout.root / OWN / upload.id
             with os_errors(path, "delete"):
                 path.unlink(missing_ok=True)
@@ -134,7 +134,7 @@ class Uploads:
                 shutil.rmtree(directory)
 
     def unfinished(self) -> Iterator[UnfinishedUpload]:
-        """Yield the uploads that have begun, and the files on their way: without a key, as old as their last write."""
+        """Yield the uploads that have begun, and temporary files: without a key, as old as their last write."""
         for path in self._names("uploads"):
             key, state = _read(path / "key"), _state(path / "key") or _state(path)
             if state is not None:
@@ -142,7 +142,7 @@ class Uploads:
         for path in self._names("tmp"):
             state = _state(path)
             if state is not None:
-                yield UnfinishedUpload(Upload("", f"{_ON_ITS_WAY}{path.name}"), state.st_mtime)
+                yield UnfinishedUpload(Upload("", f"{_TEMPORARY}{path.name}"), state.st_mtime)
 
     def _names(self, place: str) -> list[Path]:
         directory = self._layout.root / OWN / place
@@ -155,7 +155,7 @@ class Uploads:
     def _existing(self, upload: Upload) -> Path:
         directory = self._directory(upload.id)
         if not directory.is_dir():
-            raise NotFoundError(f"the upload of {upload.key!r} has ended: it was completed or dropped")
+            raise NotFoundError(f"the upload of {upload.key!r} has ended: it was completed or aborted")
         return directory
 
 
@@ -163,7 +163,7 @@ def _move(waiting: Path, part: StoredPart, descriptor: int, whole: Path, to: int
     with os_errors(waiting, "read"), waiting.open("rb") as file:
         crc = copy_range(file.fileno(), descriptor, whole, offset=0, size=part.size, to=to)
     if crc != part.crc64nvme:
-        raise PermanentStoreError(f"{waiting} is no longer what was stored there: send it again")
+        raise PermanentStoreError(f"{waiting} has changed since it was stored: send it again")
 
 
 def _refuse_if_lost(part: StoredPart, descriptor: int, path: Path, offset: int) -> None:
@@ -172,14 +172,14 @@ def _refuse_if_lost(part: StoredPart, descriptor: int, path: Path, offset: int) 
 
 
 def _read(path: Path) -> str:
-    """Return the key that an upload is for; empty when its process was killed before it was written down."""
+    """Return the key of an upload; empty when its process was killed before it was written."""
     with suppress(FileNotFoundError):
         return os.fsdecode(path.read_bytes())
     return ""
 
 
 def _state(path: Path) -> os.stat_result | None:
-    """Return what the system knows of a file; None when somebody has taken it away."""
+    """Return the status of a file; None when it is gone."""
     with suppress(FileNotFoundError):
         return path.lstat()
     return None
@@ -190,14 +190,14 @@ def _stored(number: int, size: int, crc: int) -> StoredPart:
 
 
 def _check(upload: Upload, parts: Sequence[StoredPart], crc64nvme: int) -> int:
-    """Return the size of the whole, or raise when the parts are not what it is made of."""
+    """Return the size of the whole, or raise when the parts do not make it up."""
     problem: str | None = None
     if [part.number for part in parts] != list(range(1, len(parts) + 1)) or not parts:
         problem = "its parts are not numbered 1, 2, …"
     elif any(part.size != parts[0].size for part in parts[:-1]) or parts[-1].size > parts[0].size:
         problem = "its parts but the last are not of the same size"
     else:
-        # A directory has summed up every part.
+        # A directory store computes the checksum of every part.
         whole = combine_all((part.crc64nvme or 0, part.size) for part in parts)
         if whole != crc64nvme:
             problem = "the checksums of its parts do not make up that of the whole"

@@ -1,4 +1,4 @@
-"""Signed HTTP requests to one bucket, one exchange at a time; repeating them is for others."""
+"""Send signed HTTP requests to one bucket, without retries."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import holdfast
 from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.stop import StopToken
 from holdfast.store import Part, Sink
-from holdfast.store.body import pieces
+from holdfast.store.body import blocks
 from holdfast.store.s3 import errors, messages
 from holdfast.store.s3 import settings as s3_settings
-from holdfast.store.s3.connections import Connections, Line
+from holdfast.store.s3.connections import Connection, Connections
 from holdfast.store.s3.http11 import BrokenError, Response, ask
 from holdfast.store.s3.settings import Address, S3Settings
 from holdfast.store.s3.signer import Signer
 from holdfast.workers.concurrency import Concurrency
 
-_LEAST_PATIENCE = 1.0
-_TOO_MUCH = (429, 503)
-_ALWAYS = (("User-Agent", f"holdfast/{holdfast.__version__}"), ("Accept-Encoding", "identity"))
+_LEAST_READ_SECONDS = 1.0
+_SLOW_DOWN = (429, 503)
+_COMMON_HEADERS = (("User-Agent", f"holdfast/{holdfast.__version__}"), ("Accept-Encoding", "identity"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Request:
 
     Attributes:
         method: GET, PUT, …
-        doing: what it is for, as errors shall say it.
-        permission: the IAM permission that it takes.
-        key: the whole key; None for the bucket itself.
+        doing: its purpose, for error messages: "storing 'a/b'".
+        permission: the IAM permission that it needs.
+        key: with the prefix; None for the bucket itself.
         query: names and values.
-        headers: beside those of signature and length.
-        body: bytes to send along.
+        headers: without those of signature and length.
+        body: bytes to send.
     """
 
     method: str
@@ -53,11 +53,11 @@ class Request:
 
 
 class Client:
-    """Exchanges requests and answers with the server of one bucket. Safe to use from several threads.
+    """Sends requests to one bucket and returns the answers. Safe to use from several threads.
 
     Args:
         settings: how to reach S3.
-        bucket: which bucket.
+        bucket: its name.
         stop: its deadline limits the read timeout to half of the seconds left, so that one connection that hangs leaves
             time for another.
         allow, concurrency: as `S3Store`.
@@ -78,15 +78,15 @@ class Client:
         self._stop = stop
         self._allow = allow
         self._concurrency = concurrency
-        self._connections = Connections(settings, self._patience)
+        self._connections = Connections(settings, self._read_seconds)
         self._addresses: dict[str, tuple[Address, bool]] = {}
 
     @contextmanager
     def send(self, request: Request) -> Iterator[Response]:
-        """Make a request and give its answer, whose body is still to be read.
+        """Make a request and yield its answer, whose body is still to be read.
 
-        A request that went to the wrong region is repeated once in the right one, one whose credentials have expired
-        once with those that the chain gives then, and one whose hour is wrong once with the hour of the server.
+        A request is repeated once in the right region, once with new credentials where they have expired, and once with
+        the server's time where this machine's clock is wrong.
 
         Raises:
             StoreError: the server refused, or could not be reached; also when the connection breaks inside the `with`.
@@ -96,29 +96,29 @@ class Client:
             region = self._region = self._region or self._signer.region()
             address, forwarded = self._address(region)
             purpose = errors.Purpose(request.doing, request.permission, self.bucket, address.origin)
-            line = response = None
+            connection = response = None
             refused = False
             self._concurrency.began()
             try:
-                line = self._connections.take(address.origin)
-                response = self._exchange(request, address, region, line, forwarded=forwarded)
+                connection = self._connections.take(address.origin)
+                response = self._exchange(request, address, region, connection, forwarded=forwarded)
                 if response.status < 300:
                     yield response
                     response.drain()
                     return
                 problem = errors.read_problem(response.status, response.headers, response.read())
-                refused = problem.status in _TOO_MUCH
+                refused = problem.status in _SLOW_DOWN
             except (urllib3.exceptions.HTTPError, BrokenError) as error:
                 refused = True
                 raise errors.from_connection(error, purpose) from error
             finally:
                 waited = None if response is None else response.waited
                 self._concurrency.ended(_size(request, response), refused=refused, waited=waited)
-                if line is not None:
+                if connection is not None:
                     if response is not None and response.reusable:
-                        self._connections.give_back(line)
+                        self._connections.give_back(connection)
                     else:
-                        line.close()
+                        connection.close()
             if problem.status in (301, 307, 400) and problem.region not in (None, region) and not moved:
                 self._region, moved = problem.region, True
             elif problem.is_expiry and not renewed:
@@ -131,11 +131,11 @@ class Client:
                 raise problem.as_error(purpose)
 
     def answer(self, request: Request, expected: str) -> ET.Element:
-        """Make a request that is answered with XML of this root. S3 may put an error into the body of a success.
+        """Make a request and return its answer: XML with this root. S3 may put an error into the body of a success.
 
         Raises:
-            TransientStoreError: it is something else, from somebody in between.
-            StrangeAnswerError: it is something else, and names an ETag: the server has stored something.
+            TransientStoreError: the answer is something else, for example the page of a proxy.
+            StrangeAnswerError: the answer is something else with an ETag: the server has stored an object.
             StoreError: as `send`.
         """
         with self.send(request) as response:
@@ -148,30 +148,32 @@ class Client:
         if problem is not None:
             raise problem.as_error(self._purpose(request))
         if root.tag != expected:
-            said = f"{request.doing} failed: the answer is not what S3 sends (<{root.tag}>)"
-            raise errors.StrangeAnswerError(said) if stored else TransientStoreError(said)
+            message = f"{request.doing} failed: the answer is not what S3 sends (<{root.tag}>)"
+            raise errors.StrangeAnswerError(message) if stored else TransientStoreError(message)
         return root
 
     def target(self, key: str) -> str:
-        """Return the bucket and a whole key in the form in which a header names an object."""
+        """Return a bucket and key as a header names an object."""
         return f"/{self.bucket}/{_quoted(key)}"
 
-    def _patience(self) -> float:
-        return min(self._settings.read_seconds, max(_LEAST_PATIENCE, self._stop.seconds_left() / 2))
+    def _read_seconds(self) -> float:
+        return min(self._settings.read_seconds, max(_LEAST_READ_SECONDS, self._stop.seconds_left() / 2))
 
     def _purpose(self, request: Request) -> errors.Purpose:
         address, _ = self._address(self._region or "")
         return errors.Purpose(request.doing, request.permission, self.bucket, address.origin)
 
     def _address(self, region: str) -> tuple[Address, bool]:
-        """Return where requests go, and whether a proxy reads them."""
-        known = self._addresses.get(region)
-        if known is None:
+        """Return where requests go, and whether through a proxy that reads them."""
+        cached = self._addresses.get(region)
+        if cached is None:
             address = s3_settings.address(self._settings, self.bucket, region)
-            known = self._addresses[region] = address, self._connections.is_forwarded(address.origin)
-        return known
+            cached = self._addresses[region] = address, self._connections.is_forwarded(address.origin)
+        return cached
 
-    def _exchange(self, request: Request, address: Address, region: str, line: Line, *, forwarded: bool) -> Response:
+    def _exchange(
+        self, request: Request, address: Address, region: str, connection: Connection, *, forwarded: bool
+    ) -> Response:
         target = address.path
         if request.key is not None:
             target += "/" + _quoted(request.key)
@@ -184,19 +186,19 @@ class Client:
             headers["Content-Length"] = str(request.body.size if request.body else 0)
         signed = self._signer.sign(request.method, address.host, target, headers, region)
         return ask(
-            line.stream,
-            line.incoming,
+            connection.stream,
+            connection.incoming,
             request.method,
             address.origin + target if forwarded else target,
-            [*signed.items(), *_ALWAYS],
-            pieces(request.body, self._allow) if request.body and request.body.size else (),
+            [*signed.items(), *_COMMON_HEADERS],
+            blocks(request.body, self._allow) if request.body and request.body.size else (),
         )
 
 
 def _size(request: Request, response: Response | None) -> int:
-    """Return the bytes of the bodies that have travelled, as they were announced."""
-    told = response.headers.get("content-length", "") if response is not None and request.method == "GET" else ""
-    return (request.body.size if request.body else 0) + (int(told) if told.isdecimal() else 0)
+    """Return the announced bytes of both bodies."""
+    length = response.headers.get("content-length", "") if response is not None and request.method == "GET" else ""
+    return (request.body.size if request.body else 0) + (int(length) if length.isdecimal() else 0)
 
 
 def _quoted(key: str) -> str:
@@ -204,26 +206,26 @@ def _quoted(key: str) -> str:
 
 
 def deliver(response: Response, key: str, size: int | None, sink: Sink, *, ranged: bool) -> None:
-    """Hand the body of an answer to `sink`, piece by piece.
+    """Pass the body of an answer to `sink`, block by block.
 
     Args:
         response: the answer to a GET.
         key: for the messages.
-        size: bytes that were asked for; None for what the answer announces.
-        sink: gets the pieces.
-        ranged: a whole object is the wrong answer.
+        size: requested bytes; None for those that the answer announces.
+        sink: called with each block.
+        ranged: whether a range was requested, so that a whole object is wrong.
 
     Raises:
         TransientStoreError: there were fewer bytes.
-        PermanentStoreError: there were others than were asked for.
+        PermanentStoreError: there were other bytes than requested.
     """
     announced = response.headers.get("content-length", "")
     expected = size if size is not None else int(announced) if announced.isdecimal() else None
-    got = 0
-    for piece in response.pieces():
-        got += len(piece)
-        if (ranged and response.status == 200) or (expected is not None and got > expected):
-            raise PermanentStoreError(f"reading {key!r} failed: the server does not give ranges of an object")
-        sink(piece)
-    if expected is not None and got != expected:
-        raise TransientStoreError(f"reading {key!r} ended after {got:,} of {expected:,} bytes")
+    received = 0
+    for block in response.blocks():
+        received += len(block)
+        if (ranged and response.status == 200) or (expected is not None and received > expected):
+            raise PermanentStoreError(f"reading {key!r} failed: the server does not return ranges of an object")
+        sink(block)
+    if expected is not None and received != expected:
+        raise TransientStoreError(f"reading {key!r} ended after {received:,} of {expected:,} bytes")

@@ -1,4 +1,4 @@
-"""Connections to an S3 server: pools, proxies, trust and time limits."""
+"""Connections to an S3 server: pools, proxies, trust and timeouts."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ from holdfast.store.s3.tls import BulkContext
 _KEPT = 64
 """Idle connections kept to a host; more may be in use at a time."""
 _FRESH = 60.0
-"""Seconds for which an idle connection is trusted. There are firewalls that forget one and tell nobody: the first
-requests of a last flush would each wait for the longest silence."""
+"""Seconds after which an idle connection is not reused. Some firewalls drop idle connections without a reset: the first
+requests of a last flush would each wait for the read timeout."""
 
 
-@dataclass(slots=True)
-class Line:
+@dataclass(slots=True, kw_only=True)
+class Connection:
     """A connection that is ready for a request.
 
     Attributes:
-        origin: where it leads to.
-        connection: as urllib3 made it: over TCP, TLS, or through a proxy's tunnel.
-        incoming: what comes over it.
-        silence: longest one that the kernel bears on it, in seconds; None before it was told.
+        origin: scheme, host and port.
+        http: as urllib3 made it: over TCP, TLS, or through a proxy's tunnel.
+        incoming: its received bytes.
+        read_timeout: seconds; None before it is set.
         used: when it last served a request, by the monotonic clock.
     """
 
     origin: str
-    connection: HTTPConnection
+    http: HTTPConnection
     incoming: Incoming
-    silence: float | None = None
+    read_timeout: float | None = None
     used: float = 0.0
 
     @property
     def stream(self) -> Stream:
         """Its socket."""
-        return cast("Stream", self.connection.sock)
+        return cast("Stream", self.http.sock)
 
-    def limit_silence(self, seconds: float) -> None:
-        """Let the kernel watch the time: a time limit of Python's own costs a poll before every call."""
-        if seconds == self.silence:
+    def set_read_timeout(self, seconds: float) -> None:
+        """Set the timeout in the kernel: one of Python's own costs a poll before every call."""
+        if seconds == self.read_timeout:
             return
-        sock: socket.socket | SSLTransport = self.connection.sock
+        sock: socket.socket | SSLTransport = self.http.sock
         while isinstance(sock, SSLTransport):
             sock = sock.socket
         sock.settimeout(None)
         limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        self.silence = seconds
+        self.read_timeout = seconds
 
     def close(self) -> None:
-        """Let go of it."""
-        self.connection.close()
+        """Close it."""
+        self.http.close()
 
 
 class Connections:
@@ -77,75 +77,76 @@ class Connections:
 
     Args:
         settings: how to reach S3.
-        patience: says how many seconds the server may take for one piece of a body.
+        read_timeout: returns the seconds that the server may take for one block of a body.
     """
 
-    def __init__(self, settings: S3Settings, patience: Callable[[], float]) -> None:
+    def __init__(self, settings: S3Settings, read_timeout: Callable[[], float]) -> None:
         self._settings = settings
-        self._patience = patience
+        self._read_timeout = read_timeout
         self._lock = threading.Lock()
-        self._makers: dict[str, HTTPConnectionPool] = {}
-        self._idle: dict[str, list[Line]] = {}
+        self._pools: dict[str, HTTPConnectionPool] = {}
+        self._idle: dict[str, list[Connection]] = {}
         weakref.finalize(self, _close_all, self._idle)
 
-    def take(self, origin: str) -> Line:
-        """Return a connection to an origin (scheme, host and port): the one used last that still stands, or a new one.
+    def take(self, origin: str) -> Connection:
+        """Return a connection to an origin (scheme, host and port): the usable one that was used last, or a new one.
 
         Raises:
             ConfigError: the file with the trusted certificates cannot be used.
             HTTPError, BrokenError: the server, or the proxy, cannot be reached.
         """
-        while (line := self._take_idle(origin)) is not None:
-            if time.monotonic() - line.used < _FRESH and line.connection.is_connected:
+        while (connection := self._take_idle(origin)) is not None:
+            if time.monotonic() - connection.used < _FRESH and connection.http.is_connected:
                 break
-            line.close()  # the server ended it, or sent what nobody asked for
+            connection.close()  # the server closed it, or sent bytes without a request
         else:
-            line = self._connect(origin)
-        line.limit_silence(self._patience())
-        return line
+            connection = self._connect(origin)
+        connection.set_read_timeout(self._read_timeout())
+        return connection
 
-    def give_back(self, line: Line) -> None:
+    def give_back(self, connection: Connection) -> None:
         """Keep a connection for another request."""
-        line.used = time.monotonic()
+        connection.used = time.monotonic()
         with self._lock:
-            idle = self._idle.setdefault(line.origin, [])
+            idle = self._idle.setdefault(connection.origin, [])
             if len(idle) < _KEPT:
-                idle.append(line)
+                idle.append(connection)
                 return
-        line.close()
+        connection.close()
 
     def is_forwarded(self, origin: str) -> bool:
         """Whether a proxy reads the requests for this origin (no TLS, so no tunnel) and wants their whole URL."""
         return origin.startswith("http:") and self._settings.proxy_for(origin) is not None
 
-    def _take_idle(self, origin: str) -> Line | None:
+    def _take_idle(self, origin: str) -> Connection | None:
         with self._lock:
             idle = self._idle.get(origin)
             return idle.pop() if idle else None
 
-    def _connect(self, origin: str) -> Line:
+    def _connect(self, origin: str) -> Connection:
         with self._lock:
-            if origin not in self._makers:
-                self._makers[origin] = self._maker(origin)
-            maker = self._makers[origin]
-        # The pool's own way to ask spends most of the time of a small request; it is asked for connections only.
-        connection = cast("HTTPConnection", maker._new_conn())
+            if origin not in self._pools:
+                self._pools[origin] = self._pool(origin)
+            pool = self._pools[origin]
+        # urlopen() of the pool would take most of the time of a small request: only its connections are used. For them
+        # urllib3 2 has private methods alone: _new_conn (also of a proxy) and _prepare_proxy (CONNECT, TLS in TLS).
+        connection = cast("HTTPConnection", pool._new_conn())
         connection.timeout = self._settings.connect_seconds
-        tunnel = maker.proxy is not None and origin.startswith("https:")
+        tunnel = pool.proxy is not None and origin.startswith("https:")
         try:
             if tunnel:
-                maker._prepare_proxy(connection)
+                pool._prepare_proxy(connection)
             else:
                 connection.connect()
         except Exception as error:
             connection.close()
-            trouble = _trouble(error, through_proxy=maker.proxy is not None)
-            if trouble is error:
+            translated = _translated(error, through_proxy=pool.proxy is not None)
+            if translated is error:
                 raise
-            raise trouble from error
-        return Line(origin, connection, Incoming(cast("Stream", connection.sock)))
+            raise translated from error
+        return Connection(origin=origin, http=connection, incoming=Incoming(cast("Stream", connection.sock)))
 
-    def _maker(self, origin: str) -> HTTPConnectionPool:
+    def _pool(self, origin: str) -> HTTPConnectionPool:
         proxy = self._settings.proxy_for(origin)
         options: dict[str, Any] = {}
         if origin.startswith("https:"):
@@ -154,14 +155,14 @@ class Connections:
         return manager.connection_from_url(origin)
 
 
-def _close_all(idle: dict[str, list[Line]]) -> None:
-    for lines in idle.values():
-        for line in lines:
-            line.close()
+def _close_all(idle: dict[str, list[Connection]]) -> None:
+    for connections in idle.values():
+        for connection in connections:
+            connection.close()
 
 
-def _trouble(error: Exception, *, through_proxy: bool) -> Exception:
-    """Return what an error means that happened while a connection was made."""
+def _translated(error: Exception, *, through_proxy: bool) -> Exception:
+    """Return the error to raise for one that happened while a connection was made."""
     if isinstance(error, ssl.SSLError):
         return urllib3.exceptions.SSLError(error)
     if through_proxy:
@@ -170,7 +171,7 @@ def _trouble(error: Exception, *, through_proxy: bool) -> Exception:
 
 
 def _trust(bundle: str | None) -> ssl.SSLContext:
-    """Return the certificates to trust: those of the file, else the system's, else those that botocore brings along."""
+    """Return the trusted certificates: those of the file, else the system's, else those in botocore."""
     paths = ssl.get_default_verify_paths()
     directory = Path(paths.capath or "/nonexistent")
     if bundle is None and not paths.cafile and not (directory.is_dir() and any(directory.iterdir())):

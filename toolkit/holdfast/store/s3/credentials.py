@@ -1,7 +1,7 @@
-"""The AWS credentials chain: profiles, roles of tasks and machines, by botocore without a botocore client.
+"""Find AWS credentials and region with botocore: profiles, roles of tasks and machines.
 
-A client would cost 200 ms of start and 15 MiB; the chain is what holdfast needs of it. Keys in the environment need
-none of it: who has them does not load this module.
+A botocore client would cost 200 ms of start and 15 MiB; only its credentials chain is used. With keys in the
+environment this module is not loaded.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _METADATA_ATTEMPTS = ("metadata_service_num_attempts", "AWS_METADATA_SERVICE_NUM
 
 
 class CredentialChain:
-    """What botocore finds on this machine. Safe to use from several threads.
+    """The credentials that botocore finds on this machine. Safe to use from several threads.
 
-    The credentials are refreshed by botocore when they are about to end.
+    botocore refreshes them when they are about to expire.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class CredentialChain:
 
         Raises:
             AccessDeniedError: there are none, or those found cannot be used.
-            TransientStoreError: the place that gives them out did not answer.
+            TransientStoreError: the source of the credentials did not answer.
         """
         try:
             with self._lock:
@@ -83,7 +83,7 @@ class CredentialChain:
         return credentials
 
     def _open_session(self) -> Session:
-        """Return botocore's session, which reads AWS's own variables and files; called with the lock held."""
+        """Return botocore's session, which reads AWS's variables and files; called with the lock held."""
         if self._session is None:
             self._session = get_session({"metadata_service_num_attempts": _METADATA_ATTEMPTS})
         return self._session
@@ -92,7 +92,7 @@ class CredentialChain:
 def _credentials_error(error: Exception) -> StoreError:
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", "unknown"))
-        return AccessDeniedError(f"AWS refused to give out credentials ({code}): check the role and who may assume it")
+        return AccessDeniedError(f"AWS refused to issue credentials ({code}): check the role and its trust policy")
     if isinstance(error, CredentialRetrievalError | MetadataRetrievalError | HTTPClientError):
         return TransientStoreError(f"the AWS credentials could not be fetched ({error})")
     return AccessDeniedError(

@@ -1,4 +1,4 @@
-"""What an S3 server, or the way to it, says when something went wrong, as errors that tell the operator what to do."""
+"""Turn errors of an S3 server, and of connections to it, into StoreErrors with advice."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class BeyondEndError(TransientStoreError):
 
 
 class BadDigestError(TransientStoreError):
-    """The server got other bytes than the checksum says."""
+    """The server received bytes with another checksum."""
 
 
 class NoUploadError(NotFoundError):
@@ -56,14 +56,14 @@ class NoUploadError(NotFoundError):
 
 
 class StrangeAnswerError(TransientStoreError):
-    """A success whose body is not the XML that S3 sends, of a server that has stored something."""
+    """A success whose body is not the XML that S3 sends, of a server that has stored an object."""
 
 
 _ADVICE = {
     **dict.fromkeys(_CLOCK, "; this machine's clock is wrong: set it (NTP), then run again"),
     **dict.fromkeys(_EXPIRED, "; the session token has expired: provide credentials that are valid"),
 }
-_FOREIGN_ADVICE = "; that answer is not S3's: check the endpoint, the load balancer and the proxy variables"
+_FOREIGN_ADVICE = "; that answer is not from S3: check the endpoint, the load balancer and the proxy variables"
 _KIND_OF_STATUS: dict[int, type[StoreError]] = {
     401: AccessDeniedError,
     403: AccessDeniedError,
@@ -76,13 +76,13 @@ _KIND_OF_STATUS: dict[int, type[StoreError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """What a request is for: the words for its errors.
+    """What a request is for, as error messages say it.
 
     Attributes:
-        doing: "storing 'a/b'": what was being done.
-        permission: the IAM permission that it takes.
-        bucket: where.
-        origin: scheme, host and port that the request went to.
+        doing: "storing 'a/b'", for example.
+        permission: the IAM permission that it needs.
+        bucket: its name.
+        origin: scheme, host and port of the request.
     """
 
     doing: str
@@ -100,15 +100,15 @@ _KIND_OF_CODE: dict[str, type[StoreError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An answer that is no success.
+    """An answer that is not a success.
 
     Attributes:
-        status: of HTTP.
-        code: S3's word for it; empty when it said none.
-        message: S3's sentence, shortened; nothing else of the answer is kept, for it may repeat what was signed.
-        region: where the bucket is, when the answer says so.
-        foreign: whether somebody in between has answered, with a page of his own.
-        date: the server's clock.
+        status: HTTP status.
+        code: S3's error code; empty when there is none.
+        message: S3's message, shortened. Nothing else of the answer is kept: it may repeat what was signed.
+        region: of the bucket, when the answer names it.
+        foreign: whether the answer is not from S3 but, for example, the page of a proxy.
+        date: the server's time.
     """
 
     status: int
@@ -120,20 +120,20 @@ class Problem:
 
     @property
     def is_expiry(self) -> bool:
-        """Whether other credentials may help. A HEAD has no body to say so: 400 is what it gets for an old token."""
+        """Whether other credentials may help. The answer to a HEAD has no code: for an old token it is 400."""
         return self.code in _EXPIRED or (self.status == HTTPStatus.BAD_REQUEST and not self.code)
 
     def is_skew(self, now: datetime) -> bool:
-        """Whether the server finds the hour of the signature wrong. To a HEAD it can only say 403 and its own hour."""
+        """Whether the server finds the time of the signature wrong. The answer to a HEAD is only 403 and a date."""
         if self.date is None:
             return False
-        silent = self.status == HTTPStatus.FORBIDDEN and not self.code and abs(self.date - now) > _MOST_SKEW
-        return self.code in _CLOCK or silent
+        without_code = self.status == HTTPStatus.FORBIDDEN and not self.code and abs(self.date - now) > _MOST_SKEW
+        return self.code in _CLOCK or without_code
 
     def as_error(self, purpose: Purpose) -> StoreError:
         """Return the error to raise."""
-        said = ": ".join(text for text in (self.code, self.message) if text)
-        failed = f"{purpose.doing} failed: HTTP {self.status}" + (f" ({said})" if said else "")
+        details = ": ".join(text for text in (self.code, self.message) if text)
+        failed = f"{purpose.doing} failed: HTTP {self.status}" + (f" ({details})" if details else "")
         kind = self._kind()
         return kind(failed + self._advice(kind, purpose))
 
@@ -145,25 +145,25 @@ class Problem:
         if self.code in _TRANSIENT:
             return TransientStoreError
         if self.foreign and self.status == HTTPStatus.NOT_FOUND:
-            return TransientStoreError  # what is not there, only S3 can say
+            return TransientStoreError  # only S3 knows which objects are missing
         return _KIND_OF_STATUS.get(self.status, PermanentStoreError)
 
     def _advice(self, kind: type[StoreError], purpose: Purpose) -> str:
-        """Return what the operator should do about it."""
+        """Return the advice for the operator, empty for none."""
         if kind is NoBucketError:
             return f"; there is no bucket {purpose.bucket!r} at {purpose.origin}: create it, or correct the URI"
-        known = _FOREIGN_ADVICE if self.foreign else _ADVICE.get(self.code)
-        if known:
-            return known
+        advice = _FOREIGN_ADVICE if self.foreign else _ADVICE.get(self.code)
+        if advice:
+            return advice
         if kind is AccessDeniedError:
             return (
                 f"; the credentials need {purpose.permission} on bucket {purpose.bucket!r}: "
                 "check the role's policy, the bucket's policy and the keys"
             )
         if self._is_about_checksums():
-            return "; holdfast needs a server that takes CRC64NVME checksums, and this one does not"
+            return "; holdfast needs a server that supports CRC64NVME checksums, and this one does not"
         if kind is PermanentStoreError and 300 <= self.status < 400:
-            return f"; bucket {purpose.bucket!r} is elsewhere: set AWS_REGION or the endpoint"
+            return f"; bucket {purpose.bucket!r} is in another region: set AWS_REGION or the endpoint"
         return ""
 
     def _is_about_checksums(self) -> bool:
@@ -172,13 +172,13 @@ class Problem:
 
 
 def read_problem(status: int, headers: Mapping[str, str], body: bytes) -> Problem:
-    """Read an answer that is no success, or an error in the body of one that claims to be."""
+    """Read an answer that is not a success, or an error in the body of one with status 200."""
     region = headers.get("x-amz-bucket-region")
     code = message = ""
     try:
         root = parse_xml(body) if body.strip() else None
     except TransientStoreError:
-        root = None  # a proxy's or load balancer's page: the status says enough
+        root = None  # the page of a proxy or load balancer: the status is enough
     foreign = bool(body.strip()) and (root is None or root.tag != "Error")
     if root is not None and not foreign:
         code, message = text_of(root, "Code"), text_of(root, "Message")
@@ -194,7 +194,7 @@ def _date(headers: Mapping[str, str]) -> datetime | None:
 
 
 def problem_in_success(root: ET.Element) -> Problem | None:
-    """Return the error that S3 may send with status 200 once it has begun to answer a long request, else None."""
+    """Return the error that S3 may send with status 200 once a long answer has begun, else None."""
     if root.tag != "Error":
         return None
     code = text_of(root, "Code")
@@ -203,7 +203,7 @@ def problem_in_success(root: ET.Element) -> Problem | None:
 
 
 def from_connection(error: HTTPError | BrokenError, purpose: Purpose) -> StoreError:
-    """Return what a failure on the way to the server means."""
+    """Return the StoreError for a failed connection."""
     where = f"{purpose.doing} failed: {purpose.origin}"
     if isinstance(error, SSLError):
         return _from_tls(error, where)
@@ -226,14 +226,14 @@ def _from_tls(error: SSLError, where: str) -> StoreError:
     cause = error.args[0] if error.args else error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return PermanentStoreError(
-            f"{where} shows a certificate that is not trusted ({cause.verify_message}): "
+            f"{where} has a certificate that is not trusted ({cause.verify_message}): "
             "set AWS_CA_BUNDLE to the file with its authority's certificate"
         )
     return TransientStoreError(f"{where}: TLS broke ({cause})")
 
 
 def _innermost(error: Exception) -> Exception:
-    """Return the first reason: urllib3 wraps an operating system's error in words about its own objects."""
+    """Return the first cause: urllib3 wraps the operating system's error in text about its own objects."""
     while True:
         inner = error.__cause__ or next((arg for arg in reversed(error.args) if isinstance(arg, Exception)), None)
         if not isinstance(inner, Exception):
@@ -244,7 +244,7 @@ def _innermost(error: Exception) -> Exception:
 def _short(error: Exception) -> str:
     error = _innermost(error)
     if isinstance(error, BlockingIOError):
-        return "timed out"  # in the kernel's words: a resource is not available just now
+        return "timed out"  # the kernel's text would be "Resource temporarily unavailable"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, BrokenError):

@@ -1,7 +1,7 @@
-"""HTTP/1.1 over a connected socket: a request goes out, its answer comes back, bodies pass in large pieces.
+"""Send requests and read answers over a connected socket: HTTP/1.1 (RFC 9112), bodies in large blocks.
 
 http.client and urllib3 spend 0.2 ms on each small request, most of it on headers; this spends 0.04. Connections are
-still made by urllib3 (`s3_connections`). Defined in RFC 9112.
+made by urllib3 (`connections`).
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-PIECE = 1 << 20
-"""Bytes of a body that are received at a time, at most."""
+BLOCK = 1 << 20
+"""Bytes of a body received at a time, at most."""
 _LONGEST_HEAD = 1 << 16
 _WORTH_DRAINING = 1 << 16
 _NO_BODY = (204, 304)
 
 
 class BrokenError(Exception):
-    """The connection broke, or what came over it is no HTTP; the cause is the operating system's or TLS's error."""
+    """The connection broke, or the answer is not HTTP; the cause is the operating system's or TLS's error."""
 
 
 class Stream(Protocol):
-    """What is needed of a socket."""
+    """The methods of a socket that are used here."""
 
     def recv_into(self, buffer: memoryview, /) -> int:
         """As `socket.recv_into`."""
@@ -37,11 +37,11 @@ class Response:
     """An answer, whose body is still to be read from the connection.
 
     Attributes:
-        status: of HTTP.
-        headers: by name in lower case; what came several times is joined with commas.
-        reusable: whether the connection may serve another request: only when the body has been read to its end, and
-            nothing has come behind it that would be taken for the next answer.
-        waited: seconds until its head had come.
+        status: HTTP status.
+        headers: by name in lower case; repeated ones are joined with commas.
+        reusable: whether the connection may serve another request: only when the body has been read to its end, and no
+            bytes behind it could be taken for the next answer.
+        waited: seconds until its head was received.
     """
 
     def __init__(self, incoming: Incoming, method: str) -> None:
@@ -65,36 +65,36 @@ class Response:
         """Whether another request may follow on the connection."""
         return self._kept and self._ended and self._incoming.is_empty
 
-    def pieces(self) -> Iterator[memoryview]:
-        """Yield what is left of the body; a piece is valid until the next one.
+    def blocks(self) -> Iterator[memoryview]:
+        """Yield the rest of the body; a block is valid until the next one.
 
         Raises:
-            BrokenError: it ended before its end, or the connection broke.
+            BrokenError: the body is cut, or the connection broke.
         """
         if self._chunked:
             yield from self._chunks()
         elif self._left is None:
             self._kept = False
-            while piece := self._incoming.some(PIECE):
-                yield piece
+            while block := self._incoming.some(BLOCK):
+                yield block
         else:
             while self._left:
-                piece = self._incoming.some(self._left)
-                if not piece:
+                block = self._incoming.some(self._left)
+                if not block:
                     raise BrokenError(f"the answer ended {self._left:,} bytes too early")
-                self._left -= len(piece)
+                self._left -= len(block)
                 self._ended = self._left == 0
-                yield piece
+                yield block
         self._ended = True
 
     def _chunks(self) -> Iterator[memoryview]:
         while size := self._chunk_size():
             while size:
-                piece = self._incoming.some(size)
-                if not piece:
+                block = self._incoming.some(size)
+                if not block:
                     raise BrokenError("the answer ended in the middle of a chunk")
-                size -= len(piece)
-                yield piece
+                size -= len(block)
+                yield block
             if self._incoming.line():
                 raise BrokenError("a chunk of the answer is longer than it says")
         while self._incoming.line():
@@ -109,19 +109,19 @@ class Response:
             raise BrokenError(f"the answer has a chunk of {text[:20]!r} bytes") from error
 
     def read(self) -> bytes:
-        """Return what is left of the body."""
-        return b"".join(bytes(piece) for piece in self.pieces())
+        """Return the rest of the body."""
+        return b"".join(bytes(block) for block in self.blocks())
 
     def drain(self) -> None:
-        """Read what little is left of the body, so that the connection can go on."""
+        """Read a short rest of the body, so that the connection can be reused."""
         if not self._ended and (self._left is None or self._left > _WORTH_DRAINING):
             return
-        for _ in self.pieces():
+        for _ in self.blocks():
             pass
 
 
 class Incoming:
-    """What comes over a connection: lines and pieces.
+    """The received bytes of a connection, read by lines and blocks.
 
     Args:
         stream: the connection.
@@ -129,16 +129,16 @@ class Incoming:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._room = memoryview(bytearray(PIECE))
+        self._buffer = memoryview(bytearray(BLOCK))
         self._start = self._end = 0
 
     @property
     def is_empty(self) -> bool:
-        """Whether all that has come has been taken."""
+        """Whether all received bytes have been read."""
         return self._start == self._end
 
     def head(self) -> tuple[str, int, Mapping[str, str]]:
-        """Return version, status and headers of the answer that comes, past any interim ones."""
+        """Return version, status and headers of the next answer, past any interim ones."""
         while True:
             version, status, headers = _parsed(self._until(b"\r\n\r\n"))
             if status >= 200:
@@ -149,34 +149,34 @@ class Incoming:
         return self._until(b"\r\n")
 
     def some(self, most: int) -> memoryview:
-        """Return what has come, or what comes next, at most so many bytes; nothing at the end of the connection."""
+        """Return the next bytes, at least one and at most `most`; none at the end of the connection."""
         if self._start == self._end:
-            self._start, self._end = 0, self._receive(self._room[: max(1, most)])
+            self._start, self._end = 0, self._receive(self._buffer[: max(1, most)])
         start, self._start = self._start, min(self._end, self._start + most)
-        return self._room[start : self._start]
+        return self._buffer[start : self._start]
 
     def _until(self, mark: bytes) -> bytes:
-        """Return what comes before `mark`, and pass over both."""
-        found = bytes(self._room[self._start : self._end])
-        while (at := found.find(mark)) < 0:
-            if len(found) > _LONGEST_HEAD:
+        """Return the bytes before `mark`, and skip both."""
+        received = bytes(self._buffer[self._start : self._end])
+        while (at := received.find(mark)) < 0:
+            if len(received) > _LONGEST_HEAD:
                 raise BrokenError("the answer's headers have no end")
             if self._start:
-                self._room[: len(found)] = found
-                self._start, self._end = 0, len(found)
-            length = self._receive(self._room[self._end : self._end + _LONGEST_HEAD])
+                self._buffer[: len(received)] = received
+                self._start, self._end = 0, len(received)
+            length = self._receive(self._buffer[self._end : self._end + _LONGEST_HEAD])
             if not length:
                 raise BrokenError(
-                    "the server closed the connection before it answered" if not found else "the answer is not HTTP"
+                    "the server closed the connection before it answered" if not received else "the answer is not HTTP"
                 )
-            found += self._room[self._end : self._end + length]
+            received += self._buffer[self._end : self._end + length]
             self._end += length
         self._start += at + len(mark)
-        return found[:at]
+        return received[:at]
 
-    def _receive(self, room: memoryview) -> int:
+    def _receive(self, target: memoryview) -> int:
         try:
-            return self._stream.recv_into(room)
+            return self._stream.recv_into(target)
         except BlockingIOError as error:
             raise BrokenError("timed out") from error
         except OSError as error:
@@ -208,11 +208,11 @@ def ask(
 
     Args:
         stream: the connection.
-        incoming: what comes over it.
+        incoming: its received bytes.
         method: GET, PUT, …
-        target: as it stands in the first line.
+        target: as in the request line.
         headers: all of them.
-        body: its pieces.
+        body: its blocks.
 
     Raises:
         BrokenError: the connection broke.
@@ -222,25 +222,25 @@ def ask(
     text = "\r\n".join([*lines, "", ""])
     if text.count("\n") != len(lines) + 1 or text.count("\r") != len(lines) + 1:
         raise ValueError(f"a header of {method} {target} has a line break")
-    waiting: bytes | None = text.encode("latin-1")
+    head: bytes | None = text.encode("latin-1")
     try:
-        for piece in body:
-            if waiting is not None and len(piece) <= _LONGEST_HEAD:
-                _send(stream, b"".join((waiting, piece)))  # in one system call, and one packet where it fits
+        for block in body:
+            if head is not None and len(block) <= _LONGEST_HEAD:
+                _send(stream, b"".join((head, block)))  # in one system call, and one packet where it fits
             else:
-                if waiting is not None:
-                    _send(stream, waiting)
-                _send(stream, piece)
-            waiting = None
-        if waiting is not None:
-            _send(stream, waiting)
+                if head is not None:
+                    _send(stream, head)
+                _send(stream, block)
+            head = None
+        if head is not None:
+            _send(stream, head)
     except _RefusedError as refused:
-        return _last_words(incoming, method, refused)
+        return _early_answer(incoming, method, refused)
     return Response(incoming, method)
 
 
 class _RefusedError(BrokenError):
-    """The server takes no more. It may have said why."""
+    """The server accepts no more bytes. It may have answered why."""
 
 
 def _send(stream: Stream, data: bytes | memoryview) -> None:
@@ -254,8 +254,8 @@ def _send(stream: Stream, data: bytes | memoryview) -> None:
         raise BrokenError("sending failed") from error
 
 
-def _last_words(incoming: Incoming, method: str, refused: _RefusedError) -> Response:
-    """Return the answer that a server gave before it took the whole request: a refusal, or a plea to slow down."""
+def _early_answer(incoming: Incoming, method: str, refused: _RefusedError) -> Response:
+    """Return the answer that a server gave before it read the whole request: a refusal, or 503."""
     try:
         response = Response(incoming, method)
     except BrokenError:

@@ -1,4 +1,4 @@
-"""What an S3 bucket says it has below a prefix: objects, and uploads that nobody finished."""
+"""List the objects and the unfinished uploads below a prefix of a bucket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holdfast.store.s3.client import Client, Request
 
 
 class Listing:
-    """Asks for lists, page by page.
+    """The listings of a bucket, requested page by page.
 
     Args:
         client: of the bucket.
@@ -26,13 +26,13 @@ class Listing:
         self._prefix = prefix
 
     def touch(self) -> None:
-        """Ask for one key at most: the bucket is there and may be listed."""
+        """Request one key at most, to see that the bucket exists and may be listed."""
         self._page("", None, most=1)
 
     def objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield the objects whose keys start with `prefix`. One request for each 1,000, made as they are asked for.
+        """Yield the objects whose keys start with `prefix`. One request for each 1,000, made when they are needed.
 
-        The console's marker of the folder that the store's prefix is has no name below it, and is passed over.
+        The console's marker for the folder of the store's prefix is skipped.
         """
         token: str | None = None
         last = ""
@@ -42,8 +42,8 @@ class Listing:
                 whole = _key(root, entry)
                 if whole < last or not whole.startswith(self._prefix):
                     raise PermanentStoreError(
-                        f"bucket {self._client.bucket!r} does not list its keys in order, or lists others than were "
-                        "asked for: holdfast needs a general purpose bucket"
+                        f"bucket {self._client.bucket!r} does not list its keys in order, or lists others than "
+                        "requested: holdfast needs a general purpose bucket"
                     )
                 last = whole
                 if whole != self._prefix:
@@ -52,7 +52,7 @@ class Listing:
             if messages.text_of(root, "IsTruncated") != "true":
                 return
             if not token:
-                raise self._broken_off()
+                raise self._cut_off()
 
     def uploads(self) -> Iterator[UnfinishedUpload]:
         """Yield the multipart uploads below the prefix that are neither completed nor aborted."""
@@ -64,7 +64,7 @@ class Listing:
             request = Request("GET", doing, "s3:ListBucketMultipartUploads", query=asked)
             root = self._client.answer(request, "ListMultipartUploadsResult")
             if encoding and messages.text_of(root, "EncodingType") != "url":
-                encoding = []  # radosgw 16 encodes the keys and does not say so; asked plainly, no server does
+                encoding = []  # radosgw 16 encodes the keys without saying so, but not in a plain listing
                 continue
             for entry in root.iterfind("Upload"):
                 key = _key(root, entry)
@@ -78,7 +78,7 @@ class Listing:
                 ("upload-id-marker", messages.text_of(root, "NextUploadIdMarker")),
             ]
             if following == markers or not following[0][1]:
-                raise self._broken_off()
+                raise self._cut_off()
             markers = following
 
     def _listed(self, key: str, entry: ET.Element) -> ObjectInfo:
@@ -104,13 +104,15 @@ class Listing:
     def _where(self, prefix: str) -> str:
         return repr(f"s3://{self._client.bucket}/{self._prefix}{prefix}")
 
-    def _broken_off(self) -> TransientStoreError:
+    def _cut_off(self) -> TransientStoreError:
         bucket = self._client.bucket
-        return TransientStoreError(f"listing bucket {bucket!r} broke off: more was announced and not named")
+        return TransientStoreError(
+            f"listing bucket {bucket!r} ended early: the answer announces more pages and names none"
+        )
 
 
 def _key(root: ET.Element, entry: ET.Element, name: str = "Key") -> str:
-    """Return a key of a listing; whether keys are percent-encoded, the listing says at its root."""
+    """Return a key of a listing; its root says whether keys are percent-encoded."""
     key = messages.text_of(entry, name)
     if messages.text_of(root, "EncodingType") == "url":
         return unquote_plus(key, errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""The forms in which S3 takes and states things: headers and bodies."""
+"""Headers and XML bodies of S3 requests and answers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from holdfast.store import Absent, Condition, Content, Metadata, ObjectRange, Re
 
 
 def parse_xml(body: bytes) -> ET.Element:
-    """Parse an answer; its elements lose their name spaces.
+    """Parse the body of an answer; namespaces are removed from its elements.
 
     Raises:
-        TransientStoreError: it is not XML: cut off, or from somebody in between.
+        TransientStoreError: it is not XML: cut, or the page of a proxy.
     """
     try:
         root = ET.fromstring(body.strip())  # noqa: S314 - see the import
@@ -29,7 +29,7 @@ def parse_xml(body: bytes) -> ET.Element:
 
 
 def text_of(element: ET.Element, name: str) -> str:
-    """Return the text of a child element, empty when there is none."""
+    """Return the text of a child element; empty when it is missing."""
     return element.findtext(name) or ""
 
 
@@ -43,7 +43,7 @@ def metadata_headers(metadata: Metadata | None) -> dict[str, str]:
 
 
 def metadata_in(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the user metadata that an answer states."""
+    """Return the user metadata in the headers of an answer."""
     return {
         name.lower().removeprefix(METADATA): value
         for name, value in headers.items()
@@ -52,7 +52,7 @@ def metadata_in(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def condition_headers(condition: Condition | None) -> dict[str, str]:
-    """Return the headers that say what must lie at the key, or that nothing may."""
+    """Return the headers of a condition on the object at the key."""
     match condition:
         case None:
             return {}
@@ -63,18 +63,18 @@ def condition_headers(condition: Condition | None) -> dict[str, str]:
 
 
 def if_match(etag: str | None) -> dict[str, str]:
-    """Return the header that names the content at the key; none for None."""
+    """Return the header that requires content at the key; none for None."""
     return {} if etag is None else {"If-Match": etag}
 
 
 def etag_in(root: ET.Element) -> str:
-    """Return the ETag that an answer states, with the quotes that belong to it; empty when it states none."""
+    """Return the ETag in an answer, with its quotes; empty when it is missing."""
     etag = text_of(root, "ETag")
     return f'"{etag}"' if etag and '"' not in etag else etag  # radosgw 16 leaves them out
 
 
 def crc_of(text: str | None) -> int | None:
-    """Return the checksum that a server states, None when it states none."""
+    """Return the checksum in the text of an answer; None when it is missing or malformed."""
     try:
         return from_base64(text or "")
     except ValueError:
@@ -82,15 +82,15 @@ def crc_of(text: str | None) -> int | None:
 
 
 def compare(root: ET.Element, source: Content | ObjectRange) -> int | None:
-    """Return the checksum of what was copied, as the server says it; None when it does not.
+    """Return the checksum of a copy in the answer; None when it is missing.
 
     Raises:
-        DamagedError: it is another one than was wanted.
+        DamagedError: it differs from that of the source.
     """
-    told = crc_of(text_of(root, "ChecksumCRC64NVME"))
-    if told is not None and source.crc64nvme not in (None, told):
-        raise DamagedError(f"what was copied of {source.key!r} is not what was recorded: its CRC64NVME is another one")
-    return told
+    reported = crc_of(text_of(root, "ChecksumCRC64NVME"))
+    if reported is not None and source.crc64nvme not in (None, reported):
+        raise DamagedError(f"the copy of {source.key!r} has another CRC64NVME than the recorded one")
+    return reported
 
 
 def completion(parts: Sequence[StoredPart]) -> bytes:

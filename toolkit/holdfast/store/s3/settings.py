@@ -1,4 +1,4 @@
-"""How to reach an S3 bucket, as the environment says it."""
+"""Read from the environment how to reach an S3 bucket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from holdfast.errors import ConfigError
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
 TIMEOUT_VARIABLE = "HOLDFAST_S3_TIMEOUT_SECONDS"
 
-# The domains of the AWS partitions by the beginning of their regions' names; everything else is amazonaws.com.
+# The domains of the AWS partitions, by the beginning of their regions' names; all others are amazonaws.com.
 _DOMAINS = (
     ("cn-", "amazonaws.com.cn"),
     ("eusc-", "amazonaws.eu"),
@@ -25,7 +25,7 @@ _DOMAINS = (
 
 @dataclass(frozen=True, slots=True)
 class StaticKeys:
-    """Credentials that the environment states. Kept out of `repr`, and so out of logs and tracebacks."""
+    """Credentials from the environment. They are left out of `repr`, and so out of logs and tracebacks."""
 
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
@@ -38,14 +38,13 @@ class S3Settings:
 
     Attributes:
         endpoint: URL of an S3-compatible server, addressed in path style; None for AWS.
-        region: None: what the AWS configuration files say, else us-east-1.
-        keys: credentials from the environment; None: whatever the AWS credentials chain finds.
-        ca_bundle: file with the certificates to trust; None for the system's.
+        region: None for that of the AWS configuration files, else us-east-1.
+        keys: credentials from the environment; None for those of the AWS credentials chain.
+        ca_bundle: file with the trusted certificates; None for the system's.
         proxies: URL of the proxy, by the scheme of the endpoint.
-        no_proxy: hosts that are reached without a proxy, as NO_PROXY states them.
-        connect_seconds: longest time for a connection to be made.
-        read_seconds: longest silence of the server, and longest time for it to take one piece of a body;
-            HOLDFAST_S3_TIMEOUT_SECONDS.
+        no_proxy: hosts that are reached without a proxy, in the form of NO_PROXY.
+        connect_seconds: connect timeout (default 5).
+        read_seconds: read timeout, also for sending one block of a body (default 60); HOLDFAST_S3_TIMEOUT_SECONDS.
     """
 
     endpoint: str | None = None
@@ -74,7 +73,7 @@ class Address:
 
     Attributes:
         origin: scheme, host and port.
-        path: what stands before the slash and the key; empty when the bucket is in the host's name.
+        path: in front of the slash and the key; empty when the bucket is in the host's name.
     """
 
     origin: str
@@ -82,18 +81,18 @@ class Address:
 
     @property
     def host(self) -> str:
-        """The host as it knows itself: with its port, unless that is the usual one."""
+        """The Host header: with its port, unless that is the default one."""
         scheme, _, host = self.origin.partition("://")
         return host.removesuffix(":443" if scheme == "https" else ":80")
 
 
 def from_environ(environ: Mapping[str, str]) -> S3Settings:
-    """Read the settings from the environment. What is empty counts as not set.
+    """Read the settings from the environment. An empty variable counts as not set.
 
-    Blanks and line ends around a value are no part of it: secrets that come from a file often end with one.
+    Blanks and line ends around a value are removed: secrets from a file often end with one.
 
     Raises:
-        ConfigError: the endpoint is not a URL, or the longest silence is no number.
+        ConfigError: the endpoint is not a URL, or the read timeout is not a number.
     """
 
     def first(*names: str) -> str | None:
@@ -101,15 +100,15 @@ def from_environ(environ: Mapping[str, str]) -> S3Settings:
 
     access, secret = first("AWS_ACCESS_KEY_ID"), first("AWS_SECRET_ACCESS_KEY")
     keys = StaticKeys(access, secret, first("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")) if access and secret else None
-    # HTTP_PROXY in capitals is left out as elsewhere: a web server would set it from a header named Proxy.
-    found = {"http": first("http_proxy", "all_proxy"), "https": first("https_proxy", "HTTPS_PROXY", "all_proxy")}
+    # HTTP_PROXY in capitals is ignored, as by other tools: a web server would set it from a header named Proxy.
+    proxies = {"http": first("http_proxy", "all_proxy"), "https": first("https_proxy", "HTTPS_PROXY", "all_proxy")}
     endpoint_name = next((name for name in ENDPOINT_VARIABLES if environ.get(name)), None)
     return S3Settings(
         endpoint=_endpoint(environ[endpoint_name], endpoint_name) if endpoint_name else None,
         region=first("AWS_REGION", "AWS_DEFAULT_REGION"),
         keys=keys,
         ca_bundle=first("AWS_CA_BUNDLE", "SSL_CERT_FILE"),
-        proxies={scheme: url if "//" in url else f"http://{url}" for scheme, url in found.items() if url},
+        proxies={scheme: url if "//" in url else f"http://{url}" for scheme, url in proxies.items() if url},
         no_proxy=first("no_proxy", "NO_PROXY") or "",
         read_seconds=_seconds(first(TIMEOUT_VARIABLE) or "60"),
     )
@@ -137,7 +136,7 @@ def address(settings: S3Settings, bucket: str, region: str) -> Address:
     """Return where requests for a bucket go.
 
     On AWS the bucket is part of the host's name, unless it has a dot (the certificate does not cover it) or capitals or
-    underscores (a host's name has none).
+    underscores (a host's name may not).
     """
     if settings.endpoint:
         parts = urlsplit(settings.endpoint)

@@ -1,7 +1,7 @@
-"""A store in an S3 bucket, on AWS or on a server that speaks its protocol.
+"""A store in an S3 bucket, on AWS or on an S3-compatible server.
 
-Every body travels with its CRC64NVME, which the server checks and keeps. Directory buckets (S3 Express) are not
-supported: they list in no order.
+Every body is sent with its CRC64NVME, which the server checks and keeps. Directory buckets (S3 Express) are not
+supported: their listings are not sorted.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from holdfast.workers.concurrency import Concurrency
 
 
 class S3Store:
-    """The objects of a bucket below a prefix. Makes one request for each call and repeats none.
+    """The objects of a bucket below a prefix. Makes one request for each call, without retries.
 
     Args:
         location: bucket and prefix.
         settings: how to reach S3.
         stop: its deadline limits the read timeout.
-        allow: asked before bytes of a file are sent; returns, maybe after a wait, how many of those may go.
-        concurrency: learns from the requests; None: nobody asks what.
+        allow: called before bytes of a file are sent; returns how many may go, possibly after a wait.
+        concurrency: measures the requests; None where its limit is not used.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class S3Store:
         try:
             with self._client.send(self._request("GET", "reading", key, "s3:GetObject", headers=headers)) as response:
                 if etag not in (None, _etag(response, f"reading {key!r}")):
-                    raise self._replaced(key)  # by a server that does not look at If-Match
+                    raise self._replaced(key)  # by a server that ignores If-Match
                 deliver(response, key, size, sink, ranged=offset > 0)
         except AlreadyExistsError as error:
             raise self._replaced(key) from error
         except errors.BeyondEndError:
             if size is None and self.head(key).size == offset:
-                return  # all that follows is nothing
+                return  # no bytes follow
             raise
 
     def _replaced(self, key: str) -> DamagedError:
@@ -125,7 +125,7 @@ class S3Store:
             return self._stored(key, part, response)
 
     def _stored(self, key: str, part: Part, response: Response) -> str:
-        """Return the ETag of what was stored, unless the answer says that something else was, or nothing."""
+        """Return the ETag of a stored body, unless the answer has another checksum or no ETag."""
         if response.headers.get(messages.CHECKSUM, to_base64(part.crc64nvme)) != to_base64(part.crc64nvme):
             raise TransientStoreError(f"storing {key!r} failed: the server got other bytes than were sent")
         return _etag(response, f"storing {key!r}")
@@ -141,7 +141,7 @@ class S3Store:
             **messages.metadata_headers(metadata),
             **messages.condition_headers(condition),
             "x-amz-metadata-directive": "REPLACE",
-            # Neither tags nor annotations are copied: that would take permissions that nothing else needs.
+            # Neither tags nor annotations are copied: that would need permissions that nothing else needs.
             "x-amz-tagging-directive": "REPLACE",
             "x-amz-object-annotation-directive": "EXCLUDE",
             "x-amz-checksum-algorithm": "CRC64NVME",
@@ -151,23 +151,23 @@ class S3Store:
             request = self._request("PUT", f"copying {source.key!r} to", key, permission, headers=headers)
             root = self._client.answer(request, "CopyObjectResult")
         except (AlreadyExistsError, NotFoundError) as error:
-            # S3 does not say which condition failed, nor which of the two keys is not there.
+            # S3 does not say which condition failed, nor which of the two keys is missing.
             if self.head(source.key).etag != source.etag or condition is None:
                 raise self._replaced(source.key) from error
             raise AlreadyExistsError(
                 f"copying {source.key!r} failed: there is another object at {key!r}: {error}"
             ) from error
         except errors.StrangeAnswerError as error:
-            raise _copies_nothing(error) from error
-        self._vouch(messages.compare(root, source), source)
+            raise _without_copies(error) from error
+        self._check_source(messages.compare(root, source), source)
         return messages.etag_in(root) or self.head(key).etag
 
-    def _vouch(self, told: int | None, source: Content | ObjectRange) -> None:
-        """Look whether what was copied is still there, where no checksum says what was copied.
+    def _check_source(self, checksum: int | None, source: Content | ObjectRange) -> None:
+        """Check that the source still has its content, where the answer has no checksum of the copy.
 
-        radosgw 16 and moto copy also a source that is another content than the request says.
+        radosgw 16 and moto ignore the condition on the source's ETag.
         """
-        if told is None and self.head(source.key).etag != source.etag:
+        if checksum is None and self.head(source.key).etag != source.etag:
             raise self._replaced(source.key)
 
     def _source(self, source: Content | ObjectRange) -> dict[str, str]:
@@ -186,7 +186,7 @@ class S3Store:
         request = self._request("POST", "beginning to store", key, "s3:PutObject", [("uploads", "")], headers)
         identity = messages.text_of(self._client.answer(request, "InitiateMultipartUploadResult"), "UploadId")
         if not identity:
-            raise TransientStoreError(f"beginning to store {key!r} failed: the server named no upload")
+            raise TransientStoreError(f"beginning to store {key!r} failed: the answer has no upload id")
         return Upload(key, identity, dict(metadata or {}))
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
@@ -216,10 +216,10 @@ class S3Store:
         except errors.BeyondEndError as error:
             raise PermanentStoreError(str(error)) from error  # the ETag is right: the object will not grow
         except errors.StrangeAnswerError as error:
-            raise _copies_nothing(error) from error
-        told = messages.compare(root, source)
-        self._vouch(told, source)
-        crc = told if source.crc64nvme is None else source.crc64nvme
+            raise _without_copies(error) from error
+        reported = messages.compare(root, source)
+        self._check_source(reported, source)
+        crc = reported if source.crc64nvme is None else source.crc64nvme
         return StoredPart(number, messages.etag_in(root), source.size, crc)
 
     def complete_upload(
@@ -246,13 +246,13 @@ class S3Store:
             if not replaces or isinstance(error, errors.NoUploadError):
                 raise
             raise AlreadyExistsError(f"there is nothing to replace at {upload.key!r}: {error}") from error
-        # Some servers (radosgw 16) leave the name of what they made empty.
+        # Some servers (radosgw 16) leave the ETag empty.
         return messages.etag_in(root) or self.head(upload.key).etag
 
     def abort_upload(self, upload: Upload) -> None:
         """As `Store.abort_upload`."""
         request = self._request(
-            "DELETE", "dropping the parts of", upload.key, "s3:AbortMultipartUpload", [("uploadId", upload.id)]
+            "DELETE", "aborting the upload of", upload.key, "s3:AbortMultipartUpload", [("uploadId", upload.id)]
         )
         try:
             with self._client.send(request):
@@ -288,12 +288,12 @@ class S3Store:
 
 
 def _etag(response: Response, doing: str) -> str:
-    """Return the ETag, without which a success is that of somebody in between: a load balancer's page, for one."""
+    """Return the ETag, without which a success is not from S3: it may be the page of a load balancer."""
     if "etag" not in response.headers:
         raise TransientStoreError(f"{doing} failed: the answer is not what S3 sends (it has no ETag)")
     return response.headers["etag"]
 
 
-def _copies_nothing(error: StoreError) -> PermanentStoreError:
-    """Return what a success without a result means: a server that does not know the header has stored an empty body."""
-    return PermanentStoreError(f"{error}; the server, or something before it, takes no copies")
+def _without_copies(error: StoreError) -> PermanentStoreError:
+    """Return the error for a success without a result: the server ignored the header and stored an empty body."""
+    return PermanentStoreError(f"{error}; the server, or a proxy in front of it, does not support copies")

@@ -1,4 +1,4 @@
-"""TLS in large pieces, where Python's own TLS sockets take two system calls for each record of 16 KiB."""
+"""TLS in large blocks: Python's own TLS sockets take two system calls for each record of 16 KiB."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _SENT = 1 << 18  # smaller ones make more system calls, larger ones leave the pr
 
 
 class BulkTransport(SSLTransport):
-    """TLS over a connected socket, as urllib3 has it for TLS within TLS, but whole boxes of records at a time.
+    """TLS over a connected socket, as urllib3 does TLS in TLS, but many records at a time.
 
     Costs 0.75 CPU-seconds per GiB received; Python's TLS socket costs 1.2 (docs/decisions/own-s3-transport.md).
     """
 
     def __init__(self, connected: socket.socket, context: ssl.SSLContext, server_hostname: str | None) -> None:
-        self._box = memoryview(bytearray(_RECEIVED))
+        self._buffer = memoryview(bytearray(_RECEIVED))
         super().__init__(connected, context, server_hostname)
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
-        """As `socket.recv_into`: waits for the first byte, and gives all that has come, as far as there is room."""
+        """As `socket.recv_into`: waits for the first byte, and returns all received bytes that fit."""
         view = memoryview(buffer)[:nbytes]
-        got = 0
-        while got < len(view):
+        received = 0
+        while received < len(view):
             try:
-                length = self.sslobj.read(len(view) - got, view[got:])
+                length = self.sslobj.read(len(view) - received, view[received:])
             except ssl.SSLWantReadError:
                 self._send_pending()
-                if got:
+                if received:
                     break
                 self._receive()
             except ssl.SSLEOFError:
@@ -39,8 +39,8 @@ class BulkTransport(SSLTransport):
             else:
                 if not length:
                     break
-                got += int(length)
-        return got
+                received += int(length)
+        return received
 
     def sendall(self, data: bytes | memoryview, flags: int = 0) -> None:
         """As `socket.sendall`."""
@@ -50,9 +50,9 @@ class BulkTransport(SSLTransport):
             self._send_pending()
 
     def _receive(self) -> None:
-        length = self.socket.recv_into(self._box)
+        length = self.socket.recv_into(self._buffer)
         if length:
-            self.incoming.write(self._box[:length])
+            self.incoming.write(self._buffer[:length])
         else:
             self.incoming.write_eof()
 
@@ -62,8 +62,8 @@ class BulkTransport(SSLTransport):
 
 
 class BulkContext(ssl.SSLContext):
-    """A context whose connections are `BulkTransport`s; everything else, trust above all, is as with any other."""
+    """A context whose connections are `BulkTransport`s; everything else, above all trust, is unchanged."""
 
     def wrap_socket(self, sock: socket.socket, *_: Any, server_hostname: Any = None, **__: Any) -> Any:
-        """Make a TLS connection of a connected socket, as a client."""
+        """Start TLS on a connected socket, as a client."""
         return BulkTransport(sock, self, server_hostname)
