@@ -61,7 +61,7 @@ def live(config: Config, command: Command, *, environ: Mapping[str, str]) -> int
             raise ConfigError(f"{error}: mount a writable /tmp (--tmpfs /tmp), or set TMPDIR") from error
         life = _Life(config, command, environ, private)
         stack.enter_context(signals.recorded(life.supervisor.inbox))
-        stack.callback(signals.hold_back)  # a signal after the end must not replace the exit code
+        stack.callback(signals.block)  # a signal after the end must not replace the exit code
         stack.callback(life.workers.shutdown, wait=False, cancel_futures=True)
         stack.callback(life.watch_notices().stop)
         life.report.exit_code = life.stages()

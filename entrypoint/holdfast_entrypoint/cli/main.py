@@ -79,7 +79,7 @@ def _dispatch(arguments: list[str]) -> int:
     if verb == "serve":
         raise ConfigError("serve: this is a training image; deploy model.tar.gz with a serving image")
     if verb in BY_HAND:
-        signals.heard_by_default()
+        signals.unblock()
         if problems := log_settings.read(os.environ)[-1]:
             raise ConfigError(*problems)
         from holdfast_entrypoint.cli import verbs  # noqa: PLC0415  the data plane is loaded only where it is used

@@ -1,1 +1,1 @@
-"""PID 1's work: the script's processes, signals, and the one loop that decides."""
+"""The script's processes, signals and notices, and the one loop that acts on them."""

@@ -1,4 +1,4 @@
-"""The child: the script's process and everything that it starts, with the duties of PID 1."""
+"""Child: the script's process and its descendants, with the duties of PID 1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROC = Path("/proc")
 
 
 def refuse_if_missing(program: str, *, environ: Mapping[str, str]) -> None:
-    """Refuse a command that PATH does not have: a typo should be found before an attempt is claimed.
+    """Refuse a command that is not in PATH: a typo is found before an attempt is claimed.
 
     Raises:
         CommandNotFoundError: there is no such program.
@@ -33,11 +33,11 @@ def refuse_if_missing(program: str, *, environ: Mapping[str, str]) -> None:
 class Child:
     """The script, in a session and process group of its own, and all its descendants.
 
-    Descendants whose parents die become our children, because we are PID 1 or their subreaper; all of them are reaped.
+    This process is PID 1 or a subreaper, so it adopts descendants whose parents end, and reaps all of them.
     """
 
     def __init__(self, command: Sequence[str], *, environ: Mapping[str, str], directory: Path | None) -> None:
-        """Start the command with our own standard streams, so that not a byte of its output passes through us.
+        """Start the command with the standard streams of this process: its output is neither read nor copied.
 
         Raises:
             CommandNotFoundError: there is no such command.
@@ -48,7 +48,8 @@ class Child:
         try:
             process = subprocess.Popen(list(command), env=dict(environ), cwd=directory, start_new_session=True)
         except FileNotFoundError as error:
-            raise CommandNotFoundError(f"{command[0]!r}: {error.strerror}: {error.filename}") from error
+            problem = f"{command[0]!r} cannot be started: {error.strerror}: {error.filename}"
+            raise CommandNotFoundError(problem) from error
         except OSError as error:
             advice = f": {MORE_PROCESSES}" if error.errno == errno.EAGAIN else ""
             problem = f"{command[0]!r} cannot be executed: {error.strerror}{advice}"
@@ -56,14 +57,14 @@ class Child:
         self.exit_code: int | None = None
         """The script's exit code, 128+n when signal n ended it; None while it runs."""
         self.died_of_signal = False
-        """Whether a signal ended the script: it itself, or what ran in the shell that reports it (128+n)."""
+        """Whether a signal ended the script's process."""
         self._process = process
         self._signalled: set[int] = set()
         self._writing: dict[int, frozenset[str]] = {}
         self._cut_off: set[str] = set()
 
     def reap(self) -> None:
-        """Collect every child that has ended, the script among them."""
+        """Reap every child that has ended, the script among them."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -84,30 +85,28 @@ class Child:
         """Return every running descendant."""
         return _descendants(os.getpid())
 
-    def look_who_writes(self, directory: Path) -> None:
-        """Note which process has which files of a directory open for writing; before every signal that may end it."""
+    def note_writers(self, directory: Path) -> None:
+        """Note the files below a directory that each process has open for writing: before a signal that may end it."""
         found = {pid: open_for_writing(pid, directory) for pid in self.pids()}
-        # One that is gone, and that its own parent has reaped, may have been killed: what it last had open is suspect.
+        # A process that its own parent has reaped may have been killed: the files that it had open stay suspect.
         gone = {pid: files for pid, files in self._writing.items() if pid not in found}
         self._writing = {pid: files for pid, files in (gone | found).items() if files}
 
     def cut_off(self) -> frozenset[str]:
-        """Return the files that processes which died of a signal had open for writing when somebody last looked."""
+        """Return the files that were open for writing, when last noted, in processes that a signal ended."""
         return frozenset(self._cut_off.union(*self._writing.values()))
 
     def signal(self, number: Signals) -> None:
-        """Send a signal once to each process group that is ours to reach.
+        """Send a signal once to the process group of each child of this process.
 
-        These are the groups of our own children: the script's, and those of processes whose parents are gone. A
-        launcher that
-        gives its workers sessions of their own (torchrun) is alive to pass the signal on, and sending it twice would
-        interrupt a handler that is saving.
+        These are the script's group and those of adopted processes. A launcher that gives its workers sessions of
+        their own (torchrun) passes the signal on itself; a second one would interrupt a handler that is saving.
         """
         self._signalled.clear()
         self.signal_orphans(number)
 
     def signal_orphans(self, number: Signals) -> None:
-        """Send the signal to groups that have become ours since it was sent first."""
+        """Send the signal to the groups of processes that were adopted after it was sent first."""
         own = os.getpgrp()
         for pid in _children(os.getpid()):
             try:
@@ -116,11 +115,11 @@ class Child:
                     continue
                 self._signalled.add(group)
                 os.killpg(group, number)
-            except (ProcessLookupError, PermissionError):  # it ended; or it changed its user, which is its own business
+            except (ProcessLookupError, PermissionError):  # it has ended, or runs as another user
                 continue
 
     def alive(self) -> bool:
-        """Say whether the script or any of its descendants is still running (zombies are not)."""
+        """Return whether the script or one of its descendants is running (zombies are not)."""
         return bool(self.pids())
 
     def kill(self, patience: float = 2.0) -> None:
@@ -136,7 +135,7 @@ class Child:
                 except (ProcessLookupError, PermissionError):
                     continue
             self.reap()
-            time.sleep(0.01)  # a killed process needs a moment, one in an uninterruptible read for ever
+            time.sleep(0.01)  # a killed process needs a moment; one in an uninterruptible read never ends
         self.reap()
 
 
@@ -163,7 +162,7 @@ def _parents() -> dict[int, int]:
         if not entry.name.isdigit():
             continue
         try:
-            # The command in parentheses may hold anything, parentheses included: the fields start after the last one.
+            # The command in parentheses may contain parentheses: the fields start after the last one.
             fields = (_PROC / entry.name / "stat").read_bytes().rpartition(b")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue

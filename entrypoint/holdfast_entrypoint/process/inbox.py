@@ -1,4 +1,4 @@
-"""The inbox: where signals, notices and threads leave word for the one loop that decides."""
+"""Inbox: events of signal handlers and threads, for the one loop that acts on them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 
 class Inbox:
-    """Events in the order in which they came, and a wait that every one of them ends.
+    """Events in the order of their arrival, and a wait that each of them ends.
 
-    The wait is a select on a pipe. A wait on the queue alone would sleep through a signal that the kernel gives to
-    another thread: Python's handlers run in the main thread only, and nothing would wake it.
+    The wait is a select on a pipe. A wait on the queue alone would not end for a signal that the kernel gives to
+    another thread: Python's handlers run in the main thread only, which would go on sleeping.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Inbox:
         self._reading, self.wakeup_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def note(self, event: object) -> None:
-        """Keep an event without waking anybody: for signal handlers, whose wake-up comes through `wakeup_fd`.
+        """Keep an event and leave the wake-up to `wakeup_fd`: for signal handlers.
 
         SimpleQueue.put is the one queue operation that may interrupt itself.
         """
@@ -34,11 +34,11 @@ class Inbox:
 
     def wake(self) -> None:
         """End the wait without an event."""
-        with contextlib.suppress(BlockingIOError, OSError):  # full: the wait ends anyway; closed: nobody waits any more
+        with contextlib.suppress(BlockingIOError, OSError):  # full: the wait ends anyway; closed: nothing waits
             os.write(self.wakeup_fd, b"\0")
 
     def wait(self, timeout: float) -> Iterator[object]:
-        """Wait until something is there, at most `timeout` seconds, and yield all that is."""
+        """Wait for an event, at most `timeout` seconds, and yield all events that have come."""
         if self._events.empty():
             select.select([self._reading], [], [], max(0.0, timeout))
         with contextlib.suppress(BlockingIOError):
@@ -49,7 +49,7 @@ class Inbox:
                 yield self._events.get_nowait()
 
     def close(self) -> None:
-        """Give the pipe back; nothing is waited for any more."""
-        writing, self.wakeup_fd = self.wakeup_fd, -1  # a late word must not land in whatever gets the number next
+        """Close the pipe. Later events are kept and wake nothing."""
+        writing, self.wakeup_fd = self.wakeup_fd, -1  # a late event must not go to another file with this number
         os.close(self._reading)
         os.close(writing)

@@ -1,4 +1,4 @@
-"""The notice file: how a script hears of a notice without a signal handler."""
+"""The notice file, by which a script sees a notice without a signal handler."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def write(path: Path, *, kind: str, stop: bool, stop_by: float | None, deadline: float | None) -> None:
-    """Write the notice, whole or not at all.
+    """Write the notice file atomically.
 
     Args:
-        path: HOLDFAST_NOTICE_FILE.
-        kind: spot, rebalance, signal or host.
-        stop: whether the script has to end.
-        stop_by: when the script must have ended, seconds since the epoch.
-        deadline: when the host kills the container, seconds since the epoch.
+        path: path of HOLDFAST_NOTICE_FILE.
+        kind: spot, rebalance, host, signal or superseded.
+        stop: whether the script must end.
+        stop_by: time at which the script is killed, in seconds since the epoch.
+        deadline: time at which the host kills the container, in seconds since the epoch.
     """
     content = {"kind": kind, "stop": stop, "stop_by": stop_by, "deadline": deadline}
     temporary = path.with_name(path.name + ".new")

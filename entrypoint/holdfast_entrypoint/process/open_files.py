@@ -1,4 +1,4 @@
-"""Writers: which files of a directory a process has open for writing."""
+"""The files below a directory that a process has open for writing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _WRITING = os.O_WRONLY | os.O_RDWR
 
 
 def open_for_writing(pid: int, directory: Path) -> frozenset[str]:
-    """Return the files below `directory` that a process may still write to, as relative paths.
+    """Return the files below `directory` that a process has open for writing, as relative paths.
 
-    From /proc/PID/fd and fdinfo (proc(5)); a process that has ended, or that we may not look into, has none.
+    From /proc/PID/fd and fdinfo (proc(5)). The set is empty for a process that has ended or may not be read.
     """
     root = os.path.realpath(directory) + os.sep
     found = set()
@@ -24,7 +24,7 @@ def open_for_writing(pid: int, directory: Path) -> frozenset[str]:
             target = os.fspath(Path(f"/proc/{pid}/fd/{descriptor}").readlink())
             if target.startswith(root) and _flags(pid, descriptor) & _WRITING:
                 found.add(target.removeprefix(root))
-        except (OSError, ValueError):  # closed while we looked
+        except (OSError, ValueError):  # closed meanwhile
             continue
     return frozenset(found)
 

@@ -1,4 +1,4 @@
-"""Supervision: the one loop that hears signals and notices, and decides what the script is told."""
+"""Supervisor: the one loop that acts on signals, notices and the end of the script."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ T = TypeVar("T")
 
 
 class Superseded:
-    """The event that another attempt has taken over the prefix."""
+    """Event: another attempt has taken over the prefix."""
 
 
 LEFTOVER_SECONDS = 5.0
-"""What processes that outlive the script get between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL for processes that outlive the script."""
 _TICK = 0.05
 _IDLE = 10.0
 
 
 class Supervisor:
-    """Handles every event of one life, in the main thread.
+    """Handle every event of one attempt, in the main thread.
 
     Args:
-        interruption: what notices and signals add up to.
-        stop_signal: what the script gets when it has to stop.
-        checkpoints: the checkpoint directory.
-        flush_seconds: says how long storing what is dirty is expected to take.
-        on_stop: called when it is first known that everything must end.
-        on_rebalance: called when a rebalance recommendation comes.
+        interruption: deadline of the container.
+        stop_signal: signal that stops the script.
+        checkpoints: checkpoint directory.
+        flush_seconds: returns the expected duration of the flush, in seconds.
+        on_stop: called at the first stop.
+        on_rebalance: called at a rebalance recommendation.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class Supervisor:
     ) -> None:
         self.inbox = Inbox()
         self.script_was_stopped = False
-        """Whether the script was running when it was told to stop."""
+        """Whether the script was running when it was stopped."""
         self.killed: Killed | None = None
-        """How a signal ended the script, or somebody beside it; None when all went by themselves, asked or not."""
+        """The end of the script, or of a process beside it, by a signal; None where all ended by themselves."""
         self._interruption = interruption
         self._stop_signal = stop_signal
         self._flush_seconds = flush_seconds
@@ -72,14 +72,14 @@ class Supervisor:
         self._signalled_at = 0.0
 
     def handle(self, timeout: float = _TICK) -> None:
-        """Wait for an event, at most `timeout` seconds, and act on all that are there."""
+        """Wait for an event, at most `timeout` seconds, and act on all that have come."""
         for event in self.inbox.wait(timeout):
             self._act(event)
 
     def in_background(self, work: Callable[[], T], *, stop: StopToken) -> T | None:
-        """Run work in a thread while events are handled here.
+        """Run work in a thread and handle events meanwhile.
 
-        Returns what it returned, or None when stopped: the work is not waited for any longer then.
+        Returns its result, or None when stopped; then the thread is left to itself.
 
         Raises:
             Exception: what the work raised.
@@ -99,13 +99,13 @@ class Supervisor:
         return None if stop.stopped() else future.result()
 
     def wait_for_script(self, child: Child) -> None:
-        """Wait until the script has ended by itself, or has been ended: signal, patience, SIGKILL."""
+        """Wait until the script has ended; at a stop: signal, wait until the deadline, SIGKILL."""
         self._child = child
         while not self.script_was_stopped:
             self.handle(_IDLE)
             child.reap()
             if child.exit_code is not None and not self.script_was_stopped:
-                # Nobody has looked who writes. 128+n is how a shell says that a signal ended what ran in it.
+                # Its writers were not noted. A shell returns 128+n where signal n ended the command in it.
                 died = child.died_of_signal or 128 < child.exit_code < 160
                 ended = time.monotonic()
                 self._end_leftovers(child)
@@ -121,54 +121,54 @@ class Supervisor:
                 self._kill(child)
                 break
             self.handle()
-            child.look_who_writes(self._checkpoints)
+            child.note_writers(self._checkpoints)
             child.reap()
             child.signal_orphans(self._stop_signal)
         child.reap()
         self.killed = Killed(self._signalled_at, seen=True, writing=child.cut_off(), script_died=child.died_of_signal)
 
     def _kill(self, child: Child) -> None:
-        child.look_who_writes(self._checkpoints)
+        child.note_writers(self._checkpoints)
         self._signalled_at = time.monotonic()
         child.kill()
 
     def _end_leftovers(self, child: Child) -> None:
-        """End what the script started and left behind, as the end of a container's PID 1 would."""
+        """End the processes that outlive the script, as the end of a container's PID 1 does."""
         if child.alive():
-            child.look_who_writes(self._checkpoints)
+            child.note_writers(self._checkpoints)
             child.signal(signal.SIGTERM)
         give_up = time.monotonic() + LEFTOVER_SECONDS
         while child.alive() and time.monotonic() < give_up and not self._interruption.stop.stopped():
             self.handle()
-            child.look_who_writes(self._checkpoints)
+            child.note_writers(self._checkpoints)
             child.reap()
         self._kill(child)
 
     def _act(self, event: object) -> None:
         if isinstance(event, signals.Received):
             if event.signal in signals.STOP:
-                self._stop(partial(self._interruption.hear_signal, event.signal.name, flush=self._flush_seconds()))
+                self._stop(partial(self._interruption.on_signal, event.signal.name, flush=self._flush_seconds()))
             elif event.signal in signals.PASSED_ON and self._child is not None:
                 self._child.signal(event.signal)
         elif isinstance(event, Notice):
-            self._stop(partial(self._interruption.hear_notice, event, flush=self._flush_seconds()))
+            self._stop(partial(self._interruption.on_notice, event, flush=self._flush_seconds()))
             if event.kind == "rebalance":
                 self._on_rebalance()
         elif isinstance(event, Superseded):
-            self._stop(self._interruption.hear_superseded)
+            self._stop(self._interruption.on_superseded)
 
-    def _stop(self, hear: Callable[[], bool]) -> None:
-        """Take what stops the script, and signal it, unless that was done or it has ended."""
+    def _stop(self, set_deadline: Callable[[], bool]) -> None:
+        """Set the deadline, and stop the script at the first stop if it is running."""
         child = self._child
         if child is not None:
             child.reap()
-        # Looked before it is heard: a script that reads the notice file and ends at once was stopped by it.
+        # Before the notice file is written: a script that reads it and ends at once was stopped by it.
         running = child is not None and child.exit_code is None
-        if not hear():
+        if not set_deadline():
             return
         if child is not None and running:
             self.script_was_stopped = True
-            child.look_who_writes(self._checkpoints)
+            child.note_writers(self._checkpoints)
             self._signalled_at = time.monotonic()
             child.signal(self._stop_signal)
         self._on_stop()

@@ -1,4 +1,4 @@
-"""One truth about how long there is."""
+"""The deadline divides the time between the script and the flush."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever comes ends the wait, also a signal that another thread got."""
+"""Every event ends the wait, also a signal that another thread gets."""
 
 import os
 import signal
@@ -29,8 +29,8 @@ def test_events_come_in_order_and_without_waiting(inbox: Inbox) -> None:
 
 
 def test_another_thread_ends_the_wait(inbox: Inbox) -> None:
-    threading.Timer(0.05, inbox.put, ["word"]).start()
-    assert list(inbox.wait(FOR_EVER)) == ["word"]
+    threading.Timer(0.05, inbox.put, ["event"]).start()
+    assert list(inbox.wait(FOR_EVER)) == ["event"]
     threading.Timer(0.05, inbox.wake).start()
     assert list(inbox.wait(FOR_EVER)) == []
 
@@ -58,13 +58,13 @@ def test_a_signal_that_the_kernel_gives_to_another_thread_ends_the_wait(inbox: I
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
 
 
-def test_more_words_than_the_pipe_holds_are_kept(inbox: Inbox) -> None:
+def test_more_events_than_the_pipe_holds_are_kept(inbox: Inbox) -> None:
     for number in range(100_000):
         inbox.put(number)
     assert list(inbox.wait(FOR_EVER)) == list(range(100_000))
 
 
-def test_a_word_after_the_end_is_no_error() -> None:
+def test_an_event_after_the_end_is_no_error() -> None:
     inbox = Inbox()
     inbox.close()
     inbox.put("late")

@@ -1,4 +1,4 @@
-"""Who has a checkpoint open for writing, read from /proc."""
+"""The files that a process has open for writing, read from /proc."""
 
 import os
 from pathlib import Path
