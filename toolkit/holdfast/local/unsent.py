@@ -121,11 +121,11 @@ class Unsent:
 
     def _bring_to_disk(self, turn: int) -> None:
         """Bring what is noted to the disk and note that, now and then on the way, until other things are noted."""
-        todo = [note for note in self.noted if not note.durable]
+        todo = [note for note in reversed(self.noted) if not note.durable]
         while todo and self._turn == turn:
             folders, brought, over = set[Path](), set[tuple[FileState, ...]](), time.monotonic() + _NOTE_EVERY
             while todo and self._turn == turn and time.monotonic() < over:
-                states = todo.pop(0).states
+                states = todo.pop().states
                 with contextlib.suppress(OSError):
                     for path in (self.directory / state.path for state in states):
                         fsync(path)
@@ -134,8 +134,11 @@ class Unsent:
             with self._lock, contextlib.suppress(OSError):
                 for folder in folders:
                     fsync(folder)
-                self.noted = tuple(replace(it, durable=it.durable or it.states in brought) for it in self.noted)
-                self._journal.append(_on_disk(it for it in self.noted if it.states in brought), durable=True)
+                done = {
+                    id(it): replace(it, durable=True) for it in self.noted if not it.durable and it.states in brought
+                }
+                self.noted = tuple(done.get(id(it), it) for it in self.noted)
+                self._journal.append(_on_disk(done.values()), durable=True)
 
 
 def boot_id() -> str:
