@@ -120,7 +120,7 @@ class Guard:
         ledger = self.ledger()
         if ledger is not None and (ledger.missed or (ledger.stored and self._stop.seconds_left() < math.inf)):
             _LOG.log(logging.WARNING if ledger.missed else logging.INFO, "%s", ledger.summary)
-        left = self._syncer.left_over() if not durable and self.superseded is None else []
+        left = self._syncer.unsent_checkpoints() if not durable and self.superseded is None else []
         if left:
             _LOG.warning(
                 "finished but not stored: %s; the next attempt on this directory resumes from it", listed(left)

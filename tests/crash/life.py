@@ -277,7 +277,7 @@ class Life:
             self._note_left()
             self._syncer.note_unsent(scan, pending)
             synced = self._syncer.sync(scan, waiting)
-            self._syncer.note_unsent(scan, [unit for unit in pending if unit.paths & synced.unfinished.keys()])
+            self._syncer.note_unsent(scan, [group for group in pending if group.paths & synced.unfinished.keys()])
             self._dirty_since = self._now if waiting else None
             if all(is_log(path) for path in waiting):
                 self._tidy(patience=self._dice.choice((3, 30, 1000)))

@@ -1,1 +1,1 @@
-"""The checkpoint directory on this machine: what is there, and what an earlier life left unsent."""
+"""The checkpoint directory on this machine: what is there, and what an earlier attempt left unsent."""

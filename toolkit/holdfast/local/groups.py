@@ -1,4 +1,4 @@
-"""Units: which changed files become durable together in a flush, and in which order."""
+"""Group changed files by what is committed together in a flush, and in which order."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from holdfast.local.scan import FileState
 from holdfast.names import checkpoint_of
 
 TOP_LEVEL = ""
-"""The unit of all files at the top level."""
+"""The group of all files at the top level."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """What is committed together: a directory, or files at the top level that may belong to each other.
+class Group:
+    """Changed files of one directory, or files at the top level that may belong to each other.
 
     Attributes:
-        states: its changed files.
-        size: bytes of them that have yet to travel.
+        states: the files.
+        size: bytes of them that are still to be sent.
     """
 
     states: tuple[FileState, ...]
@@ -31,50 +31,50 @@ class Unit:
 
     @property
     def paths(self) -> set[str]:
-        """The paths of its changed files."""
+        """The paths of its files."""
         return {state.path for state in self.states}
 
 
-def unit_of(path: str) -> str:
-    """Return what is committed together: a directory's name, or `TOP_LEVEL`.
+def group_of(path: str) -> str:
+    """Return the name of a file's group: its top-level directory, or `TOP_LEVEL`.
 
     Files at the top level that are overwritten side by side (weights and their JSON) may belong to each other.
     """
     return checkpoint_of(path) if "/" in path else TOP_LEVEL
 
 
-def units(states: Iterable[FileState], unsent: Callable[[FileState], int]) -> list[Unit]:
-    """Return the units of changed files, in the order of the first file of each.
+def grouped(states: Iterable[FileState], to_send: Callable[[FileState], int]) -> list[Group]:
+    """Return the groups of changed files, in the order of the first file of each.
 
     Args:
         states: changed files, those of the newest checkpoint first.
-        unsent: says how many bytes of a file have yet to travel.
+        to_send: returns how many bytes of a file are still to be sent.
     """
-    return _grouped(states, unsent, lambda state: unit_of(state.path))
+    return _by_key(states, to_send, lambda state: group_of(state.path))
 
 
-def split(unit: Unit, unsent: Callable[[FileState], int], overwritten: Collection[str]) -> list[Unit]:
-    """Return the smaller units that one is made of, where there is no time for all of it.
+def divided(group: Group, to_send: Callable[[FileState], int], overwritten: Collection[str]) -> list[Group]:
+    """Return the smallest groups of a group's files that may be committed apart.
 
-    New files at the top level are checkpoints of their own, together with those that differ in the suffix only. What
-    overwrites files of the last snapshot stays together, and so does a directory.
+    New files at the top level are checkpoints of their own, together with those that differ in the suffix only. Files
+    of the last snapshot that are overwritten stay together, and so does a directory.
 
     Args:
-        unit: which.
-        unsent: as in `units`.
+        group: the group.
+        to_send: as in `grouped`.
         overwritten: paths of which the last snapshot has an older version.
     """
-    if any("/" in state.path for state in unit.states):
-        return [unit]
-    return _grouped(
-        unit.states, unsent, lambda state: TOP_LEVEL if state.path in overwritten else state.path.partition(".")[0]
+    if any("/" in state.path for state in group.states):
+        return [group]
+    return _by_key(
+        group.states, to_send, lambda state: TOP_LEVEL if state.path in overwritten else state.path.partition(".")[0]
     )
 
 
-def _grouped(
-    states: Iterable[FileState], unsent: Callable[[FileState], int], key: Callable[[FileState], str]
-) -> list[Unit]:
+def _by_key(
+    states: Iterable[FileState], to_send: Callable[[FileState], int], key: Callable[[FileState], str]
+) -> list[Group]:
     groups: dict[str, list[FileState]] = {}
     for state in states:
         groups.setdefault(key(state), []).append(state)
-    return [Unit(tuple(group), sum(map(unsent, group))) for group in groups.values()]
+    return [Group(tuple(members), sum(map(to_send, members))) for members in groups.values()]

@@ -1,4 +1,4 @@
-"""Notes in `.holdfast/` that a killed process leaves to the next one on the same disk: one JSON value a line."""
+"""Notes in `.holdfast/` that survive a kill, for the next attempt on the same disk: one JSON value a line."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class JournalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """One file of notes: a header, and a line for each fact that is known later. Safe from several threads.
+    """One file of notes: a header, then lines. Lines may be appended from several threads.
 
-    A journal is about one thing and goes with it, so it is replaced or removed, and never compacted.
+    A journal belongs to one upload, or to one call of `Unsent.note`, and ends with it: it is never compacted.
     """
 
     file: Path
 
     def begin(self, header: dict[str, Any], lines: Iterable[object] = (), *, durable: bool = False) -> None:
-        """Replace the file, whole or not at all; `durable`: it is on the disk then.
+        """Replace the file atomically; `durable`: it is on the disk when this returns.
 
         Raises:
             OSError: it cannot be written.
@@ -60,12 +60,12 @@ class Journal:
             os.close(descriptor)
 
     def read(self, parse: Callable[[dict[str, Any], list[Any]], T]) -> T | None:
-        """Return what `parse` makes of the header and the lines; None where there is no file.
+        """Return `parse(header, lines)`; None where there is no file.
 
-        A line that was cut off is left out. Each is a hint, without which something is done again.
+        A torn line is left out. Without it some work is done again, and nothing is lost.
 
         Raises:
-            JournalError: the header is not whole, or `parse` does not find what it looks for.
+            JournalError: the header is torn or of another format, or `parse` has failed.
         """
         try:
             header, *lines = self.file.read_bytes().split(b"\n")[:-1] or [b""]
@@ -79,7 +79,7 @@ class Journal:
             raise JournalError(repr(error)) from error
 
     def remove(self) -> None:
-        """Remove the file, and `.holdfast` where it is empty then; what cannot be removed stays."""
+        """Remove the file, and its folder if that is empty. Errors are ignored."""
         with contextlib.suppress(OSError):
             self.file.unlink(missing_ok=True)
             self.file.parent.rmdir()

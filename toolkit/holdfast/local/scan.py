@@ -1,4 +1,4 @@
-"""Reading the checkpoint directory: what is there, and what it looked like when it was looked at."""
+"""Scan the checkpoint directory: which files it has, and the state of each."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from holdfast import names
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """One file as it was seen. Two equal states mean that nothing touched the file between them.
+    """The state of one file. Two equal states mean that the file was not touched between them.
 
     Attributes:
         path: relative to the checkpoint directory, with slashes.
         size: bytes.
         mtime_ns: modification time, nanoseconds since the epoch.
-        ctime_ns: change time; catches a write that somebody hid by setting the modification time back.
-        inode: catches a rename over the file.
+        ctime_ns: change time; shows a write after which the modification time was set back.
+        inode: shows a rename over the file.
         mode: permission bits.
     """
 
@@ -45,7 +45,7 @@ class Scan:
     Attributes:
         files: by path.
         left_out: path → why it cannot be part of a snapshot.
-        unreadable: directories that may not be read: what lies in them is not known, and is not gone.
+        unreadable: directories that may not be read. What lies in them is unknown, not deleted.
     """
 
     files: dict[str, FileState]
@@ -61,15 +61,15 @@ class Scan:
 
 
 def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) -> Scan:
-    """Look at every file below `directory`, without reading any.
+    """Return the files below `directory`. None is read.
 
-    A file that disappears while we look is simply not there. Links to files inside the directory count as files; all
-    else that is no regular file is left out, with the reason.
+    A file that disappears meanwhile is left out. Links to files inside the directory count as files; everything else
+    that is not a regular file is left out with a reason.
 
     Args:
         directory: the checkpoint directory; a missing one is empty.
-        room_for_prefix: bytes that the store's prefix takes of a key's 1,024.
-        only: look at this one checkpoint (top-level entry) instead of all.
+        room_for_prefix: bytes of the store's prefix, of the 1,024 that a key may have.
+        only: the one checkpoint (top-level entry) to scan; None: all.
 
     Raises:
         OSError: the directory may not be read.
@@ -93,13 +93,13 @@ def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) 
 
 
 def look(directory: Path, path: str) -> FileState | None:
-    """Return the state of one file, or None when it is gone (or no longer a regular file)."""
+    """Return the state of one file; None where there is no regular file."""
     return _look(f"{os.fspath(directory)}/{path}", path)
 
 
 def _look(where: str, path: str) -> FileState | None:
     try:
-        status = os.stat(where)  # noqa: PTH116  a Path for each of 10,000 files costs more than the look itself
+        status = os.stat(where)  # noqa: PTH116  a Path for each of 10,000 files costs more than the stat itself
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
@@ -139,7 +139,7 @@ def _walk(directory: str, below: str, only: str | None, unreadable: set[str]) ->
 def _unfit_reason(  # noqa: PLR0911  one reason, one line
     path: str, entry: os.DirEntry[str], root: Path, room_for_prefix: int
 ) -> str | None:
-    """Say why an entry is no file of a snapshot; None when it is one, and "" when it is gone."""
+    """Return why an entry is not a file of a snapshot; None: it is one; "": it is gone."""
     try:
         key_bytes = len(path.encode())
     except UnicodeEncodeError:

@@ -18,7 +18,7 @@ from typing import Any
 
 from holdfast import names
 from holdfast.fsync import fsync
-from holdfast.local.groups import Unit
+from holdfast.local.groups import Group
 from holdfast.local.journal import Journal, JournalError
 from holdfast.local.scan import FileState, Scan
 
@@ -29,12 +29,12 @@ _NOTE_EVERY = 1.0  # seconds between two notes of what has been brought to the d
 
 @dataclass(frozen=True, slots=True)
 class UnsentNote:
-    """What is kept or replaced as a whole: a directory, or files at the top level that belong together.
+    """One or more unsent checkpoints that are kept or replaced together.
 
     Attributes:
-        states: of all its files.
-        changed: paths of those that the last snapshot does not have so.
-        durable: all of them are on the disk, and survive a loss of power.
+        states: the states of all their files.
+        changed: paths of the files that differ from the last snapshot.
+        durable: all files are on the disk, and survive a loss of power.
     """
 
     states: tuple[FileState, ...]
@@ -43,16 +43,15 @@ class UnsentNote:
 
     @property
     def checkpoints(self) -> frozenset[str]:
-        """The names of its checkpoints. It has all files of each."""
+        """The names of the checkpoints."""
         return frozenset(state.checkpoint for state in self.states)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
-    """Who noted something, when and where.
+class Header:
+    """The attempt that noted, the store's URI, and the boot id of the machine (empty: the kernel has none).
 
-    `after` names the newest record that the attempt had committed, or started from; empty: there was none. `boot` is
-    the id of this start of the machine; empty: the kernel has none.
+    `after` names the newest record that the attempt had committed, or started from; empty: there was none.
     """
 
     attempt: int
@@ -67,52 +66,53 @@ class Unsent:
 
     Args:
         directory: the checkpoint directory.
-        store: the store's URI. What was to go to another store is not gone on with.
+        store: the store's URI.
         workers: bring files to the disk. Never those of the transfers, which would wait for the disk meanwhile.
     """
 
     def __init__(self, directory: Path, store: str, *, workers: Executor) -> None:
         self.directory, self.store = directory, store
         self.noted: tuple[UnsentNote, ...] = ()
-        """What this attempt has noted last, or goes on with."""
+        """The notes of this attempt: those that it has recovered, until it writes its own."""
         self._workers = workers
         self._journal = Journal(directory / names.OWN_DIRECTORY / "unsent.jsonl")
         self._lock = threading.Lock()
-        self._turn = 0  # counts what was noted
+        self._turn = 0  # counts calls of `note`
 
-    def note(self, life: Life, scan: Scan, units: Iterable[Unit], *, at_rest: bool) -> None:
-        """Replace what is noted. Where that cannot be written, these files are conflicts for the next attempt.
+    def note(self, header: Header, scan: Scan, groups: Iterable[Group], *, ended: bool) -> None:
+        """Replace the notes. Where that cannot be written, the next attempt treats the files as conflicts.
 
         Args:
-            life: this attempt.
+            header: number, token and last record of this attempt.
             scan: the directory.
-            units: finished, and not in a snapshot yet.
-            at_rest: the script has ended: bring the files to the disk meanwhile, by which they count even if the
-                machine dies. Else that is left to the kernel.
+            groups: files that are finished, and not in a snapshot yet.
+            ended: the script has ended, so the files are brought to the disk, in another thread. While it runs, that
+                is left to the kernel.
         """
         files, hidden = scan.by_checkpoint(), set(map(names.checkpoint_of, scan.unreadable))
         with self._lock, contextlib.suppress(OSError):
             self._turn += 1
             durable = {note.states for note in self.noted if note.durable}
             noted = []
-            for unit in units:
-                checkpoints = dict.fromkeys(state.checkpoint for state in unit.states)
+            for group in groups:
+                checkpoints = dict.fromkeys(state.checkpoint for state in group.states)
                 if hidden.isdisjoint(checkpoints):
                     states = tuple(state for name in checkpoints for state in files.get(name, ()))
-                    noted.append(UnsentNote(states, frozenset(unit.paths), states in durable))
+                    noted.append(UnsentNote(states, frozenset(group.paths), states in durable))
             self.noted = tuple(noted)
             if noted:
-                lines = [{"files": [astuple(s) for s in it.states], "changed": sorted(it.changed)} for it in noted]
-                header = asdict(replace(life, store=self.store, boot=boot_id()))
-                self._journal.begin(header, [*lines, _on_disk(it for it in noted if it.durable)], durable=at_rest)
+                on_disk = _on_disk(note for note in noted if note.durable)
+                lines = [{"files": [*map(astuple, note.states)], "changed": sorted(note.changed)} for note in noted]
+                header = replace(header, store=self.store, boot=boot_id())
+                self._journal.begin(asdict(header), [*lines, on_disk], durable=ended)
             else:
                 self._journal.remove()
-        if at_rest and not all(note.durable for note in self.noted):
-            with contextlib.suppress(RuntimeError):  # no thread may be started: the kernel does it in its own time
+        if ended and not all(note.durable for note in self.noted):
+            with contextlib.suppress(RuntimeError):  # no thread may be started: it is left to the kernel
                 self._workers.submit(self._bring_to_disk, self._turn)
 
-    def read(self) -> tuple[Life, list[UnsentNote]] | None:
-        """Return what an earlier attempt has noted here; None where there is nothing, or nothing that can be read."""
+    def read(self) -> tuple[Header, list[UnsentNote]] | None:
+        """Return what an earlier attempt has noted; None where there is no note, or none that can be read."""
         try:
             return self._journal.read(_parse)
         except JournalError as error:
@@ -120,7 +120,7 @@ class Unsent:
             return None
 
     def _bring_to_disk(self, turn: int) -> None:
-        """Bring what is noted to the disk and note that, now and then on the way, until other things are noted."""
+        """Bring the noted files to the disk, and note that once a second, until the notes are replaced."""
         todo = [note for note in reversed(self.noted) if not note.durable]
         while todo and self._turn == turn:
             folders, brought, over = set[Path](), set[tuple[FileState, ...]](), time.monotonic() + _NOTE_EVERY
@@ -134,15 +134,13 @@ class Unsent:
             with self._lock, contextlib.suppress(OSError):
                 for folder in folders:
                     fsync(folder)
-                done = {
-                    id(it): replace(it, durable=True) for it in self.noted if not it.durable and it.states in brought
-                }
-                self.noted = tuple(done.get(id(it), it) for it in self.noted)
-                self._journal.append(_on_disk(done.values()), durable=True)
+                fresh = {id(note): note for note in self.noted if not note.durable and note.states in brought}
+                self.noted = tuple(replace(note, durable=True) if id(note) in fresh else note for note in self.noted)
+                self._journal.append(_on_disk(fresh.values()), durable=True)
 
 
 def boot_id() -> str:
-    """Return what tells this start of the machine from any other; empty where the kernel does not say."""
+    """Return the id of this start of the machine; empty where the kernel has none."""
     try:
         return _BOOT.read_text().strip()
     except OSError:
@@ -153,11 +151,11 @@ def _on_disk(notes: Iterable[UnsentNote]) -> dict[str, list[str]]:
     return {"durable": sorted(name for note in notes for name in note.checkpoints)}
 
 
-def _parse(header: dict[str, Any], lines: list[dict[str, Any]]) -> tuple[Life, list[UnsentNote]]:
+def _parse(header: dict[str, Any], lines: list[dict[str, Any]]) -> tuple[Header, list[UnsentNote]]:
     durable = {name for line in lines for name in line.get("durable", ())}
     noted = []
     for line in lines:
         if line.get("files"):
             note = UnsentNote(tuple(FileState(*state) for state in line["files"]), frozenset(line["changed"]))
             noted.append(replace(note, durable=note.checkpoints <= durable))
-    return Life(**header), noted
+    return Header(**header), noted

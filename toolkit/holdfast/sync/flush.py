@@ -17,7 +17,7 @@ from holdfast.errors import (
     StoreError,
     TransientStoreError,
 )
-from holdfast.local.groups import Unit, units
+from holdfast.local.groups import Group, grouped
 from holdfast.local.scan import FileState, Scan
 from holdfast.names import checkpoint_of
 from holdfast.stop import StoppedError, StopToken
@@ -134,50 +134,52 @@ class Flush:
         dirty = [state for state in syncer.changes.changed(scan) if state.checkpoint not in kept_back]
         self._missing = {state.path: state for state in dirty}
         self.dirty = self.dirty or sum(map(syncer.outbox.unsent, dirty))
-        pending = units(dirty, syncer.outbox.unsent)
+        pending = grouped(dirty, syncer.outbox.unsent)
         finished = syncer.divide(pending)
-        syncer.note_unsent(scan, finished, at_rest=True)
+        syncer.note_unsent(scan, finished, ended=True)
         done = Synced(None, 0, {})
         unfinished: dict[str, HoldfastError] = {}
         while True:
             pending = self._refined(pending)
             step = self._next(pending)
             taken = set(map(id, step))
-            others = [unit for unit in pending if id(unit) not in taken]
-            later = {path for unit in others for path in unit.paths}
+            others = [group for group in pending if id(group) not in taken]
+            later = {path for group in others for path in group.paths}
             one = syncer.sync(scan, {*held, *later}, stop=self._token(step, others))
             self._note(step, one)
             gave_way = self._gave_way(step, one) if not self.sending.stopped() else []
-            goes_on = {path for unit in gave_way for path in unit.paths}
+            goes_on = {path for group in gave_way for path in group.paths}
             unfinished |= {path: error for path, error in one.unfinished.items() if path not in goes_on}
             done = Synced(one.snapshot or done.snapshot, syncer.uploaded - before, unfinished)
             pending = sorted([*others, *gave_way], key=_newest, reverse=True)
             if not pending or self.sending.stopped():
                 break
         late = StoppedError("no time was left to send it")
-        unfinished |= {path: late for unit in pending for path in unit.paths}
+        unfinished |= {path: late for group in pending for path in group.paths}
         self._leave(scan, finished, unfinished)
         return Synced(done.snapshot, done.bytes_uploaded, unfinished)
 
-    def _refined(self, pending: list[Unit]) -> list[Unit]:
+    def _refined(self, pending: list[Group]) -> list[Group]:
         """Divide what does not fit into smaller groups that may."""
-        return [part for unit in pending for part in ([unit] if self._fits(unit.size) else self._syncer.divide([unit]))]
+        return [
+            part for group in pending for part in ([group] if self._fits(group.size) else self._syncer.divide([group]))
+        ]
 
-    def _leave(self, scan: Scan, finished: Sequence[Unit], unfinished: Mapping[str, HoldfastError]) -> None:
+    def _leave(self, scan: Scan, finished: Sequence[Group], unfinished: Mapping[str, HoldfastError]) -> None:
         """Note what the next attempt on this directory has to send."""
         never = {path for path, error in unfinished.items() if isinstance(error, CutFileError | FileChangedError)}
-        left = [unit for unit in finished if unit.paths & unfinished.keys() and not unit.paths & never]
-        self._syncer.note_unsent(scan, left, at_rest=True)
+        left = [group for group in finished if group.paths & unfinished.keys() and not group.paths & never]
+        self._syncer.note_unsent(scan, left, ended=True)
 
-    def _next(self, pending: Sequence[Unit]) -> list[Unit]:
+    def _next(self, pending: Sequence[Group]) -> list[Group]:
         """Return what is stored next: the newest that fits, or once that is stored, several small ones."""
-        step: list[Unit] = []
+        step: list[Group] = []
         size = 0
-        for unit in pending:
-            quick = self._stored and self._bandwidth.seconds_for(size + unit.size) <= _STEP_SECONDS
-            if self._fits(size + unit.size) and (not step or quick):
-                step.append(unit)
-                size += unit.size
+        for group in pending:
+            quick = self._stored and self._bandwidth.seconds_for(size + group.size) <= _STEP_SECONDS
+            if self._fits(size + group.size) and (not step or quick):
+                step.append(group)
+                size += group.size
             elif step:
                 break
         return step or list(pending[:1])
@@ -186,13 +188,13 @@ class Flush:
         needed = self._bandwidth.seconds_for(size) / hope + before + self._bandwidth.commit_seconds
         return needed <= self._stop.seconds_left()
 
-    def _token(self, step: Sequence[Unit], others: Sequence[Unit]) -> StopToken:
+    def _token(self, step: Sequence[Group], others: Sequence[Group]) -> StopToken:
         """Return the token of one step: stopped also when the step is too slow and gives way to another."""
-        size, began = sum(unit.size for unit in step), self._bandwidth.sent
-        names = {unit.name for unit in step}
-        part = min(parts.PART_SIZE, max((state.size for unit in step for state in unit.states), default=0))
+        size, began = sum(group.size for group in step), self._bandwidth.sent
+        names = {group.name for group in step}
+        part = min(parts.PART_SIZE, max((state.size for group in step for state in group.states), default=0))
 
-        smallest = min((unit.size for unit in others), default=math.inf)
+        smallest = min((group.size for group in others), default=math.inf)
         gave_way_before = names <= self._given_way
         gives_way = threading.Event()
 
@@ -211,16 +213,16 @@ class Flush:
 
         return StopToken(self.sending, when=is_too_slow)
 
-    def _gave_way(self, step: Sequence[Unit], one: Synced) -> list[Unit]:
+    def _gave_way(self, step: Sequence[Group], one: Synced) -> list[Group]:
         """Return what of a step was stopped before the deadline: it goes on after the others."""
         stopped = {path for path, error in one.unfinished.items() if isinstance(error, StoppedError)}
         unsent = self._syncer.outbox.unsent
-        return [Unit(unit.states, sum(map(unsent, unit.states))) for unit in step if unit.paths & stopped]
+        return [Group(group.states, sum(map(unsent, group.states))) for group in step if group.paths & stopped]
 
-    def _note(self, step: Sequence[Unit], one: Synced) -> None:
+    def _note(self, step: Sequence[Group], one: Synced) -> None:
         if one.snapshot is not None:
             _LOG.info("%s", one.sentence)
-        states = [state for unit in step for state in unit.states]
+        states = [state for group in step for state in group.states]
         failed = {checkpoint_of(path) for path in one.unfinished}
         stored = [state for state in states if state.checkpoint not in failed]
         self._stored.update(_by_checkpoint(stored))
@@ -235,5 +237,5 @@ def _by_checkpoint(states: Iterable[FileState]) -> Counter[str]:
     return sizes
 
 
-def _newest(unit: Unit) -> int:
-    return max(state.mtime_ns for state in unit.states)
+def _newest(group: Group) -> int:
+    return max(state.mtime_ns for state in group.states)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from holdfast.errors import CutFileError, HoldfastError, StoreError
-from holdfast.local.groups import TOP_LEVEL, unit_of
+from holdfast.local.groups import TOP_LEVEL, group_of
 from holdfast.local.scan import FileState, Scan
 from holdfast.names import is_log
 from holdfast.stop import StoppedError
@@ -35,12 +35,12 @@ def refuse_cut_sets(
     fresh = {state.path for state in changed if state.checkpoint not in waiting}
     groups: dict[str, list[str]] = {}
     for path in scan.files if fresh else ():
-        groups.setdefault(unit_of(path), []).append(path)
+        groups.setdefault(group_of(path), []).append(path)
     found: dict[str, HoldfastError] = {}
-    for unit in sorted({unit_of(path) for path in fresh}):
+    for name in sorted({group_of(path) for path in fresh}):
         with contextlib.suppress(OSError):  # an unreadable file is reported when it is stored
-            reasons = probes.probe_checkpoint(directory, groups[unit], alone=alone)
-            if unit == "" and more:  # the missing files may be deferred
+            reasons = probes.probe_checkpoint(directory, groups[name], alone=alone)
+            if name == TOP_LEVEL and more:  # the missing files may be deferred
                 reasons = {path: reason for path, reason in reasons.items() if path in fresh}
             found |= {path: CutFileError(f"it is not whole: {reason}") for path, reason in reasons.items()}
     return found
@@ -62,7 +62,7 @@ def left_behind(
     group = [
         state.path
         for state in states
-        if unit_of(state.path) == TOP_LEVEL and state.path in overwritten and not is_log(state.path)
+        if group_of(state.path) == TOP_LEVEL and state.path in overwritten and not is_log(state.path)
     ]
     late = [path for path in group if isinstance(failed.get(path), StoppedError | StoreError)]
     if not late:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.errors import HoldfastError
-from holdfast.local.groups import Unit, split, units
+from holdfast.local.groups import Group, divided, grouped
 from holdfast.local.scan import FileState, Scan
-from holdfast.local.unsent import Life, Unsent
+from holdfast.local.unsent import Header, Unsent
 from holdfast.maintenance.collect import Collected
 from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.maintenance.upkeep import Upkeep
@@ -113,33 +113,33 @@ class Syncer:
             self.commits.adopt(key, self.untaken.pop(key))
             self.plain.adopt(key)
 
-    def settled(self, scan: Scan, waiting: Collection[str]) -> list[Unit]:
+    def settled(self, scan: Scan, waiting: Collection[str]) -> list[Group]:
         """Return what changed and may be committed: all but the checkpoints of the paths in `waiting`."""
         held = set(map(checkpoint_of, waiting))
         states = [state for state in self.changes.changed(scan) if state.checkpoint not in held]
-        return self.divide(units(states, self.outbox.unsent))
+        return self.divide(grouped(states, self.outbox.unsent))
 
-    def divide(self, pending: Iterable[Unit]) -> list[Unit]:
+    def divide(self, pending: Iterable[Group]) -> list[Group]:
         """Divide groups of files into the smallest that may be committed apart."""
         pending = list(pending)
-        overwritten = self.changes.stored_before({state.path for unit in pending for state in unit.states})
-        return [part for unit in pending for part in split(unit, self.outbox.unsent, overwritten)]
+        overwritten = self.changes.stored_before({state.path for group in pending for state in group.states})
+        return [part for group in pending for part in divided(group, self.outbox.unsent, overwritten)]
 
-    def note_unsent(self, scan: Scan, pending: Iterable[Unit], *, at_rest: bool = False) -> None:
+    def note_unsent(self, scan: Scan, pending: Iterable[Group], *, ended: bool = False) -> None:
         """Note for the next attempt on this directory what is finished and not stored yet.
 
         Args:
             scan: the directory.
             pending: the finished files.
-            at_rest: the script has ended, so that its files may be flushed to the disk.
+            ended: the script has ended, so that its files may be flushed to the disk.
         """
         if self.unsent is not None:
             newest = self.commits.newest
             after = newest.name if newest else self.base_name
-            life = Life(attempt=self.attempt.number, token=self.attempt.token, after=after)
-            self.unsent.note(life, scan, pending, at_rest=at_rest)
+            header = Header(attempt=self.attempt.number, token=self.attempt.token, after=after)
+            self.unsent.note(header, scan, pending, ended=ended)
 
-    def left_over(self) -> list[str]:
+    def unsent_checkpoints(self) -> list[str]:
         """Return the names of the checkpoints that are noted as unsent."""
         return [name for note in self.unsent.noted for name in sorted(note.checkpoints)] if self.unsent else []
 

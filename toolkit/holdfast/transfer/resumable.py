@@ -1,7 +1,7 @@
-"""Resume large uploads that were cut off: a journal beside the files says which of their parts the store has.
+"""Resume interrupted uploads of large files: a journal in the checkpoint directory has the parts that are stored.
 
-A noted part is a hint: it counts only while the file has the bytes that its checksum says, and the store checks it when
-the upload is completed.
+A noted part is a hint: it is used only if its checksum is still that of the file, and the store checks it when the
+upload is completed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class UploadNote:
     Attributes:
         journal: where it is noted.
         upload: its key, id and metadata.
-        parts: those that the store has confirmed, by number.
+        parts: the stored parts, by number.
     """
 
     journal: Journal
@@ -39,12 +39,12 @@ class UploadNote:
     parts: dict[int, StoredPart]
 
     def add(self, part: StoredPart) -> None:
-        """Note a confirmed part; where that fails, the part is sent again. Safe from several threads."""
+        """Note a stored part. Where that fails, a later attempt sends the part again. Safe from several threads."""
         with contextlib.suppress(OSError):
             self.journal.append(astuple(part))
 
     def drop(self, store: Store) -> None:
-        """Abort the upload, and remove the note when that is done."""
+        """Abort the upload, then remove the note."""
         store.abort_upload(self.upload)
         self.journal.remove()
 
@@ -54,7 +54,7 @@ class ResumableUploads:
 
     Args:
         directory: the checkpoint directory.
-        slot: the name under which this host commits; hosts that share a directory leave each other's uploads alone.
+        slot: the name under which this host commits. Uploads of other hosts that share the directory are left alone.
     """
 
     def __init__(self, directory: Path, slot: str) -> None:
@@ -62,7 +62,7 @@ class ResumableUploads:
         self._slot = slot
 
     def begin(self, upload: Upload, path: str, size: int) -> UploadNote | None:
-        """Note that an upload of a file has begun; None where that cannot be written."""
+        """Note an upload that has begun; None where that cannot be written."""
         name = checksum.to_hex(checksum.crc64nvme(f"{upload.key}\n{upload.id}".encode("utf-8", "surrogateescape")))
         journal = Journal(self._directory / names.OWN_DIRECTORY / f"upload-{name}.jsonl")
         header = {"upload": [upload.key, upload.id, dict(upload.metadata)], "path": path, "size": size}
@@ -77,21 +77,22 @@ class ResumableUploads:
         return frozenset(note.upload.id for note in self._all())
 
     def resumable(self, store: Store, path: str, size: int, is_free: Callable[[str], bool]) -> UploadNote | None:
-        """Return the upload of a file that can go on, and drop those of it that cannot.
+        """Return an upload of a file that can be resumed, and drop those that cannot.
 
         Where there is a note, the store lists its unfinished uploads, once. It is not asked for their parts.
 
         Args:
             store: where the uploads are.
-            path: of the file.
-            size: its bytes.
-            is_free: says of the plain key whether it has no object.
+            path: path of the file.
+            size: size of the file, bytes.
+            is_free: returns whether there is no object at a plain key.
 
         Raises:
-            StoreError: the store does not list its uploads, or does not drop one.
+            StoreError: the uploads cannot be listed, or one cannot be dropped.
         """
         found = [note for note in self._own() if (note.path, note.size) == (path, size)]
-        stored = {(it.upload.key, it.upload.id) for it in store.unfinished_uploads()} if found else set()
+        listed = store.unfinished_uploads() if found else ()
+        stored = {(entry.upload.key, entry.upload.id) for entry in listed}
         for note in sorted(found, key=lambda note: -len(note.parts)):
             if (note.upload.key, note.upload.id) in stored and (note.upload.key != path or is_free(path)):
                 return note
@@ -102,7 +103,7 @@ class ResumableUploads:
         """Drop the uploads whose file is gone, has another size, or is among the `entries` of the newest snapshot.
 
         Raises:
-            StoreError: the store does not drop one; the next call tries again.
+            StoreError: one cannot be dropped; the next call tries again.
         """
         for note in self._own():
             state, entry = scan.look(self._directory, note.path), entries.get(note.path)

@@ -197,7 +197,7 @@ class Watcher(threading.Thread):
         except (StoreError, DamagedError, OSError) as error:
             self._back_off(error)
             return False
-        self._syncer.note_unsent(scan, [unit for unit in pending if unit.paths & synced.unfinished.keys()])
+        self._syncer.note_unsent(scan, [group for group in pending if group.paths & synced.unfinished.keys()])
         if synced.snapshot is not None:
             _LOG.info("%s", synced.sentence)
         if self._alerts.refused(synced):
