@@ -1,4 +1,4 @@
-"""Files and directories that the real frameworks write, small and large, for the probes to judge."""
+"""The types of a case: a file or a directory that a framework writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def within_text(content: bytes, length: int) -> bool:
 
 
 def behind(first: int) -> Provable:
-    """Every cut that leaves enough to be recognised."""
+    """Return a test for cuts that leave so many bytes, by which the format is recognized."""
     return lambda content, length: length >= first
 
 
@@ -29,11 +29,11 @@ class File:
 
     Attributes:
         format: its row in docs/formats.md.
-        name: of the file, since some formats are known by it.
-        needs: modules that make it.
-        make: writes it to a path; the seed says with which numbers.
-        provable: which cuts of it are.
-        whole: whether its format has checksums, and so lets a probe call it whole.
+        name: of the file, which decides the format of some.
+        needs: modules that write it.
+        make: writes it to a path; the seed decides the values.
+        provable: whether a cut is provable (default: every cut).
+        whole: whether the format has checksums, so that a probe can call the file whole.
     """
 
     format: str
@@ -54,10 +54,10 @@ class Directory:
     Attributes:
         format: its row in docs/formats.md.
         name: of the directory.
-        needs: modules that make it.
+        needs: modules that write it.
         make: writes it into an existing, empty directory.
-        needed: pattern → whether a checkpoint without such a file is provably incomplete.
-        cut: pattern of the files of which every cut is refused → which cuts.
+        needed: patterns of files without which the checkpoint is provably incomplete.
+        cut: pattern of files → whether a cut of one is provable.
     """
 
     format: str

@@ -1,4 +1,4 @@
-"""What the corpus came to is printed at the end: docs/formats.md holds the table."""
+"""Print the results of the corpus at the end: the table of docs/formats.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tally(pytestconfig: pytest.Config) -> Tally:
 
 
 class Corpus:
-    """Makes each case once."""
+    """Write each case once."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

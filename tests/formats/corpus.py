@@ -1,4 +1,4 @@
-"""The corpus: every case of every library, and what is done to it."""
+"""The corpus: every case of every library, its cuts, and the tally of its results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIRECTORIES = (*torch_libraries.DIRECTORIES, *tensorflow_libraries.DIRECTORIES)
 
 @dataclass
 class Tally:
-    """What the corpus came to, by format."""
+    """Number of results, by format."""
 
     intact: Counter[str] = field(default_factory=Counter)
     refused_intact: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""What the standard library, NumPy, joblib, scikit-learn and XGBoost write."""
+"""Cases that the standard library, NumPy, joblib, scikit-learn and XGBoost write."""
 
 from __future__ import annotations
 

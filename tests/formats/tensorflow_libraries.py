@@ -1,4 +1,4 @@
-"""What TensorFlow, Keras, h5py, Orbax and Flax write."""
+"""Cases that TensorFlow, Keras, h5py, Orbax and Flax write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every framework writes in several files: complete, with a file missing, with a file cut."""
+"""Checkpoints of several files, of every framework: complete, with a file missing, with a file cut."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_complete_checkpoint_is_never_refused(case: Directory, corpus: Corpus,
 
 
 @every_directory
-def test_a_checkpoint_without_a_file_that_it_names_is_refused_where_nobody_else_may_have_it(
+def test_a_checkpoint_without_a_file_that_it_names_is_refused_where_no_other_host_may_have_it(
     case: Directory, corpus: Corpus
 ) -> None:
     root, files = corpus.directory(case)

@@ -1,4 +1,4 @@
-"""What every framework writes, whole and cut, judged a file at a time."""
+"""Files of every framework, whole and cut, probed one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PyTorch, safetensors and Transformers write."""
+"""Cases that PyTorch, safetensors and Transformers write."""
 
 from __future__ import annotations
 

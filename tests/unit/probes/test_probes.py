@@ -1,4 +1,4 @@
-"""A probe never raises, never reads without bound, refuses only what is provably cut, and calls whole only what is."""
+"""A probe never raises, reads within limits, refuses only cut files, and calls only whole files whole."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def local_headers(path: Path) -> list[int]:
         return [member.header_offset for member in archive.infolist()]
 
 
-def test_an_end_record_of_another_archive_within_is_no_end(tmp_path: Path) -> None:
+def test_the_end_record_of_an_archive_inside_another_is_not_its_end(tmp_path: Path) -> None:
     inner, outer = tmp_path / "inner.npz", tmp_path / "outer.npz"
     with zipfile.ZipFile(inner, "w") as archive:
         archive.writestr("a", b"x" * 100)
@@ -151,7 +151,7 @@ def test_unpacking_stops_at_the_budget(tmp_path: Path) -> None:
     assert probe(tmp_path / "a.gz", content_budget=10**6).verdict is Verdict.UNKNOWN
 
 
-def test_a_pickle_is_walked_and_never_executed(tmp_path: Path) -> None:
+def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
     class Touch:
         def __reduce__(self) -> tuple[object, tuple[str, ...]]:
             return os.system, (f"touch {tmp_path}/executed",)
@@ -169,17 +169,17 @@ def test_a_pickle_that_asks_for_more_memory_than_there_is_gets_none(tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", [b'{"a": 1} // said {', b"{% if a %}{{ b }", b"[section\nkey = {", b"12", b'"a'])
-def test_what_is_only_named_json_is_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_what_is_only_named_json_is_unknown(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     assert probe(tmp_path / "a.json").verdict is Verdict.UNKNOWN
 
 
-def test_json_lines_in_a_json_file_are_left_alone(tmp_path: Path) -> None:
+def test_json_lines_in_a_json_file_are_unknown(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'{"a": 1}\n{"a": 2}\n')
     assert probe(tmp_path / "a.json").verdict is Verdict.UNKNOWN
 
 
-def test_a_string_across_the_pieces_in_which_json_is_read_is_one_string(tmp_path: Path) -> None:
+def test_a_string_across_the_chunks_in_which_json_is_read_is_one_string(tmp_path: Path) -> None:
     content = json.dumps({"a": '\\"{[' * 400_000, "b": [1]}).encode()
     (tmp_path / "a.json").write_bytes(content)
     assert probe(tmp_path / "a.json").verdict is Verdict.UNKNOWN
@@ -187,7 +187,7 @@ def test_a_string_across_the_pieces_in_which_json_is_read_is_one_string(tmp_path
     assert probe(tmp_path / "a.json").verdict is Verdict.CUT
 
 
-def test_json_beyond_the_budget_is_judged_by_its_last_bracket(tmp_path: Path) -> None:
+def test_json_beyond_the_budget_is_probed_at_its_last_bracket(tmp_path: Path) -> None:
     content = json.dumps([{"a": 1.5}] * 200_000).encode()
     (tmp_path / "a.json").write_bytes(content)
     assert probe(tmp_path / "a.json", content_budget=0).verdict is Verdict.UNKNOWN
@@ -195,24 +195,24 @@ def test_json_beyond_the_budget_is_judged_by_its_last_bracket(tmp_path: Path) ->
     assert probe(tmp_path / "a.json", content_budget=0).verdict is Verdict.CUT
 
 
-def test_an_empty_file_is_cut_where_its_name_says_what_it_should_be_and_else_left_alone(tmp_path: Path) -> None:
+def test_an_empty_file_is_cut_where_its_name_says_what_it_should_be_and_else_unknown(tmp_path: Path) -> None:
     for name in ("a.pt", "a.safetensors", "a.npz", "a.h5", "pytorch_model.bin"):
         assert judge(tmp_path, name, b"") is Verdict.CUT, name
     for name in ("done", "a.txt", "a.bin", "latest", ".keep", "log.json"):
         assert judge(tmp_path, name, b"") is Verdict.UNKNOWN, name
 
 
-def test_values_of_any_kind_in_shards_are_not_taken_for_files(tmp_path: Path) -> None:
+def test_a_shard_is_not_probed_as_a_file_of_its_own(tmp_path: Path) -> None:
     for name in ("__0_0.distcp", "ckpt.data-00000-of-00001", "d" * 32):
         assert judge(tmp_path, name, b"PK\x03\x04 and what follows") is Verdict.UNKNOWN
 
 
-def test_a_file_that_cannot_be_opened_is_the_callers_matter(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         probe(tmp_path / "missing.pt")
 
 
-def test_an_index_in_the_way_of_nobody_is_no_reason(tmp_path: Path) -> None:
+def test_an_index_that_is_left_over_beside_a_single_file_proves_nothing(tmp_path: Path) -> None:
     """Hugging Face's save_pretrained leaves the index of a larger model beside the single file of a smaller one."""
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
     names = ["model.safetensors.index.json", "model.safetensors"]
@@ -220,12 +220,12 @@ def test_an_index_in_the_way_of_nobody_is_no_reason(tmp_path: Path) -> None:
     assert probe_checkpoint(tmp_path, names[:1]).keys() == {"model.safetensors.index.json"}
 
 
-def test_an_index_that_names_files_elsewhere_is_left_alone(tmp_path: Path) -> None:
+def test_an_index_that_names_files_elsewhere_proves_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.index.json").write_text('{"weight_map": {"a": "/models/x.bin", "b": "../x.bin", "c": 7, "d": null}}')
     assert probe_checkpoint(tmp_path, ["a.index.json"]) == {}
 
 
-def test_numbered_shards_of_which_some_are_missing_are_refused_where_nobody_else_writes(tmp_path: Path) -> None:
+def test_numbered_shards_of_which_some_are_missing_are_refused_where_no_other_host_writes(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     names = [f"c/model-0000{number}-of-00003.safetensors" for number in (1, 3)]
     for name in names:
@@ -234,14 +234,14 @@ def test_numbered_shards_of_which_some_are_missing_are_refused_where_nobody_else
     assert probe_checkpoint(tmp_path, names, alone=False) == {}
 
 
-def test_data_that_a_deletion_left_at_the_top_level_holds_nobody_back(tmp_path: Path) -> None:
+def test_data_left_over_from_a_deletion_at_the_top_level_proves_nothing(tmp_path: Path) -> None:
     assert probe_checkpoint(tmp_path, ["ckpt-1.data-00000-of-00001"]) == {}
     assert probe_checkpoint(tmp_path, ["a/ckpt-1.data-00000-of-00001"]) != {}
 
 
 @settings(max_examples=200, deadline=None)
 @given(content=st.binary(max_size=300), head=st.sampled_from(HEADS))
-def test_whatever_an_index_holds_a_set_is_judged(directory: Path, content: bytes, head: bytes) -> None:
+def test_whatever_an_index_holds_a_probe_of_the_set_answers(directory: Path, content: bytes, head: bytes) -> None:
     names = ["s/.metadata", "s/a.index", "s/model.safetensors.index.json", "s/_METADATA", "s/_CHECKPOINT_METADATA"]
     (directory / "s").mkdir(exist_ok=True)
     for name in names:
@@ -249,5 +249,5 @@ def test_whatever_an_index_holds_a_set_is_judged(directory: Path, content: bytes
     assert set(probe_checkpoint(directory, names)) <= set(names)
 
 
-def test_other_formats_under_the_suffix_of_messagepack_are_left_alone(tmp_path: Path) -> None:
+def test_other_formats_under_the_suffix_of_messagepack_are_unknown(tmp_path: Path) -> None:
     assert judge(tmp_path, "a.msgpack", b"torch-2.13.0.whl" + bytes(100) + b"\xc8\0") is Verdict.UNKNOWN

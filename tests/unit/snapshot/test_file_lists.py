@@ -1,4 +1,4 @@
-"""The files of a large snapshot lie in lists: a commit writes those that changed, and none goes that is needed."""
+"""Lists of the files of a large snapshot: a commit writes those that changed, and no needed one is deleted."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_list_ends_where_its_entries_are_long() -> None:
         gzip.compress(bytes(65 << 20)),
     ],
 )
-def test_what_is_no_list_is_damaged_and_nothing_worse(data: bytes) -> None:
+def test_what_is_no_list_is_a_damaged_one(data: bytes) -> None:
     with pytest.raises(DamagedError):
         lists.unpack(data, key="k")
 
@@ -135,7 +135,7 @@ def test_a_commit_writes_the_lists_that_changed(job: Job) -> None:
     assert newest(job).files.keys() == {f"step/{number:03d}" for number in range(40)}
 
 
-def test_a_successor_goes_on_with_the_lists_of_the_snapshot_that_it_restored(job: Job) -> None:
+def test_the_next_attempt_continues_with_the_lists_of_the_snapshot_that_it_restored(job: Job) -> None:
     write_many(job)
     sync(syncer(job, "one"))
     first = listed(job)
@@ -150,7 +150,7 @@ def test_a_successor_goes_on_with_the_lists_of_the_snapshot_that_it_restored(job
     assert (job.root / "three/step/039").read_bytes() == b"39"
 
 
-def test_what_goes_with_a_snapshot_are_the_lists_that_no_other_names(job: Job) -> None:
+def test_with_a_snapshot_the_lists_are_deleted_that_no_other_names(job: Job) -> None:
     write_many(job)
     one = syncer(job, "one", last=1)
     sync(one)
@@ -167,7 +167,7 @@ def test_what_goes_with_a_snapshot_are_the_lists_that_no_other_names(job: Job) -
     assert {key.split("/")[2] for key in listed(job)} == {"000002-000001"}
 
 
-def test_lists_of_a_commit_that_failed_are_used_by_the_next_or_go(job: Job) -> None:
+def test_lists_of_a_failed_commit_are_used_by_the_next_or_deleted(job: Job) -> None:
     write_many(job)
     times = iter([None])
 
@@ -186,7 +186,9 @@ def test_lists_of_a_commit_that_failed_are_used_by_the_next_or_go(job: Job) -> N
     assert listed(job).keys() == {it.key for it in newest(job).lists}
 
 
-def test_lists_that_a_dead_attempt_left_without_a_record_go_after_the_first_commit_of_the_next(job: Job) -> None:
+def test_lists_that_a_killed_attempt_left_without_a_record_are_deleted_after_the_first_commit_of_the_next(
+    job: Job,
+) -> None:
     write_many(job)
 
     def die(key: str) -> None:
@@ -204,7 +206,7 @@ def test_lists_that_a_dead_attempt_left_without_a_record_go_after_the_first_comm
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "of another snapshot"])
-def test_a_snapshot_whose_list_does_not_hold_is_passed_over_loudly(job: Job, damage: str, logged: Logged) -> None:
+def test_a_snapshot_with_a_damaged_list_is_skipped_with_a_warning(job: Job, damage: str, logged: Logged) -> None:
     write_many(job)
     one = syncer(job, "one")
     sync(one)

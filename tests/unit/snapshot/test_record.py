@@ -1,4 +1,4 @@
-"""The record survives the way through the store, and a record that does not hold is refused."""
+"""A record is read as it was written, and a damaged or unsafe one is refused."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ def test_what_is_written_is_what_is_read() -> None:
     assert from_json(to_json(original), name="000002-000007") == original
 
 
-def test_what_a_file_may_have_beside_is_read_where_it_was_written() -> None:
+def test_optional_fields_of_a_file_are_read_as_they_were_written() -> None:
     plain, other = snapshot("a", "b").files.values()
     files = {"a": plain, "b": replace(other, parts="16777216:AAAAAAAAAAA=")}
     original = replace(snapshot(), files=files)
@@ -79,13 +79,13 @@ def test_a_file_where_another_needs_a_directory_is_refused() -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-def test_nonsense_is_damaged_and_nothing_worse(value: object) -> None:
+def test_any_other_json_is_a_damaged_record(value: object) -> None:
     with pytest.raises(DamagedError):
         from_json(json.dumps(value).encode(), name="000002-000007")
 
 
 @given(st.binary())
-def test_random_bytes_are_damaged_and_nothing_worse(text: bytes) -> None:
+def test_random_bytes_are_a_damaged_record(text: bytes) -> None:
     with pytest.raises(DamagedError):
         from_json(text, name="000002-000007")
 

@@ -1,7 +1,7 @@
-"""Probes: whether a file, or a checkpoint of several files, is provably cut.
+"""Prove that a file, or a checkpoint of several files, is cut.
 
-They read what is on disk, execute nothing of it, and need no package beside the standard library.
-`docs/formats.md` has the formats, and what each of them proves.
+Probes read files, execute nothing in them, and need the standard library only. `docs/formats.md` lists the formats and
+what each of them proves.
 """
 
 from holdfast.probes.checkpoint import probe_checkpoint

@@ -1,4 +1,4 @@
-"""Judging the files of one checkpoint together: whether one of them names others that are missing, or too short."""
+"""Probe the files of one checkpoint together: one of them may name others that are missing or too short."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _SETS: tuple[Callable[[Listing], dict[str, str]], ...] = (tensorflow.check, dcp.
 
 
 def probe_checkpoint(root: Path, files: Collection[str], *, alone: bool = True) -> dict[str, str]:
-    """Judge the files of one checkpoint as a set. What a single file proves of itself is `probe`'s.
+    """Probe the files of one checkpoint as a set; `probe` is for what a file proves by itself.
 
     Args:
         root: the checkpoint directory.
         files: paths of one checkpoint (all below one top-level directory, or all at the top level), relative to
             `root`, with slashes.
-        alone: whether this host writes all of it. Where others hold other shards, a missing file proves nothing, and
-            one that is too short still does.
+        alone: whether this host writes all of the checkpoint. Otherwise a missing file proves nothing, and only one
+            that is too short does (default True).
 
     Returns:
-        Path → why the checkpoint is provably incomplete: the path of the file that proves it.
+        Path of a file → why it proves that the checkpoint is incomplete.
 
     Raises:
-        OSError: a file cannot be read; one that has gone meanwhile is no error.
+        OSError: a file cannot be read. One that has been deleted meanwhile is no error.
     """
     listing = Listing(root, frozenset(files), alone)
     reasons: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""CRC-32C (Castagnoli), for the small files that carry it: TensorFlow's indexes, OCDBT's manifests. 5 MB/s."""
+"""CRC-32C (Castagnoli), for small files with that checksum: TensorFlow indexes, OCDBT manifests. 5 MB/s."""
 
 from __future__ import annotations
 

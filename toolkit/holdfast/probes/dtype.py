@@ -1,4 +1,4 @@
-"""How many bytes an element of a NumPy array takes, from NumPy's description of its type."""
+"""Size of the elements of a NumPy array, from NumPy's description of their type."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _FIXED = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8
 
 
 def item_size(description: object) -> int | None:
-    """Return the bytes of one element of a type, as NumPy describes types; None where elements are Python objects.
+    """Return the bytes of one element of a type; None where elements are Python objects.
 
     Args:
         description: a type string, or a list of fields: name, type and, for arrays in a field, shape.
 
     Raises:
-        UnclearError: that is no description of a type.
+        UnclearError: the description is not one of NumPy's.
     """
     if isinstance(description, str):
         return _plain_size(description)
@@ -52,10 +52,10 @@ def _plain_size(description: str) -> int | None:
 
 
 def count(shape: object) -> int:
-    """Return how many elements an array of this shape has.
+    """Return the number of elements of an array with this shape.
 
     Raises:
-        UnclearError: that is no shape.
+        UnclearError: it is no shape.
     """
     if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
         raise UnclearError("array whose shape is none")

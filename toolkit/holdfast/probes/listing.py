@@ -1,4 +1,4 @@
-"""The files of one checkpoint, for the probes that look at several of them together."""
+"""The files of one checkpoint, for probes of several files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LARGEST_TEXT = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a checkpoint is made of.
+    """The files of a checkpoint.
 
     Attributes:
         root: the checkpoint directory.
         files: paths relative to it, with slashes.
-        alone: whether a file that is not among them does not exist.
+        alone: whether no other host has further files.
     """
 
     root: Path
@@ -30,7 +30,7 @@ class Listing:
     alone: bool
 
     def directories(self) -> dict[str, set[str]]:
-        """Return the names in each directory that has files; the key is "" or ends with a slash."""
+        """Return the names of the files in each directory, whose path is "" or ends with a slash."""
         found: dict[str, set[str]] = {}
         for path in self.files:
             directory, slash, name = path.rpartition("/")
@@ -38,18 +38,18 @@ class Listing:
         return found
 
     def ending(self, suffix: str) -> Iterator[str]:
-        """Yield the paths that end so, in order."""
+        """Yield the paths with a suffix, sorted."""
         yield from sorted(path for path in self.files if path.endswith(suffix))
 
     def size(self, path: str) -> int | None:
-        """Return the bytes of a file, None where it is not there."""
+        """Return the size of a file in bytes, None for a missing file."""
         try:
             return (self.root / path).stat().st_size if path in self.files else None
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def read(self, path: str, reader: Callable[[View], _Result]) -> _Result | None:
-        """Return what `reader` makes of a file; None where it has gone."""
+        """Return the result of `reader` for a file, None for a missing file."""
         try:
             with (self.root / path).open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
@@ -58,5 +58,5 @@ class Listing:
             return None
 
     def json(self, path: str) -> object:
-        """Return the value of a JSON file; None where it cannot be read."""
+        """Return the value of a JSON file, None where it cannot be read."""
         return self.read(path, lambda view: json_text.parse(view.at(0, min(view.size, _LARGEST_TEXT))))

@@ -1,4 +1,4 @@
-"""Judging one file: which format it is, by its first bytes and then by its name, and what that format proves."""
+"""Probe one file: find its format by its first bytes and then by its name, and apply the format's check."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from holdfast.probes.verdict import CutError, Finding, UnclearError, cut, unknow
 from holdfast.probes.view import View
 
 CONTENT_BUDGET = 1 << 28
-"""Bytes of content that a probe reads by default, beside headers and directories: about a second's work."""
+"""Default budget in bytes of content, beside headers and directories: takes about a second."""
 PROBE_FAILED = "the probe itself failed"
-"""How the reason begins where that happened."""
+"""How the reason of a finding begins when the probe has raised."""
 _HEAD = 512
 _PARTS = re.compile(r".+\.distcp|.+\.data-\d{5}-of-\d{5}|[0-9a-f]{32}")
-"""Names of files that are not of one format, but rows of values of any: torch's, TensorFlow's and OCDBT's shards."""
+"""Names of shards of torch, TensorFlow and OCDBT: rows of values without a format of their own."""
 _METADATA = re.compile(r"(?:__\d+)?\.metadata")
 _JSON = (".json", "_METADATA", ".zarray", ".zattrs", ".zgroup", "_sharding")
 _Check = Callable[[View], Finding]
@@ -83,31 +83,31 @@ _BY_NAME: dict[str, tuple[bytes, ...]] = {
     ".gz": (packed.GZIP,), ".tgz": (packed.GZIP,), ".bz2": (packed.BZIP2,), ".xz": (packed.XZ,),
     ".zst": (packed.ZSTD,),
 }  # fmt: skip
-"""Suffix → how files of this name begin. One that is a mere piece of such a beginning, or empty, is cut."""
+"""Suffix → how files with it begin. A file that is shorter than any of these, and begins like one, is cut."""
 _WEIGHTS = ("pytorch_model", "training_args", "adapter_model", "optimizer", "scheduler")
-"""How those .bin files begin that torch.save writes; others are anything."""
+"""First part of the name of a .bin file by torch.save; other .bin files have no known format."""
 
 
 def probe(path: Path, *, content_budget: int = CONTENT_BUDGET) -> Finding:
-    """Judge one file.
+    """Probe one file.
 
     Args:
         path: a regular file.
-        content_budget: bytes of content that may be read (or unpacked) beside headers and directories. With 0 a
-            probe reads kilobytes and still finds most cuts; large files are never called whole then.
+        content_budget: bytes of content that may be read or unpacked, beside headers and directories (default 256
+            MiB). With 0 a probe reads kilobytes and still finds most cuts, but calls no large file whole.
 
     Returns:
-        What its format proves; `UNKNOWN` for a format that is not known, and for a file that changed meanwhile.
+        What its format proves; `UNKNOWN` for an unknown format, and for a file that changed meanwhile.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             return unknown("no regular file")
-        finding = judge(View(descriptor=descriptor, name=path.name, size=before.st_size, budget=content_budget))
+        finding = _probe(View(descriptor=descriptor, name=path.name, size=before.st_size, budget=content_budget))
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
@@ -117,12 +117,11 @@ def probe(path: Path, *, content_budget: int = CONTENT_BUDGET) -> Finding:
 
 
 def probe_content(name: str, content: bytes, *, content_budget: int = CONTENT_BUDGET) -> Finding:
-    """Judge a file of which everything has been read. As `probe`; `name` is its last name."""
-    return judge(View(descriptor=-1, name=name, size=len(content), budget=content_budget, content=content))
+    """Probe a file whose content has been read; `name` is its last name. Otherwise as `probe`."""
+    return _probe(View(descriptor=-1, name=name, size=len(content), budget=content_budget, content=content))
 
 
-def judge(view: View) -> Finding:
-    """Judge an open file."""
+def _probe(view: View) -> Finding:
     try:
         return _check(view)
     except CutError as error:
@@ -131,18 +130,18 @@ def judge(view: View) -> Finding:
         return unknown(str(error))
     except OSError:
         raise
-    except Exception as error:  # noqa: BLE001  whatever a file holds, it must not stop the others from being stored
+    except Exception as error:  # noqa: BLE001  one file must not stop the others from being stored
         return unknown(f"{PROBE_FAILED}: {error!r}")
 
 
 def _check(view: View) -> Finding:
     if _PARTS.fullmatch(view.name):
-        return unknown("a part of a checkpoint that only its index can judge")
+        return unknown("a shard, which only the index of its checkpoint can prove to be cut")
     head = view.at(0, _HEAD)
     if head.startswith(_MAGICS):
         return next(check for magic, check in _BY_HEAD if head.startswith(magic))(view)
     if any(len(head) < len(first) and first.startswith(head) for first in _beginnings(view.name)):
-        return cut(f"a file of {len(head)} bytes, which is not even the first mark of what it is named after")
+        return cut(f"a file of {len(head)} bytes, shorter than the first mark of the format in its name")
     for looks, check in _BY_LOOKS:
         if looks(view.name, head):
             return check(view)
@@ -150,7 +149,7 @@ def _check(view: View) -> Finding:
 
 
 def _beginnings(name: str) -> tuple[bytes, ...]:
-    """Return how a file of this name may begin; nothing where the name does not say."""
+    """Return the ways in which a file of this name begins; empty for a name without a known format."""
     suffix = Path(name).suffix.lower()
     if _METADATA.fullmatch(name):
         return _PICKLE

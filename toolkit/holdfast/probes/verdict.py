@@ -1,4 +1,4 @@
-"""What a probe can say of a file."""
+"""The result of a probe."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 
 class Verdict(enum.Enum):
-    """Whether a file has its end."""
+    """Whether a file is complete."""
 
     WHOLE = "whole"
-    """Its own checksums cover its content up to its last byte, and they hold."""
+    """The checksums of its format cover its content up to the last byte, and are right."""
     CUT = "cut"
     """No complete file of its format can look like this."""
     UNKNOWN = "unknown"
-    """Nothing is proven, either way."""
+    """Neither is proven."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a probe found.
+    """A verdict and its reason.
 
     Attributes:
         verdict: see `Verdict`.
-        reason: one clause for the log, in words of the format.
+        reason: a clause for the log, in terms of the format.
     """
 
     verdict: Verdict
@@ -31,11 +31,11 @@ class Finding:
 
 
 class CutError(Exception):
-    """The file ends where its format says that more must follow. Never leaves this package."""
+    """The file ends where its format says that more must follow. Used inside this package only."""
 
 
 class UnclearError(Exception):
-    """The file is not what it looked like, or more than may be looked at. Never leaves this package."""
+    """The file is not of the format, or too large to decide. Used inside this package only."""
 
 
 def whole(reason: str) -> Finding:
@@ -54,7 +54,7 @@ def unknown(reason: str) -> Finding:
 
 
 def sized(what: str, *, has: int, needs: int) -> Finding:
-    """Return what follows from a file's length where the format announces it, but holds no checksum of the content."""
+    """Return the finding for a format that announces the file's length in bytes, and has no checksum of the content."""
     if has < needs:
         return cut(f"{what} of {has:,} bytes that announces {needs:,}")
     if has > needs:

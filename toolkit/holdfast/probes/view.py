@@ -1,4 +1,4 @@
-"""Reading one file for a probe: where it is asked, and never more than is asked."""
+"""Read parts of a file for a probe."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class View:
 
     Attributes:
         descriptor: open for reading.
-        name: the file's last name, for what only a name can tell.
-        size: bytes, when it was opened.
-        budget: bytes of content, beside headers and directories, that may be read to come to a verdict.
+        name: last name of the file.
+        size: in bytes, when the file was opened.
+        budget: bytes of content that may be read beside headers and directories.
         content: all of it, where it has been read already.
     """
 
@@ -32,41 +32,41 @@ class View:
     content: bytes | None = None
 
     def at(self, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes from `offset`; fewer where the file ends."""
+        """Return `length` bytes from `offset`; fewer where the file ends."""
         if self.content is not None:
             return self.content[offset : offset + max(0, length)] if offset >= 0 else b""
-        pieces = []
+        blocks = []
         while length > 0 and 0 <= offset < self.size:
-            piece = os.pread(self.descriptor, min(length, self.size - offset), offset)
-            if not piece:
+            block = os.pread(self.descriptor, min(length, self.size - offset), offset)
+            if not block:
                 break
-            pieces.append(piece)
-            offset += len(piece)
-            length -= len(piece)
-        return b"".join(pieces)
+            blocks.append(block)
+            offset += len(block)
+            length -= len(block)
+        return b"".join(blocks)
 
     def chunks(self, offset: int, length: int) -> Iterator[bytes]:
-        """Yield a range piece by piece.
+        """Yield a range in chunks of 1 MiB.
 
         Raises:
             CutError: the file ends before the range does.
         """
         while length > 0:
-            piece = self.at(offset, min(_CHUNK, length))
-            if not piece:
+            chunk = self.at(offset, min(_CHUNK, length))
+            if not chunk:
                 raise CutError(f"ends at {self.size:,} bytes and must go on for {length:,} more")
-            yield piece
-            offset += len(piece)
-            length -= len(piece)
+            yield chunk
+            offset += len(chunk)
+            length -= len(chunk)
 
 
 class Cursor:
-    """A place in a file that moves forward.
+    """A position in a file that moves forward. Every method raises CutError where the file ends too early.
 
     Args:
         view: the file.
-        position: where to begin.
-        window: bytes that are read at a time; small where most of the file is skipped.
+        position: where to begin (default 0).
+        window: bytes that are read at a time (default 64 KiB); small where most of the file is skipped.
     """
 
     def __init__(self, view: View, position: int = 0, *, window: int = 1 << 16) -> None:
@@ -76,21 +76,11 @@ class Cursor:
         self._buffer = b""
         self._start = 0
 
-    @property
-    def left(self) -> int:
-        """Bytes between here and the end of the file."""
-        return self.view.size - self.position
-
     def take(self, length: int) -> bytes:
-        """Return the next `length` bytes.
-
-        Raises:
-            CutError: the file ends before them.
-        """
+        """Return the next `length` bytes."""
         begin = self.position - self._start
         if begin < 0 or begin + length > len(self._buffer):
-            if length > self.left:
-                raise self._cut(length)
+            self._refuse_end(length)
             self._buffer = self.view.at(self.position, max(length, self._window))
             self._start, begin = self.position, 0
             if len(self._buffer) < length:
@@ -99,11 +89,7 @@ class Cursor:
         return self._buffer[begin : begin + length]
 
     def byte(self) -> int:
-        """Return the next byte; as `take`, and quick, since pickles are read by it.
-
-        Raises:
-            CutError: the file ends before it.
-        """
+        """Return the next byte: as `take`, but faster, for pickles."""
         at = self.position - self._start
         if not 0 <= at < len(self._buffer):
             return self.take(1)[0]
@@ -111,21 +97,16 @@ class Cursor:
         return self._buffer[at]
 
     def skip(self, length: int) -> None:
-        """Go `length` bytes forward.
-
-        Raises:
-            CutError: the file ends before that.
-        """
-        if length > self.left:
-            raise self._cut(length)
+        """Move `length` bytes forward."""
+        self._refuse_end(length)
         self.position += length
 
     def line(self) -> bytes:
-        """Return what comes before the next line feed, and go behind that.
+        """Return the rest of the line, and move behind its line feed.
 
         Raises:
             CutError: the file has no further line feed.
-            UnclearError: the line is too long to be one.
+            UnclearError: the line is longer than 64 KiB.
         """
         ahead = self.view.at(self.position, _LINE)
         end = ahead.find(b"\n")
@@ -137,13 +118,10 @@ class Cursor:
         return ahead[:end]
 
     def number(self, layout: str) -> int:
-        """Return the next integer, laid out as `struct` says.
-
-        Raises:
-            CutError: the file ends before it.
-        """
+        """Return the next integer in a layout of `struct`."""
         value = struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
         return int(value)
 
-    def _cut(self, length: int) -> CutError:
-        return CutError(f"ends at {self.view.size:,} of at least {self.position + length:,} bytes")
+    def _refuse_end(self, length: int) -> None:
+        if self.position + length > self.view.size:
+            raise CutError(f"ends at {self.view.size:,} of at least {self.position + length:,} bytes")

@@ -1,1 +1,1 @@
-"""The snapshot format: keys, records, lists, and what lies under a prefix (docs/snapshot-format.md)."""
+"""The snapshot format: keys, records, lists, and the objects under a prefix (docs/snapshot-format.md)."""

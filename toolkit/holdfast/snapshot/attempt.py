@@ -1,4 +1,4 @@
-"""Attempt: which life of a container on a prefix this is."""
+"""The attempt: one life of a container on a prefix."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Attempt:
         host: the name under which this host commits.
         version: of holdfast.
         conditional: whether the store has shown that it honours conditional writes, which make a fence hold.
-        hosts: the names of all hosts that commit under the prefix side by side; none where there is one.
+        hosts: the names of all hosts that commit under the prefix; empty for a single host.
+        token: random; distinguishes the records of two containers with the same number, which only a store without
+            conditional writes allows.
         joined: whether another host of the same start has begun it.
-        token: random; tells this attempt's records from those of another container that has the same number, which
-            only a store without conditional writes lets happen.
     """
 
     number: int
@@ -30,15 +30,15 @@ class Attempt:
 
     @property
     def slot(self) -> str:
-        """The host's name where it is part of keys: where many hosts commit under the prefix."""
+        """The host's name where it is part of keys, with several hosts under the prefix; empty otherwise."""
         return self.host if self.hosts else ""
 
     @property
     def leads(self) -> bool:
-        """Whether this host is the one that looks after what belongs to none: the first one."""
+        """Whether this host is the first one, which is responsible for the files of no host."""
         return not self.hosts or self.host == self.hosts[0]
 
     @property
     def owner(self) -> str:
-        """What our objects carry as `keys.OWNER`."""
+        """The value of `keys.OWNER` in the metadata of the attempt's objects."""
         return f"{self.number}@{self.slot}" if self.slot else str(self.number)

@@ -1,7 +1,7 @@
-"""Joint snapshots: which records of several hosts belong together, so that all of them restore the same state.
+"""Find the records of several hosts that belong together, so that all hosts restore the same state.
 
-The hosts never speak to each other. What one may conclude of another lies in the records: which files it had, when it
-wrote them, and when it last said that these are all. docs/snapshot-format.md, "Several hosts", has the rule.
+Hosts do not communicate. The records alone decide: which files a host had, when it wrote them, and when it last
+committed that these are all. docs/snapshot-format.md, "Several hosts", has the rule.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from holdfast.snapshot.records import load_record
 from holdfast.store import Store
 
 SKEW = 30.0
-"""Seconds within which the hosts finish the same checkpoint, their clocks' difference included."""
+"""Seconds within which all hosts finish the same checkpoint, the difference of their clocks included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Records that are restored together: one of each host, or the one of the only host.
+    """Records that are restored together: one of each host.
 
     Attributes:
         records: in the order of the hosts.
@@ -48,22 +48,22 @@ class Candidate:
 
     @property
     def adopted(self) -> dict[str, str]:
-        """What was adopted by any host, key → ETag."""
+        """Objects that any host has adopted, key → ETag."""
         return {key: etag for record in self.records for key, etag in record.adopted.items()}
 
     @property
     def lists(self) -> tuple[FileList, ...]:
-        """The lists that have the files of all hosts, where there are so many."""
+        """The lists of all hosts."""
         return tuple(file_list for record in self.records for file_list in record.lists)
 
     def files(self) -> dict[str, FileEntry]:
-        """Return the files of all hosts, by path; where several have the same path, that of the first."""
+        """Return the files of all hosts, by path; of a path that several hosts have, the file of the first."""
         return {path: entry for record in reversed(self.records) for path, entry in record.files.items()}
 
     def split(self, mine: Attempt | None) -> tuple[dict[str, FileEntry], dict[str, FileEntry]]:
-        """Return the files that this host goes on with and those of other hosts, each by path.
+        """Return the files with which this host continues and those of other hosts, each by path.
 
-        What belongs to no host of the attempt goes to its first one.
+        The files of a host that is not in the attempt go to the attempt's first host.
         """
         own: dict[str, FileEntry] = {}
         theirs: dict[str, FileEntry] = {}
@@ -78,7 +78,7 @@ class Candidate:
         return own, theirs
 
     def conflicts(self) -> dict[str, list[str]]:
-        """Return the paths under which hosts have different content, each with those hosts."""
+        """Return the paths for which hosts have different content, each with those hosts."""
         found: dict[str, dict[tuple[int, int], str]] = {}
         for record in self.records:
             for path, entry in record.files.items():
@@ -87,7 +87,7 @@ class Candidate:
 
 
 def of(store: Store, found: Catalog, names: Sequence[str], workers: Executor) -> Candidate | DamagedError:
-    """Read the records of these names, which belong together; for one that does not hold, the error."""
+    """Return the candidate of records that belong together; for a damaged record, the error."""
     loaded = list(_load_all(store, found, names, workers))
     damaged = next((record for record in loaded if isinstance(record, DamagedError)), None)
     return damaged or Candidate(tuple(record for record in loaded if isinstance(record, Snapshot)))
@@ -96,13 +96,13 @@ def of(store: Store, found: Catalog, names: Sequence[str], workers: Executor) ->
 def newest_first(
     store: Store, found: Catalog, workers: Executor, *, passed_over: Collection[str] = ()
 ) -> Iterator[Candidate | DamagedError]:
-    """Yield what can be restored, newest first; for a record that does not hold, the error instead of it.
+    """Yield what can be restored, newest first; for a damaged record, the error.
 
     Args:
         store: where the prefix is.
-        found: what was found there.
-        workers: reads the records of several hosts side by side.
-        passed_over: names of records that are not to be considered again.
+        found: the catalog of the prefix.
+        workers: read the records of several hosts in parallel.
+        passed_over: names of records to skip.
     """
     by_attempt: dict[int, list[str]] = {}
     for name in reversed(found.snapshots):
@@ -125,7 +125,7 @@ def newest_first(
 def _load_all(
     store: Store, found: Catalog, names: Sequence[str], workers: Executor
 ) -> Iterable[Snapshot | Fence | DamagedError]:
-    """Read records side by side; of a single one its lists."""
+    """Read records in parallel; of a single one, its lists."""
 
     def load(name: str, among: Executor | None = None) -> Snapshot | Fence | DamagedError:
         try:
@@ -143,7 +143,7 @@ def _consistent(
 
     Args:
         unread: host → names of its records, newest first. The next one of every host is read when one host needs it.
-        load: reads records side by side.
+        load: reads records in parallel.
     """
     histories: dict[str, list[Snapshot]] = {}
     position: Counter[str] = Counter()
@@ -165,7 +165,7 @@ def _consistent(
         ahead = _ahead(chosen)
         if ahead is None:
             yield Candidate(tuple(chosen[host] for host in hosts))
-            # Should it not verify: the newest of the records gives way to the one before it.
+            # If it does not verify, the newest of the records is replaced by the one before it.
             ahead = max(hosts, key=lambda host: began(chosen[host]))
         position[ahead] += 1
 
@@ -176,34 +176,34 @@ def began(record: Snapshot) -> float:
 
 
 def _ahead(chosen: Mapping[str, Snapshot]) -> str | None:
-    """Return the host whose record has a checkpoint that another host's record does not complete; None when all fit.
+    """Return a host whose record has a checkpoint that another host's record does not complete; None when all fit.
 
-    A directory is complete when every host has either written its part of it at about the same time, or said so much
-    later that what it has is all that it could no longer be about to write its part.
+    A checkpoint is complete when every host has either written its part at about the same time, or committed so much
+    later that it has all its files that a part of its own can no longer follow.
     """
     written = {host: _written(record) for host, record in chosen.items()}
-    spoke = {host: _spoke(record) for host, record in chosen.items()}
+    confirmed = {host: _confirmed(record) for host, record in chosen.items()}
     for checkpoint in sorted({name for times in written.values() for name in times}):
         newest = max(written, key=lambda host: written[host].get(checkpoint, -math.inf))
         moment = written[newest][checkpoint]
         for host in chosen:
             took_part = written[host].get(checkpoint, -math.inf) >= moment - SKEW
-            if not took_part and spoke[host] < moment + SKEW:
+            if not took_part and confirmed[host] < moment + SKEW:
                 return newest
     return None
 
 
-def _spoke(record: Snapshot) -> float:
-    """Return when a host last said that what it has stored is all it has, seconds since the epoch."""
+def _confirmed(record: Snapshot) -> float:
+    """Return when a host last committed that these are all its files, seconds since the epoch."""
     if not record.complete:
         return -math.inf
     return math.inf if record.ended else record.created.timestamp()
 
 
 def _written(record: Snapshot) -> dict[str, float]:
-    """Return when each unit of a record was last written, seconds since the epoch. Logs do not count.
+    """Return when each checkpoint of a record was last written, seconds since the epoch, without its logs.
 
-    A unit is a directory, or all files at the top level together: every rank may have one of its own there.
+    All files at the top level count as one checkpoint: every rank may have one of its own there.
     """
     times: dict[str, float] = {}
     for path, entry in record.files.items():

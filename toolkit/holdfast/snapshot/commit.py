@@ -1,4 +1,4 @@
-"""Commits: the records of one attempt, put one behind the other until another attempt's fence is in the way."""
+"""Commit the snapshots of one attempt, until the fence of another attempt is found."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from holdfast.store import Absent, Part, Store
 
 
 class Commits:
-    """Puts the records of one attempt and host. Not safe for several threads.
+    """Commit the snapshots of one attempt and host. Not safe for several threads.
 
     Args:
         store: where the prefix is.
-        attempt: whose records they are.
-        adopted: foreign objects that have been taken in, key → ETag.
-        list_writer: puts the lists of large snapshots.
+        attempt: that commits.
+        adopted: foreign objects that have been adopted, key → ETag.
+        list_writer: stores the lists of large snapshots.
         clock: the time now, UTC.
     """
 
@@ -34,16 +34,16 @@ class Commits:
         clock: Callable[[], datetime],
     ) -> None:
         self.newest: Snapshot | None = None
-        """The last that was committed; None before the first."""
+        """The last committed snapshot; None before the first."""
         self._store = store
         self._attempt = attempt
         self._adopted = dict(adopted)
         self._list_writer = list_writer
         self._clock = clock
-        self._untold: list[Snapshot] = []  # found to be committed by a commit that then failed
+        self._unreported: list[Snapshot] = []  # whose commit another one, which then failed, has found
 
     def adopt(self, key: str, etag: str) -> None:
-        """Name a foreign object among the adopted from the next record on."""
+        """Name a foreign object as adopted, from the next record on."""
         self._adopted[key] = etag
 
     def commit(self, files: Mapping[str, FileEntry], *, complete: bool) -> list[Snapshot]:
@@ -51,22 +51,22 @@ class Commits:
 
         Args:
             files: by path.
-            complete: whether they are all that the host has, and none is held back.
+            complete: whether they are all files of the host, with none held back.
 
         Returns:
-            What has become known to be committed, the new snapshot last: before it one whose answer was lost, if any.
+            The new snapshot, preceded by earlier ones whose commit is known only now, because an answer was lost.
 
         Raises:
-            SupersededError: another attempt has ended this one.
-            StoreError: the record cannot be put.
+            SupersededError: another attempt has fenced this one.
+            StoreError: the record cannot be stored.
         """
         lists = self._list_writer.file(files, self._next_sequence, repeated=False)
         return self._put_behind(lambda: self._snapshot(files, lists, since=None, ended=False, complete=complete))
 
     def repeat(self, files: Mapping[str, FileEntry], *, ended: bool) -> list[Snapshot]:
-        """Commit once more what was committed last (or before this attempt): these files are still all there is.
+        """Commit the newest snapshot once more: these files are still all that the host has.
 
-        Args, returns and errors as `commit`; `ended`: nothing follows in this attempt.
+        Arguments, returns and errors as `commit`; `ended`: nothing follows in this attempt.
         """
         newest = self.newest
         since = (newest.since or newest.created) if newest else None
@@ -74,10 +74,10 @@ class Commits:
         return self._put_behind(lambda: self._snapshot(files, lists, since=since, ended=ended, complete=True))
 
     def refuse_if_superseded(self) -> None:
-        """Look whether another attempt has taken over, where no commit would show it.
+        """Look for a fence, where no commit follows that would find it.
 
         Raises:
-            SupersededError: it has.
+            SupersededError: there is one.
             StoreError: the store cannot be read.
         """
         name = self._next_name()
@@ -116,12 +116,12 @@ class Commits:
             try:
                 self._put(snapshot)
             except AlreadyExistsError:
-                self.newest = self._refuse_fence(snapshot.name)  # ours: its answer was lost
-                self._untold.append(self.newest)
+                self.newest = self._refuse_fence(snapshot.name)  # its own record: the answer was lost
+                self._unreported.append(self.newest)
                 continue
             self.newest = snapshot
             self._list_writer.committed(snapshot)
-            known, self._untold = [*self._untold, snapshot], []
+            known, self._unreported = [*self._unreported, snapshot], []
             return known
 
     def _put(self, snapshot: Snapshot) -> None:
@@ -143,16 +143,16 @@ class Commits:
         return keys.snapshot_name(self._attempt.number, self._next_sequence, self._attempt.slot)
 
     def _refuse_fence(self, name: str) -> Snapshot:
-        """Return the record that lies where the next one was to go; raise when it is a fence."""
-        there = load_record(self._store, name)
-        if isinstance(there, Fence):
+        """Return the record at a name; raise SupersededError when it is a fence or another container's."""
+        found = load_record(self._store, name)
+        if isinstance(found, Fence):
             raise SupersededError(
-                f"attempt {there.attempt} on {there.host} has taken over from this attempt, {self._attempt.number}: "
+                f"attempt {found.attempt} on {found.host} has taken over from this attempt, {self._attempt.number}: "
                 "nothing more is stored from here"
             )
-        if there.token != self._attempt.token:
+        if found.token != self._attempt.token:
             raise SupersededError(
-                f"another container, on {there.host}, commits as attempt {there.attempt} too, as this store ignores "
+                f"another container, on {found.host}, commits as attempt {found.attempt} too, as this store ignores "
                 "conditional writes: nothing more is stored from here"
             )
-        return there
+        return found

@@ -1,4 +1,4 @@
-"""Where what lies under a prefix (docs/snapshot-format.md, "Keys")."""
+"""Keys under a prefix (docs/snapshot-format.md, "Keys")."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LISTS = f"{names.OWN_DIRECTORY}/lists/"
 OBJECTS = f"{names.OWN_DIRECTORY}/objects/"
 PRESERVED = f"{names.OWN_DIRECTORY}/preserved/"
 OWNER = "holdfast-attempt"
-"""The user metadata that every object of ours carries: the attempt, and the host where there are many."""
+"""User metadata of every object that holdfast writes: the attempt, and with several hosts the host."""
 CONTENT = "holdfast-content"
-"""The user metadata of an object that was copied to a plain key: what `content_name` makes of its content."""
+"""User metadata of an object that was copied to a plain key: the `content_name` of its content."""
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"([0-9]{6,9})-([0-9]{6,9})(?:@(.+))?")
@@ -24,17 +24,17 @@ _CONTENT = re.compile(r"([0-9]{6,9})-[0-9]{6,9}(?:@([^/]+))?/")
 
 
 def is_host_name(text: str) -> bool:
-    """Say whether a host's name may be part of a key: letters, digits, dots, dashes, at most 64."""
+    """Say whether a host name may be part of a key: at most 64 letters, digits, dots, dashes and underscores."""
     return bool(_HOST.fullmatch(text))
 
 
 def snapshot_name(attempt: int, sequence: int, host: str = "") -> str:
-    """Return `000002-000007` for attempt 2, sequence 7; with `@algo-1` behind it where many hosts commit."""
+    """Return `000002-000007` for attempt 2, sequence 7; followed by `@algo-1` with several hosts."""
     return f"{attempt:06d}-{sequence:06d}" + (f"@{host}" if host else "")
 
 
 def parse_name(name: str) -> tuple[int, int, str] | None:
-    """Return (attempt, sequence, host) of a snapshot's name, or None when it is none."""
+    """Return (attempt, sequence, host) of a snapshot's name, or None when it is no such name."""
     match = _NAME.fullmatch(name)
     if match is None or not (match[3] is None or is_host_name(match[3])):
         return None
@@ -42,12 +42,12 @@ def parse_name(name: str) -> tuple[int, int, str] | None:
 
 
 def commit_order(name: str) -> tuple[int, int, str]:
-    """Return what sorts the names of snapshots in the order of their commits: attempt, sequence, host."""
+    """Return the sort key of a snapshot's name in the order of the commits: attempt, sequence, host."""
     return parse_name(name) or (0, 0, "")
 
 
 def host_of(name: str) -> str:
-    """Return the host's name in that of a snapshot; empty where it has none."""
+    """Return the host in a snapshot's name; empty where it has none."""
     return name.partition("@")[2]
 
 
@@ -62,12 +62,12 @@ def name_in(key: str) -> str:
 
 
 def attempt_key(number: int, host: str = "") -> str:
-    """Return the key of the claim of an attempt, or of a host's part in it."""
+    """Return the key of an attempt's claim, or of the claim of one of its hosts."""
     return f"{ATTEMPTS}{number:06d}" + (f"@{host}" if host else "") + ".json"
 
 
 def parse_attempt(key: str) -> tuple[int, str] | None:
-    """Return (number, host) for the key of a claim, or None when it is none."""
+    """Return (number, host) for the key of a claim, or None when it is no such key."""
     match = _ATTEMPT.fullmatch(key.removeprefix(ATTEMPTS))
     if match is None or not (match[2] is None or is_host_name(match[2])):
         return None
@@ -75,12 +75,12 @@ def parse_attempt(key: str) -> tuple[int, str] | None:
 
 
 def content_key(attempt: int, number: int, host: str, path: str) -> str:
-    """Return where the content of a file goes when its plain key is taken: unique by attempt, pass and host."""
+    """Return the key for content whose plain key is taken: unique by attempt, pass and host."""
     return f"{OBJECTS}{snapshot_name(attempt, number, host)}/{path}"
 
 
 def list_key(attempt: int, sequence: int, host: str, number: int) -> str:
-    """Return where a list of files goes: unique by attempt, host and number."""
+    """Return the key of a list of files: unique by attempt, host and number."""
     return f"{LISTS}{snapshot_name(attempt, sequence, host)}/{number}.json.gz"
 
 
@@ -91,13 +91,13 @@ def is_list(key: str) -> bool:
 
 
 def attempt_of_content(key: str) -> tuple[int, str] | None:
-    """Return (attempt, host) of whoever stored a content key or a list, or None when it is neither."""
+    """Return (attempt, host) that wrote a content key or a list; None for another key."""
     match = _CONTENT.match(key.removeprefix(OBJECTS).removeprefix(LISTS)) if key.startswith((OBJECTS, LISTS)) else None
     return (int(match[1]), match[2] or "") if match else None
 
 
 def preserved_key(key: str, size: int, crc64nvme: int) -> str:
-    """Return where the content of a plain key is kept for the records that name it, once the plain key is overwritten.
+    """Return the key to which the content of a plain key is copied before it is overwritten.
 
     It follows from the record alone, so that no record has to be written again.
     """
@@ -105,10 +105,10 @@ def preserved_key(key: str, size: int, crc64nvme: int) -> str:
 
 
 def content_name(size: int, crc64nvme: int) -> str:
-    """Return what tells one content from another: CRC64NVME and size."""
+    """Return the identity of a content: CRC64NVME and size."""
     return f"{checksum.to_hex(crc64nvme)}-{size:x}"
 
 
 def room(host: str = "") -> int:
-    """Return the bytes that the longest of our prefixes takes of a key."""
+    """Return the length in bytes of the longest prefix that holdfast puts before a path."""
     return max(len(content_key(1, 1, host, "")), len(preserved_key("", 1 << 50, 0)))

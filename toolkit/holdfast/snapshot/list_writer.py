@@ -1,4 +1,4 @@
-"""Filing: the files of a large snapshot become lists in the store, of which each commit writes those that changed."""
+"""Store the lists of large snapshots. Each commit writes only the lists that changed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from holdfast.snapshot.record import FileEntry, FileList, Snapshot
 from holdfast.store import Absent, Part, Store
 
 _MOST_REPEATED = 50
-"""Files that a repeated record lists itself: it says once a minute what the one before it said."""
+"""Limit of files that a repeated record lists itself: it follows the record before it by a minute."""
 
 
 class ListWriter:
-    """Puts the lists of one attempt and host, each once. Not safe for several threads.
+    """Store the lists of one attempt and host, each once. Not safe for several threads.
 
     Args:
         store: where the prefix is.
-        attempt: whose lists they are.
-        workers: puts several at a time.
-        known: those of the records from which the attempt goes on.
-        most_inline: files that a record lists itself.
+        attempt: that writes the lists.
+        workers: store several lists in parallel.
+        known: lists of the records from which the attempt continues.
+        most_inline: limit of files that a record lists itself (default 2,000).
     """
 
     def __init__(
@@ -37,50 +37,46 @@ class ListWriter:
         most_inline: int = MOST_INLINE,
     ) -> None:
         self.sent: set[str] = set()
-        """Keys of all lists that were put and have not been deleted since."""
+        """Keys of all lists that were stored and have not been deleted since."""
         self._store = store
         self._attempt = attempt
         self._workers = workers
         self._most_inline = most_inline
         self._numbers = count(1)
-        # Those of another host are his: he may delete them. By their first paths, which no two lists have in common.
-        own = (it for it in known if (keys.attempt_of_content(it.key) or (0, None))[1] == attempt.slot)
-        self._known = {it.entries[0].path: it for it in own}
+        # By first path, which no two lists share. Another host may delete its lists at any time.
+        own = (listed for listed in known if (keys.attempt_of_content(listed.key) or (0, None))[1] == attempt.slot)
+        self._known = {listed.entries[0].path: listed for listed in own}
 
     def file(self, files: Mapping[str, FileEntry], sequence: int, *, repeated: bool) -> tuple[FileList, ...]:
-        """Make sure that the lists of a snapshot are in the store.
+        """Store the lists of a snapshot that are not in the store yet.
 
         Args:
             files: of the snapshot, by path.
-            sequence: the number that it is to have.
+            sequence: of the snapshot.
             repeated: whether the record before has the same files.
 
         Returns:
-            The lists; none where there are so few files that the record lists them itself.
+            The lists; none where the files are so few that the record lists them itself.
 
         Raises:
-            StoreError: one cannot be put. Those that were are not put again.
+            StoreError: a list cannot be stored. The next call repeats only the failed ones.
         """
         if len(files) <= min(self._most_inline, _MOST_REPEATED if repeated else self._most_inline):
             return ()
-        pieces = list(file_lists.cut(files))
-        new = [piece for piece in pieces if not self._has(piece)]
-        puts = [self._workers.submit(self._put, piece, sequence, next(self._numbers)) for piece in new]
+        lists = list(file_lists.cut(files))
+        new = [entries for entries in lists if not self._has(entries)]
+        puts = [self._workers.submit(self._put, entries, sequence, next(self._numbers)) for entries in new]
         wait(puts)
-        for put in puts:
-            if put.exception() is None:
-                self._note(put.result())
+        for listed in (put.result() for put in puts if put.exception() is None):
+            self._known[listed.entries[0].path] = listed
+            self.sent.add(listed.key)
         for put in puts:
             put.result()
-        return tuple(self._known[piece[0].path] for piece in pieces)
+        return tuple(self._known[entries[0].path] for entries in lists)
 
-    def _has(self, piece: tuple[FileEntry, ...]) -> bool:
-        known = self._known.get(piece[0].path)
-        return known is not None and known.entries == piece
-
-    def _note(self, put: FileList) -> None:
-        self._known[put.entries[0].path] = put
-        self.sent.add(put.key)
+    def _has(self, entries: tuple[FileEntry, ...]) -> bool:
+        known = self._known.get(entries[0].path)
+        return known is not None and known.entries == entries
 
     def _put(self, entries: tuple[FileEntry, ...], sequence: int, number: int) -> FileList:
         key = keys.list_key(self._attempt.number, sequence, self._attempt.slot, number)
@@ -96,8 +92,8 @@ class ListWriter:
         )
 
     def committed(self, snapshot: Snapshot) -> None:
-        """Note what was committed: what it does not name may be deleted, and is not named again."""
-        self._known = {it.entries[0].path: it for it in snapshot.lists}
+        """Note a commit: lists that it does not name may be deleted, and are not named again."""
+        self._known = {listed.entries[0].path: listed for listed in snapshot.lists}
 
     def gone(self, keys_gone: Iterable[str]) -> None:
         """Note that lists were deleted."""

@@ -1,4 +1,4 @@
-"""Who wrote the objects at plain keys."""
+"""Find the origin of the objects at plain keys."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from holdfast.store import ObjectInfo, Store
 
 
 class Origin(Enum):
-    """Who wrote an object at a plain key, and so what may happen to it."""
+    """What wrote an object at a plain key, which decides what may happen to it."""
 
-    OURS = auto()  # this host's holdfast: overwritten and deleted when nothing needs it
-    OTHER_HOST = auto()  # holdfast on another host of the same prefix: that host's business
-    ADOPTED = auto()  # somebody else, and a snapshot has taken it in: overwritten, never deleted
-    FOREIGN = auto()  # somebody else: never touched
+    OURS = auto()  # holdfast on this host: overwritten and deleted when nothing needs it
+    OTHER_HOST = auto()  # holdfast on another host of the prefix: left to that host
+    ADOPTED = auto()  # another writer, and a snapshot has adopted it: overwritten, never deleted
+    FOREIGN = auto()  # another writer: never touched
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class PlainObject:
     """An object at a plain key.
 
     Attributes:
-        info: as the listing has it.
-        origin: who wrote it.
-        content: `keys.content_name` of what was copied there; None when the content came there first.
-        attempt: the number of the attempt that wrote it, where that had to be asked; 0 otherwise.
+        info: as listed.
+        origin: what wrote it.
+        content: `keys.content_name` of its content where that was copied there; None where it was uploaded there.
+        attempt: number of the attempt that wrote it, where its metadata had to be read; 0 otherwise.
     """
 
     info: ObjectInfo
@@ -50,19 +50,22 @@ def find_origins(
     mine: Attempt | None,
     workers: Executor,
 ) -> dict[str, PlainObject]:
-    """Find out who wrote the objects at plain keys.
+    """Return the objects at plain keys with their origins, by key.
 
-    What the snapshot names with the same ETag is known, and so is what was adopted before; anything else is asked for
-    its metadata, one HEAD each.
+    The origin of an object that the snapshot names with the same ETag is known, and so is that of an adopted one. For
+    each other object, one HEAD reads its metadata.
 
     Args:
         store: where the prefix is.
-        catalog: what was found there.
-        own: the files of the newest snapshot with which this host goes on.
+        catalog: of the prefix.
+        own: the files of the newest snapshot with which this host continues.
         theirs: those of other hosts.
-        adopted: what was adopted before, key → ETag.
-        mine: the attempt that asks; None is one of a host that is alone.
-        workers: runs the requests.
+        adopted: foreign objects that were adopted before, key → ETag.
+        mine: the attempt; None for that of a single host.
+        workers: run the requests.
+
+    Raises:
+        StoreError: the prefix or an object cannot be read.
     """
     of_others = {entry.key: entry.etag for entry in theirs}
     named = {entry.key: entry.etag for entry in own}
@@ -86,7 +89,7 @@ def find_origins(
             return None
 
     asked = zip(others, workers.map(ask, others), strict=True)
-    return found | {key: there for key, there in asked if there is not None}
+    return found | {key: answer for key, answer in asked if answer is not None}
 
 
 def described(info: ObjectInfo, mine: Attempt | None) -> PlainObject:

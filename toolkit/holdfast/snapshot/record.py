@@ -1,4 +1,4 @@
-"""The types of a snapshot: its files, the record that commits it, and the fence that ends an attempt."""
+"""A snapshot's files, the record that commits it, and the fence that ends an attempt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FileEntry:
         mtime_ns: modification time, nanoseconds since the epoch.
         mode: permission bits.
         crc64nvme: checksum of the content.
-        key: where the content lies, relative to the prefix. Content at a plain key may have moved to its preserved key.
+        key: of the content, relative to the prefix. Content at a plain key may have moved to its preserved key.
         etag: the store's name for that content.
         parts: of a large file, the checksums of its parts (`transfer.part_checksums`): a hint.
     """
@@ -42,7 +42,7 @@ class FileEntry:
 
     @property
     def preserved(self) -> str | None:
-        """Where the content is kept once its plain key is overwritten; None when it does not lie at a plain key."""
+        """The key of the content once its plain key is overwritten; None when it is at no plain key."""
         if self.key.startswith(f"{names.OWN_DIRECTORY}/"):
             return None
         return keys.preserved_key(self.key, self.size, self.crc64nvme)
@@ -57,8 +57,8 @@ class FileList:
         etag: the store's name for it.
         size: its bytes.
         crc64nvme: its checksum.
-        count: how many files it has.
-        entries: the files, in the order of their paths; empty as long as it has not been read.
+        count: number of files.
+        entries: the files, in the order of their paths; empty until the object has been read.
     """
 
     key: str
@@ -71,11 +71,11 @@ class FileList:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """What stands where the next record of an ended attempt would go: nothing can be committed behind it.
+    """The object at the key of an ended attempt's next record, after which it can commit nothing.
 
     Attributes:
         attempt: the attempt that has taken over.
-        host: on which host.
+        host: of that attempt.
         conditional: as in Snapshot.
     """
 
@@ -89,21 +89,20 @@ class Snapshot:
     """A committed, immutable record of the checkpoint directory at a quiet moment.
 
     Attributes:
-        attempt: which attempt committed it.
+        attempt: number of the attempt that committed it.
         sequence: 1, 2, … within the attempt.
         created: UTC.
-        host: who committed it.
+        host: name of the host that committed it.
         version: of holdfast.
         files: by path.
-        adopted: foreign objects that were taken in by this snapshot or one before it, key → ETag: what the script has
-            made of them since is in `files`, so they are not taken in again.
-        hosts: the names of all hosts that commit under the prefix side by side; none where there is one.
-        since: when this host first committed these files, where that was before `created`: it has said again that they
-            are all it has.
+        adopted: foreign objects that this snapshot or an earlier one has adopted, key → ETag. They are not adopted
+            again: `files` has what the script has made of them since.
+        hosts: the names of all hosts that commit under the prefix; empty for a single host.
+        since: UTC, when this host first committed these files; None unless the record repeats an earlier one.
         ended: whether the host's script had ended, so that nothing follows in this attempt.
         token: of the claim of the attempt.
-        complete: whether these were all files that the host had, and none was held back, when the record was made.
-        lists: where the files are listed; none where the record itself lists them.
+        complete: whether these were all files of the host, with none held back.
+        lists: of the files; empty where the record itself lists them.
         conditional: whether the store has shown that it honours conditional writes.
     """
 
@@ -124,7 +123,7 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        """The name in the order of the commits, such as `000002-000007`."""
+        """The name by which snapshots are sorted, such as `000002-000007`."""
         return keys.snapshot_name(self.attempt, self.sequence, self.host if self.hosts else "")
 
     @property

@@ -1,4 +1,4 @@
-"""A record as JSON: written, read and checked. It is the commit of a snapshot (docs/snapshot-format.md)."""
+"""Write, read and check records as JSON (docs/snapshot-format.md)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
 
 FORMAT = 1
 MOST_FILES = 10_000_000
-"""Files of one snapshot that are read: more is no checkpoint, and only means harm."""
+"""Limit of files in one snapshot: a record with more is not read."""
 MOST_LIST_BYTES = 64 << 20
-"""Bytes of a list, also of its text unpacked."""
+"""Limit of bytes in a list, as stored and unpacked."""
 
 
 def to_json(record: Snapshot | Fence) -> bytes:
-    """Return a record, or a fence, as it is stored."""
+    """Return the stored form of a record or a fence."""
     body = _fence_to_value(record) if isinstance(record, Fence) else _snapshot_to_value(record)
     return json.dumps({**body, "checksum": _seal(body)}).encode()
 
@@ -55,11 +55,10 @@ def _snapshot_to_value(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def from_json(text: bytes, *, name: str) -> Snapshot | Fence:
-    """Parse and check what lies at a record's key. A snapshot whose files are in lists has none before `with_lists`.
+    """Parse and check a record or a fence. A snapshot with lists has no files until `with_lists`.
 
     Raises:
-        DamagedError: it does not parse, its checksum is wrong, it belongs to another name, or a path in it is not
-        safe to write.
+        DamagedError: it does not parse, its checksum is wrong, it has another name, or a path in it is not safe.
     """
     try:
         body = json.loads(text)
@@ -84,10 +83,10 @@ def from_json(text: bytes, *, name: str) -> Snapshot | Fence:
 
 
 def with_lists(snapshot: Snapshot, lists: Sequence[FileList]) -> Snapshot:
-    """Return a snapshot with the files that its lists, which have been read, have.
+    """Return a snapshot with the files of its lists, which have been read.
 
     Raises:
-        DamagedError: they are out of order or not as many as the record says, or a path is not safe to write.
+        DamagedError: files are out of order or missing, or a path is not safe.
     """
     last = ""
     for file_list in lists:
@@ -150,7 +149,7 @@ def _from_text(text: str) -> datetime:
 
 
 def to_value(entry: FileEntry) -> dict[str, Any]:
-    """Return a file as JSON has it."""
+    """Return the JSON value of a file."""
     value: dict[str, Any] = {
         "path": entry.path,
         "size": entry.size,
@@ -164,10 +163,10 @@ def to_value(entry: FileEntry) -> dict[str, Any]:
 
 
 def to_entry(value: dict[str, Any]) -> FileEntry:
-    """Return a file from what JSON has of it.
+    """Return the file of a JSON value.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is none.
+        ValueError, KeyError, TypeError, AttributeError: the value is not that of a file.
     """
     path, key = str(value["path"]), str(value["key"])
     return FileEntry(
@@ -212,9 +211,7 @@ def _whole(value: object) -> int:
 def _refuse_unsafe(name: str, paths: Iterable[str]) -> None:
     every = set(paths)
     directories = {path.rpartition("/")[0] for path in every}
-    blocked = {
-        it for it in directories if it in every or any(str(above) in every for above in PurePosixPath(it).parents)
-    }
+    blocked = {path for path in directories if any(str(part) in every for part in (path, *PurePosixPath(path).parents))}
     for path in every:
         reason = names.unsafe_reason(path)
         if reason is None and names.is_bookkeeping(PurePosixPath(path)):

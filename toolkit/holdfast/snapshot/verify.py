@@ -1,4 +1,4 @@
-"""Verify: read every file of a snapshot back and compare it with the record. Nothing is written anywhere."""
+"""Read every file of a snapshot and compare it with the record. Nothing is written."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def verify(
 
     Args:
         store: where the prefix is.
-        snapshot: whose files are read.
-        checked: what was found already about objects, so that one that several snapshots name is read once; added to.
-        workers: reads several objects side by side.
-        progress: gets the bytes of each piece that was read.
+        snapshot: to verify.
+        checked: results of earlier calls, so that an object in several snapshots is read once; extended here.
+        workers: read several objects in parallel.
+        progress: receives the number of bytes after each read.
 
     Raises:
         StoreError: the store cannot be read, which says nothing about the snapshot.
@@ -40,8 +40,8 @@ def _identity(entry: FileEntry) -> tuple[str, str, int]:
 
 
 def _problem(store: Store, entry: FileEntry, progress: Callable[[int], object]) -> str | None:
-    """Say what is wrong with a file; what is wrong is read once more: it may have been damaged on the way only."""
-    said: str | None = None
+    """Return what is wrong with a file. A damaged one is read twice: the damage may have happened on the way."""
+    first: str | None = None
     places = [(entry.key, entry.etag), (entry.key, entry.etag), (entry.preserved, None)]
     for key, etag in places:
         if key is None:
@@ -52,21 +52,21 @@ def _problem(store: Store, entry: FileEntry, progress: Callable[[int], object]) 
             problem = str(error)
         if problem is None:
             return None
-        said = said or problem
-    return said
+        first = first or problem
+    return first
 
 
 def _difference(
     store: Store, entry: FileEntry, key: str, etag: str | None, progress: Callable[[int], object]
 ) -> str | None:
-    """Read an object and say how it differs from what the record says."""
+    """Read an object and return its difference from the record, None where there is none."""
     crc, size = 0, 0
 
-    def take(piece: memoryview) -> None:
+    def take(block: memoryview) -> None:
         nonlocal crc, size
-        crc = checksum.crc64nvme(piece, crc)
-        size += len(piece)
-        progress(len(piece))
+        crc = checksum.crc64nvme(block, crc)
+        size += len(block)
+        progress(len(block))
 
     store.read(key, etag=etag, sink=take)
     if size != entry.size:

@@ -1,7 +1,7 @@
 """Zip archives: torch.save, TorchScript, NumPy's .npz, Keras's .keras.
 
-The end record is the last thing that a writer of zip archives writes, so one without it is cut. One with it, and with
-members that agree with their directory and with their checksums, is whole. Format: PKWARE's APPNOTE.TXT, 4.3.
+The end record is written last: an archive without it is cut. One whose members agree with their directory and their
+checksums is whole. Format: PKWARE's APPNOTE.TXT, 4.3.
 """
 
 from __future__ import annotations
@@ -44,12 +44,7 @@ class _Member:
 
 
 def check(view: View) -> Finding:
-    """Judge a file that begins like a zip archive.
-
-    Raises:
-        CutError: it has no end record.
-        UnclearError: it has one, but not everything agrees with it.
-    """
+    """Probe a file that begins like a zip archive."""
     directory = _find_directory(view)
     members = sorted(_read_directory(view, directory), key=lambda member: member.header)
     ends = [*(member.header for member in members[1:]), directory.offset] if members else []
@@ -65,7 +60,7 @@ def check(view: View) -> Finding:
 
 
 def _find_directory(view: View) -> _Directory:
-    """Return what the end record says: the one that ends where the file ends."""
+    """Return the directory that the end record names: the one that ends where the file ends."""
     tail_size = min(view.size, _END_SIZE + _LONGEST_COMMENT)
     tail = view.at(view.size - tail_size, tail_size)
     followed = False
@@ -91,7 +86,7 @@ def _find_directory(view: View) -> _Directory:
 def _read_end(view: View, record: bytes, position: int) -> tuple[_Directory, int]:
     """Return the directory that an end record names, and where it must end.
 
-    Large archives have a second end record before it; where the two do not agree, the directory is one that fits none.
+    Large archives have a second end record before it. Where the two disagree, the result fits no archive.
     """
     short = struct.unpack_from("<HII", record, 10)
     locator = view.at(position - 20, 20) if position >= 20 else b""
@@ -129,7 +124,7 @@ def _read_directory(view: View, directory: _Directory) -> Iterator[_Member]:
 
 
 def _large_sizes(extra: bytes, packed: int, unpacked: int, header: int) -> tuple[int, int, int]:
-    """Return the sizes and the place of a member that do not fit into 32 bits."""
+    """Return the sizes and the position of a member that do not fit into 32 bits."""
     at = 0
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, at)
@@ -144,9 +139,9 @@ def _large_sizes(extra: bytes, packed: int, unpacked: int, header: int) -> tuple
 
 
 def _check_header(view: View, member: _Member, end: int) -> int:
-    """Compare a member's own header, and what follows its content, with the directory; return where its content begins.
+    """Compare a member's header and trailer with the directory; return where its content begins.
 
-    After a file was overwritten half, its old directory does not agree with its new headers.
+    In a file that was overwritten in part, the old directory contradicts the new headers.
     """
     header = view.at(member.header, 30 + len(member.name))
     if len(header) < 30 + len(member.name) or header[:4] != _LOCAL or header[30:] != member.name:
@@ -176,9 +171,9 @@ def _check_content(view: View, member: _Member, start: int) -> None:
     """Compare a member's content with its checksum."""
     crc, unpacked = 0, 0
     try:
-        for piece in _unpack(view, member, start):
-            crc = zlib.crc32(piece, crc)
-            unpacked += len(piece)
+        for chunk in _unpack(view, member, start):
+            crc = zlib.crc32(chunk, crc)
+            unpacked += len(chunk)
             if unpacked > member.unpacked:
                 break
     except zlib.error as error:
@@ -194,8 +189,8 @@ def _unpack(view: View, member: _Member, start: int) -> Iterator[bytes]:
     if member.method != _DEFLATED:
         raise UnclearError(f"zip archive whose member {member.name!r} is packed in way {member.method}")
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-    for piece in view.chunks(start, member.packed):
-        waiting = piece
+    for chunk in view.chunks(start, member.packed):
+        waiting = chunk
         while waiting and not unpacker.eof:
             yield unpacker.decompress(waiting, 1 << 20)
             waiting = unpacker.unconsumed_tail

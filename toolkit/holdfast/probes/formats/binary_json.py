@@ -1,4 +1,4 @@
-"""UBJSON (XGBoost's .ubj) and MessagePack (Flax's .msgpack): every value announces its kind and its length.
+"""UBJSON (XGBoost's .ubj) and MessagePack (Flax's .msgpack): every value announces its type and its length.
 
 Formats: ubjson.org, "Type Reference"; github.com/msgpack/msgpack, spec.md.
 """
@@ -17,17 +17,12 @@ _ENDLESS = -1
 
 
 def looks_like_xgboost(head: bytes) -> bool:
-    """Say whether a file that begins so is an XGBoost model: an object, the length of its first key in eight bytes."""
+    """Say whether the first bytes are those of an XGBoost model: an object, and an 8-byte length of its first key."""
     return head[:8] == b"{L\0\0\0\0\0\0" and len(head) > 10 and head[10:11].isalpha()
 
 
 def check_ubjson(view: View) -> Finding:
-    """Judge a UBJSON file.
-
-    Raises:
-        CutError: it ends before its first value does.
-        UnclearError: it is no UBJSON.
-    """
+    """Probe a UBJSON file."""
     cursor = Cursor(view)
     try:
         _skip_ubjson(cursor)
@@ -37,7 +32,7 @@ def check_ubjson(view: View) -> Finding:
 
 
 def _skip_ubjson(cursor: Cursor) -> None:
-    """Go behind one value. Of the containers around the cursor, a stack holds what is left: (closing mark, count)."""
+    """Move behind one value. The stack has (closing mark, values left) of each container around the cursor."""
     open_ones: list[tuple[bytes, int]] = []
     kind = cursor.take(1)
     for _ in range(_STEPS):
@@ -55,7 +50,7 @@ def _skip_ubjson(cursor: Cursor) -> None:
 
 
 def _begin(cursor: Cursor, kind: bytes) -> int | None:
-    """Go behind the head of a container; return how many values follow, None where all are behind the cursor."""
+    """Move behind the head of a container; return how many values follow, None where all have been skipped."""
     if _peek(cursor) not in (b"$", b"#"):
         return _ENDLESS
     one = None
@@ -74,7 +69,7 @@ def _begin(cursor: Cursor, kind: bytes) -> int | None:
 
 
 def _next(cursor: Cursor, open_ones: list[tuple[bytes, int]]) -> bytes | None:
-    """Return the kind of the next value, after closing what ends here; None where the outermost value ends."""
+    """Return the type of the next value, after closing the containers that end here; None at the end."""
     while open_ones:
         closing, left = open_ones.pop()
         while left == _ENDLESS and _peek(cursor) == b"N":
@@ -115,7 +110,7 @@ def _peek(cursor: Cursor) -> bytes:
 
 
 def looks_like_messagepack(head: bytes) -> bool:
-    """Say whether a file that begins so may be a map with text for its first key: other formats use the suffix too."""
+    """Say whether the first bytes are those of a map whose first key is text: other formats share the suffix."""
     kind = head[:1]
     key_at = 1 if b"\x80" <= kind <= b"\x8f" else {b"\xde": 3, b"\xdf": 5}.get(kind, 0)
     key = head[key_at : key_at + 1]
@@ -123,12 +118,7 @@ def looks_like_messagepack(head: bytes) -> bool:
 
 
 def check_messagepack(view: View) -> Finding:
-    """Judge a MessagePack file of one map.
-
-    Raises:
-        CutError: it ends before the map does.
-        UnclearError: it is no MessagePack.
-    """
+    """Probe a MessagePack file of one map."""
     cursor = Cursor(view)
     waiting, seen = 1, 0
     try:
@@ -145,15 +135,15 @@ def check_messagepack(view: View) -> Finding:
 # Mark → bytes of the value that follow it.
 _FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2,
           0xD2: 4, 0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}  # fmt: skip
-# Mark → how the length is laid out, and bytes beside it.
+# Mark → layout of the length, and bytes beside it.
 _SIZED = {0xC4: (">B", 0), 0xC5: (">H", 0), 0xC6: (">I", 0), 0xC7: (">B", 1), 0xC8: (">H", 1), 0xC9: (">I", 1),
           0xD9: (">B", 0), 0xDA: (">H", 0), 0xDB: (">I", 0)}  # fmt: skip
-# Mark → how the count is laid out, and values for each of it.
+# Mark → layout of the count, and values for each.
 _COUNTED = {0xDC: (">H", 1), 0xDD: (">I", 1), 0xDE: (">H", 2), 0xDF: (">I", 2)}
 
 
 def _skip_messagepack(cursor: Cursor) -> int:
-    """Go behind one mark and its own bytes; return how many values it announces."""
+    """Move behind one mark and its own bytes; return how many values it announces."""
     mark = cursor.take(1)[0]
     if mark < 0x80 or mark >= 0xE0:
         return 0

@@ -1,4 +1,4 @@
-"""torch.distributed.checkpoint: `.metadata`, written last, names files and ranges in them.
+"""torch.distributed.checkpoint: `.metadata`, written last, names shards and ranges in them.
 
 Source: torch/distributed/checkpoint/filesystem.py (`_StorageInfo`, `finish`).
 """
@@ -13,13 +13,13 @@ from holdfast.probes.pickles.inert import Name, Pairs, Record
 from holdfast.probes.verdict import CutError, UnclearError
 from holdfast.probes.view import Cursor, View
 
-# One of all ranks, or one of each where they do not wait for each other.
+# One for all ranks, or one for each rank where ranks do not wait for each other.
 _METADATA = re.compile(r"(?:__\d+)?\.metadata")
 _SHARD = re.compile(r"__\d+_\d+\.distcp")
 
 
 def check(listing: Listing) -> dict[str, str]:
-    """Return what is missing of, or too short in, each directory of shards."""
+    """Return why a directory of shards is incomplete, by the path that proves it."""
     reasons: dict[str, str] = {}
     for directory, names in sorted(listing.directories().items()):
         metadata = sorted(name for name in names if _METADATA.fullmatch(name))
@@ -48,7 +48,7 @@ def _check_shards(listing: Listing, directory: str, metadata: str) -> dict[str, 
 
 
 def _shard_ends(view: View) -> dict[str, int]:
-    """Return, of each file that the metadata names, where the last range in it ends."""
+    """Return the end of the last range in each file that the metadata names."""
     metadata = inert.load(Cursor(view))
     storage = metadata.get("storage_data") if isinstance(metadata, Record) else None
     if not isinstance(storage, Pairs):

@@ -1,7 +1,7 @@
-"""HDF5, and so Keras's .h5 and .weights.h5: its superblock holds the address at which the file ends.
+"""HDF5, so Keras's .h5 and .weights.h5: the superblock has the address at which the file ends.
 
-The library itself refuses a file that is shorter. Format: support.hdfgroup.org, "HDF5 File Format Specification", II.A.
-A file of the right length may still lack what its writer had in memory, so none is ever called whole.
+The library refuses a shorter file. Format: support.hdfgroup.org, "HDF5 File Format Specification", II.A. A file of the
+right length may lack what its writer had in memory, so none is called whole.
 """
 
 from __future__ import annotations
@@ -13,16 +13,11 @@ from holdfast.probes.view import Cursor, View
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _SIZES = {2: "<H", 4: "<I", 8: "<Q"}
-_SPREAD = (b"NCSA", b"Subfilin")  # how the drivers that spread one file over several are named in it
+_SPREAD = (b"NCSA", b"Subfilin")  # drivers that spread one file over several
 
 
 def check(view: View) -> Finding:
-    """Judge a file that begins with HDF5's signature.
-
-    Raises:
-        CutError: it ends within its superblock.
-        UnclearError: it is of a version that is not known, or one of several files that belong together.
-    """
+    """Probe a file that begins with HDF5's signature."""
     cursor = Cursor(view, len(MAGIC), window=256)
     version = cursor.take(1)[0]
     if version in (0, 1):

@@ -18,12 +18,7 @@ _MOST_ARRAYS = 10_000
 
 
 def check(view: View) -> Finding:
-    """Judge a file that begins with NumPy's magic; several arrays may follow each other in one.
-
-    Raises:
-        CutError: it ends within a header.
-        UnclearError: its header cannot be read.
-    """
+    """Probe a file of one or several arrays that begins with NumPy's magic."""
     end = 0
     for _ in range(_MOST_ARRAYS):
         cursor = Cursor(view, end, window=256)
@@ -37,7 +32,7 @@ def check(view: View) -> Finding:
 
 
 def _header(cursor: Cursor) -> tuple[int | None, int]:
-    """Return the bytes of an element, and how many elements there are."""
+    """Return the bytes of an element (None for Python objects) and the number of elements."""
     cursor.skip(len(MAGIC))
     version = cursor.take(2)[0]
     length = cursor.number("<H" if version == 1 else "<I")

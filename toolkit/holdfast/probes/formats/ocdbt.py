@@ -1,4 +1,4 @@
-"""The manifest of OCDBT, TensorStore's tree of chunks, in which Orbax keeps arrays: length in front, checksum behind.
+"""The manifest of OCDBT, the key-value store of Orbax's arrays: it begins with its length and ends with its checksum.
 
 Format: google.github.io/tensorstore/kvstore/ocdbt, "Storage format".
 """
@@ -15,12 +15,7 @@ _CHECKED = 1 << 22
 
 
 def check(view: View) -> Finding:
-    """Judge a file that begins like a manifest.
-
-    Raises:
-        CutError: it ends within its header.
-        UnclearError: its checksum does not hold.
-    """
+    """Probe a file that begins like a manifest."""
     head = view.at(0, 12)
     if len(head) < 12:
         raise CutError(f"OCDBT manifest of {view.size} bytes: not even a header")

@@ -1,4 +1,4 @@
-"""Orbax: a directory that is renamed, or gets a commit marker, when everything is in it.
+"""Orbax: a directory that is renamed, or gets a commit marker, when it is complete.
 
 Source: google/orbax, checkpoint/_src/path/atomicity.py and metadata.
 """
@@ -15,7 +15,7 @@ _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
 
 
 def check(listing: Listing) -> dict[str, str]:
-    """Return which directories have not been committed, or lack their manifest."""
+    """Return why a directory is not committed or lacks its manifest, by the path that proves it."""
     reasons: dict[str, str] = {}
     for directory, names in sorted(listing.directories().items()):
         unfinished = next((part for part in directory.split("/") if _UNFINISHED in part), None)
@@ -34,8 +34,8 @@ def check(listing: Listing) -> dict[str, str]:
 
 
 def _is_pending(metadata: object) -> bool:
-    """Say whether a checkpoint was begun and not committed."""
-    # Before Orbax named the handlers of a checkpoint, it noted the commit after the rename.
+    """Say whether a checkpoint has been started and not committed."""
+    # Older versions, which name no handlers, note the commit after the rename.
     return (
         isinstance(metadata, dict)
         and "item_handlers" in metadata
@@ -45,7 +45,7 @@ def _is_pending(metadata: object) -> bool:
 
 
 def _needs_manifest(metadata: object) -> bool:
-    """Say whether arrays are kept in OCDBT."""
+    """Say whether arrays are stored in OCDBT."""
     if not isinstance(metadata, dict) or metadata.get("use_ocdbt") is not True:
         return False
     tree = metadata.get("tree_metadata")

@@ -1,4 +1,4 @@
-"""Compressed streams, which carry a checksum and end by themselves: gzip, zlib, bzip2, xz; and the frames of zstd."""
+"""Compressed streams that mark their end and have a checksum: gzip, zlib, bzip2, xz; and the frames of zstd."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holdfast.probes.view import Cursor, View
 GZIP, BZIP2, XZ, ZSTD = b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"
 LZMA = b"\x5d\0\0"
 ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
-_PIECE = 1 << 20
+_CHUNK = 1 << 20
 _BLOCKS = 4_000_000
 
 
@@ -27,7 +27,7 @@ class _Unpacker(Protocol):
 
 
 class _Zlib:
-    """zlib's unpacker, a piece at a time."""
+    """zlib's unpacker, with a limited output for each call."""
 
     def __init__(self, bits: int) -> None:
         self._unpacker = zlib.decompressobj(bits)
@@ -41,12 +41,12 @@ class _Zlib:
         return self._unpacker.unused_data
 
     def unpack(self, data: bytes) -> tuple[int, bytes]:
-        """Return how many bytes came out, and what is still to be put in."""
-        return len(self._unpacker.decompress(data, _PIECE)), self._unpacker.unconsumed_tail
+        """Return how many bytes were unpacked, and the input that is left."""
+        return len(self._unpacker.decompress(data, _CHUNK)), self._unpacker.unconsumed_tail
 
 
 class _Buffering:
-    """bzip2's and xz's unpackers, which keep for themselves what is still to be put in."""
+    """bzip2's and xz's unpackers, which keep the input that is left."""
 
     def __init__(self, unpacker: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
         self._unpacker = unpacker
@@ -60,10 +60,10 @@ class _Buffering:
         return self._unpacker.unused_data
 
     def unpack(self, data: bytes) -> tuple[int, bytes]:
-        """Return how many bytes came out; what is still to be put in is empty."""
-        out = len(self._unpacker.decompress(data, _PIECE))
+        """Return how many bytes were unpacked, and no input."""
+        out = len(self._unpacker.decompress(data, _CHUNK))
         while not self._unpacker.needs_input and not self._unpacker.eof:
-            out += len(self._unpacker.decompress(b"", _PIECE))
+            out += len(self._unpacker.decompress(b"", _CHUNK))
         return out, b""
 
 
@@ -77,26 +77,21 @@ _UNPACKERS: dict[bytes, tuple[str, Callable[[], _Unpacker]]] = {
 
 
 def check(view: View, magic: bytes) -> Finding:
-    """Judge a compressed file by unpacking it, as far as the budget goes.
-
-    Raises:
-        CutError: it ends before a stream does.
-        UnclearError: it is too large, or not what it begins like.
-    """
+    """Probe a compressed file by unpacking it, within the budget."""
     what, make = _UNPACKERS[magic]
     unpacker, out, fed = make(), 0, 0
     try:
-        for piece in view.chunks(0, view.size):
-            waiting = piece
-            fed += len(piece)
+        for chunk in view.chunks(0, view.size):
+            waiting = chunk
+            fed += len(chunk)
             while waiting:
                 if unpacker.eof:
                     if not waiting.startswith(magic[: len(waiting)]):
                         raise UnclearError(f"{what} with something after its end")
                     unpacker = make()
-                came, unread = unpacker.unpack(waiting)
+                unpacked, unread = unpacker.unpack(waiting)
                 waiting = unpacker.unused_data if unpacker.eof else unread
-                out += came
+                out += unpacked
                 if max(out, fed) > view.budget:
                     raise UnclearError(f"{what} that was not unpacked to its end")
     except (zlib.error, OSError, EOFError, lzma.LZMAError, ValueError) as error:
@@ -109,12 +104,7 @@ def check(view: View, magic: bytes) -> Finding:
 
 
 def check_zstd(view: View) -> Finding:
-    """Judge zstd frames by their block headers, without unpacking. Format: RFC 8878, 3.1.
-
-    Raises:
-        CutError: the file ends before a frame does.
-        UnclearError: it is no zstd.
-    """
+    """Probe zstd frames by their block headers, without unpacking. Format: RFC 8878, 3.1."""
     cursor, blocks = Cursor(view, window=16), 0
     try:
         while view.at(cursor.position, 4) == ZSTD:
@@ -136,7 +126,7 @@ def check_zstd(view: View) -> Finding:
 
 
 def _skip_zstd_header(cursor: Cursor) -> bool:
-    """Go behind a frame's header; return whether a checksum follows its blocks."""
+    """Move behind a frame's header; return whether a checksum follows its blocks."""
     cursor.skip(4)
     flags = cursor.take(1)[0]
     single = bool(flags & 0x20)

@@ -1,4 +1,4 @@
-"""safetensors: eight bytes of length, a JSON header, the tensors. The header says where each tensor ends.
+"""safetensors: eight bytes of length, a JSON header, the tensors. The header has the end of each tensor.
 
 Format: github.com/huggingface/safetensors, README, "Format".
 """
@@ -15,17 +15,12 @@ _LARGEST_READ = 1 << 25
 
 
 def looks_like_one(head: bytes) -> bool:
-    """Say whether a file that begins so may be one: a length that fits, and a JSON object."""
+    """Say whether the first bytes are those of a safetensors file: a valid length, and a JSON object."""
     return head[8:10] in (b"{}", b'{"') and 2 <= int.from_bytes(head[:8], "little") <= _LARGEST_HEADER
 
 
 def check(view: View) -> Finding:
-    """Judge a file that is a safetensors file by its beginning or by its name.
-
-    Raises:
-        CutError: its header is not all there.
-        UnclearError: it is no safetensors file.
-    """
+    """Probe a file with the first bytes or the name of a safetensors file."""
     named = view.name.endswith(SUFFIX)
     head = view.at(0, 16)
     length = int.from_bytes(head[:8], "little")
@@ -41,7 +36,7 @@ def check(view: View) -> Finding:
 
 
 def _end_of_tensors(header: bytes) -> int:
-    """Return where the last tensor ends, counted from the end of the header."""
+    """Return where the last tensor ends, in bytes after the header."""
     tensors = json_text.parse(header)
     if not isinstance(tensors, dict):
         raise UnclearError("safetensors whose header is no JSON object")

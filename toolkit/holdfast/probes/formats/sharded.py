@@ -1,4 +1,4 @@
-"""Weights in several files with an index beside them: Hugging Face's and diffusers', and Keras's.
+"""Weights in several files with an index: of Hugging Face, diffusers and Keras.
 
 `model.safetensors.index.json`, `pytorch_model.bin.index.json` and `<name>.weights.json` map each weight to its file.
 """
@@ -15,7 +15,7 @@ _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.(safetensors|bin)")
 
 
 def check(listing: Listing) -> dict[str, str]:
-    """Return what is missing of each index and of each row of numbered shards."""
+    """Return why an index or a row of numbered shards is incomplete, by the path that proves it."""
     if not listing.alone:
         return {}
     reasons: dict[str, str] = {}
@@ -23,10 +23,10 @@ def check(listing: Listing) -> dict[str, str]:
     for path in [*listing.ending(_INDEX), *listing.ending(_KERAS_INDEX)]:
         files = sorted(_named(listing, path))
         named.update(files)
-        # An index may outlive the shards: a smaller model was saved over a larger one, into a single file.
-        outlived = path.endswith(_INDEX) and path.removesuffix(_INDEX) in listing.files
+        # An index may be left over from a larger model, over which a smaller one was saved into a single file.
+        left_over = path.endswith(_INDEX) and path.removesuffix(_INDEX) in listing.files
         missing = [file for file in files if file not in listing.files]
-        if missing and not outlived:
+        if missing and not left_over:
             reasons[path] = f"index that names {missing[0]!r}, which is missing"
     return reasons | _check_rows(listing, named)
 
@@ -42,7 +42,7 @@ def _named(listing: Listing, path: str) -> Iterator[str]:
 
 
 def _check_rows(listing: Listing, named: set[str]) -> dict[str, str]:
-    """Return the rows of shards `…-00001-of-00004` of which some are missing, where no index names any of them."""
+    """Return the rows of shards `…-00001-of-00004` with missing ones, where no index names any of them."""
     rows: dict[tuple[str, str, str], set[str]] = {}
     for path in listing.files:
         if found := _SHARD.fullmatch(path):

@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoint index (`<name>.index`): a sorted table of which tensor lies where in which data file.
+"""TensorFlow's checkpoint index (`<name>.index`): a sorted table with the data file and range of each tensor.
 
 A footer ends it. Format: tensorflow/core/lib/io/format.h and table_format.txt, protobuf/tensor_bundle.proto.
 """
@@ -14,24 +14,17 @@ from holdfast.probes.verdict import CutError, Finding, UnclearError, unknown, wh
 from holdfast.probes.view import View
 
 SUFFIX = ".index"
-# The first key is empty, its value the header: number of data files, byte order left out, version of the writer.
+# The first key is empty. Its value is the header: number of data files, version of the writer.
 HEAD = re.compile(rb"\x00\x00.\x08[\x01-\xff][\x00-\xff]{0,4}?\x1a", re.DOTALL)
 _FOOTER, _MAGIC = 48, struct.pack("<Q", 0xDB4775248B80FB57)
 _LARGEST = 1 << 24
 _CHECKED = 1 << 22
-_TRAILER = 5  # after each block: how it is compressed, and its checksum
+_TRAILER = 5  # after each block: its compression and its checksum
 _MASK = 0xA282EAD8
 
 
 def check(view: View) -> Finding:
-    """Judge a file that begins like an index.
-
-    Raises:
-        CutError: it has no footer.
-        UnclearError: it has one, but its content does not fit it.
-    """
-    if view.at(max(0, view.size - 8), 8) != _MAGIC or view.size < _FOOTER:
-        raise CutError(f"TensorFlow index without its footer, cut at {view.size:,} bytes")
+    """Probe a file that begins like an index."""
     for _ in _entries(view):
         pass
     if view.size > _CHECKED:
@@ -40,14 +33,12 @@ def check(view: View) -> Finding:
 
 
 def shard_sizes(view: View) -> list[int]:
-    """Return the bytes that each data file must have at least.
+    """Return the least size of each data file, in bytes.
 
     Raises:
         CutError: the index is cut.
         UnclearError: it cannot be read.
     """
-    if view.at(max(0, view.size - 8), 8) != _MAGIC or view.size < _FOOTER:
-        raise CutError(f"TensorFlow index without its footer, cut at {view.size:,} bytes")
     sizes: list[int] = []
     for key, value in _entries(view):
         fields = _fields(value)
@@ -66,6 +57,8 @@ def shard_sizes(view: View) -> list[int]:
 
 def _entries(view: View) -> Iterator[tuple[bytes, bytes]]:
     """Yield keys and values of all blocks, in order."""
+    if view.at(max(0, view.size - 8), 8) != _MAGIC or view.size < _FOOTER:
+        raise CutError(f"TensorFlow index without its footer, cut at {view.size:,} bytes")
     if view.size > _LARGEST:
         raise UnclearError("TensorFlow index of many megabytes")
     footer = view.at(view.size - _FOOTER, _FOOTER)
@@ -79,7 +72,7 @@ def _entries(view: View) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block(view: View, offset: int, length: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield keys and values of one block; what a key shares with the one before it is left out in the file."""
+    """Yield keys and values of one block. The file omits what a key shares with the one before it."""
     content = view.at(offset, length + _TRAILER)
     if len(content) != length + _TRAILER or content[length] != 0 or length < 4:
         raise UnclearError("TensorFlow index with a block that cannot be read")
@@ -102,7 +95,7 @@ def _block(view: View, offset: int, length: int) -> Iterator[tuple[bytes, bytes]
 
 
 def _fields(message: bytes) -> dict[int, int]:
-    """Return the integers of a protobuf message by field number."""
+    """Return the integers of a protobuf message, by field number."""
     fields, at = {}, 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -120,7 +113,7 @@ def _fields(message: bytes) -> dict[int, int]:
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """Return the number at a place, seven bits a byte, and the place behind it."""
+    """Return the number at a position, seven bits a byte, and the position behind it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(content):

@@ -1,7 +1,6 @@
 """TensorFlow's checkpoints: `<name>.index` and `<name>.data-00000-of-00001` and so on.
 
-The index gives the number of data files, and where in them each tensor ends.
-Source: tensorflow/core/util/tensor_bundle.
+The index has the number of data files and the end of each tensor. Source: tensorflow/core/util/tensor_bundle.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _DATA = re.compile(r"(.+)\.data-\d{5}-of-(\d{5})")
 
 
 def check(listing: Listing) -> dict[str, str]:
-    """Return what is missing of, or too short in, each set of index and data files."""
+    """Return why a set of index and data files is incomplete, by the path that proves it."""
     reasons: dict[str, str] = {}
     names = {found[1] for path in listing.files if (found := _DATA.fullmatch(path))}
     for name in sorted(names):
@@ -25,7 +24,7 @@ def check(listing: Listing) -> dict[str, str]:
         if index in listing.files:
             reasons |= _check_set(listing, name, index)
         elif listing.alone and "/" in name:
-            # Beside others at the top level, it is what a deletion left: nobody resumes from it, and it harms nobody.
+            # At the top level it is left over from a deletion: nothing resumes from it, and it does no harm.
             first = min(path for path in listing.files if path.startswith(f"{name}.data-"))
             reasons[first] = f"TensorFlow data without its index {index!r}"
     for index in listing.ending(sstable.SUFFIX):

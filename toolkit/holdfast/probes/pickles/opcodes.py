@@ -1,6 +1,6 @@
-"""Walking the operations of a pickle without executing any, and without reading what is large.
+"""Iterate over the operations of a pickle. None is executed, and large values are skipped.
 
-The table of operations is the standard library's own (`pickletools.opcodes`).
+The table of operations is the standard library's (`pickletools.opcodes`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,7 @@ _KEPT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A string or bytes too long to be kept.
-
-    Attributes:
-        size: bytes.
-    """
+    """A string or bytes of more than 4 KiB, of which only the size in bytes is kept."""
 
     size: int
 
@@ -39,14 +35,13 @@ Argument = int | float | bytes | tuple[bytes, bytes] | Blob | None
 
 
 def operations(cursor: Cursor, steps: int) -> Iterator[tuple[str, Argument]]:
-    """Yield name and argument of each operation, up to and with the one that ends the pickle.
+    """Yield name and argument of each operation, including the one that ends the pickle.
 
-    Strings come as bytes, as they are in the file. The cursor is behind the operation when it is yielded, and may be
-    moved.
+    Strings are bytes, as in the file. The cursor is behind the yielded operation, and may be moved.
 
     Args:
         cursor: at the beginning of the pickle.
-        steps: operations that may be looked at.
+        steps: limit of operations.
 
     Raises:
         CutError: the file ends before the pickle.

@@ -1,6 +1,6 @@
-"""Pickles: plain ones, joblib's with arrays between the operations, and torch.save's before the zip archives.
+"""Pickles: plain ones, joblib's with arrays between the operations, and the legacy format of torch.save.
 
-A pickle ends with an operation of its own, and everything in it announces its length. Nothing is executed.
+A pickle ends with an operation of its own, and every value in it announces its length. Nothing is executed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PROTOCOLS = tuple(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5))
 # torch.serialization.MAGIC_NUMBER, as pickle writes it.
 _TORCH = b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little") + b"."
 _STEPS = 5_000_000
-_SOME = 16  # operations of a file whose name is no pickle's, before a sudden end says anything
+_SOME = 16  # operations after which a file without a pickle's name is taken for one
 _ARRAY = Name("joblib.numpy_pickle", "NumpyArrayWrapper")
 # Bytes per element of the classes that torch.save names (torch/storage.py).
 _STORAGES = {
@@ -30,16 +30,16 @@ _STORAGES = {
 
 
 def check(view: View, start: int = 0, *, named: bool) -> Finding:
-    """Judge one or several pickles.
+    """Probe one or several pickles.
 
     Args:
         view: the file.
-        start: where the first one begins.
-        named: whether something beside two bytes says that it is a pickle.
+        start: of the first pickle, in bytes (default 0).
+        named: whether more than the first two bytes shows that it is a pickle.
 
     Raises:
         CutError: the file ends before the last pickle does.
-        UnclearError: it is no pickle, or more than may be looked at.
+        UnclearError: it is no pickle, or has more than 5,000,000 operations.
     """
     if view.at(start + 2, len(_TORCH)) == _TORCH:
         return _check_torch(view, start)
@@ -58,7 +58,7 @@ def check(view: View, start: int = 0, *, named: bool) -> Finding:
 
 
 def _is_array_class(argument: object) -> bool:
-    # As the operation names it, or as the string that a later one makes a name of.
+    # In the operation that names it, or in the string from which a later operation makes the name.
     return argument in ((b"joblib.numpy_pickle", b"NumpyArrayWrapper"), b"NumpyArrayWrapper")
 
 
@@ -78,7 +78,7 @@ def _check_joblib(view: View, start: int) -> Finding:
 
 
 def _skip_array(cursor: Cursor, wrapper: Record) -> None:
-    """Go behind an array that joblib wrote between the operations (joblib/numpy_pickle.py, `write_array`)."""
+    """Move behind an array that joblib wrote between the operations (joblib/numpy_pickle.py, `write_array`)."""
     shape, size = wrapper.get("shape"), _item_size(wrapper.get("dtype"))
     if size is None:
         inert.load(cursor)
@@ -96,7 +96,7 @@ def _item_size(dtype: object) -> int | None:
         raise UnclearError("joblib file with an array of a type that is not known")
     kind, state = dtype.arguments[0], dtype.state
     if isinstance(state, tuple) and len(state) > 5 and isinstance(state[5], int) and state[5] >= 0:
-        # Types of any length, and records: their bytes are in the state. Of records that hold objects, a flag tells.
+        # Types of any length, and records: their size is in the state, and a flag for records that hold objects.
         holds_objects = len(state) > 7 and isinstance(state[7], int) and state[7] & 1
         return None if holds_objects else state[5]
     if not isinstance(kind, str):
@@ -105,7 +105,7 @@ def _item_size(dtype: object) -> int | None:
 
 
 def _check_torch(view: View, start: int) -> Finding:
-    """Judge a file of torch.save before the zip archives: five pickles, then the storages that they name."""
+    """Probe a legacy file of torch.save: five pickles, then the storages that they name."""
     cursor = Cursor(view, start)
     try:
         while view.at(cursor.position + 2, len(_TORCH)) == _TORCH:
