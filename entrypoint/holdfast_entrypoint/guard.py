@@ -1,4 +1,4 @@
-"""The guard of the checkpoints of one life: watches them while the script runs, and flushes them after it."""
+"""Guard the checkpoints of one life: watch them while the script runs, flush them after it."""
 
 from __future__ import annotations
 
@@ -20,102 +20,86 @@ from holdfast_entrypoint.preparation import Prepared
 
 _LOG = logging.getLogger(__name__)
 
-_PROGRESS_EVERY = 10.0
+_PROGRESS_EVERY = 10.0  # seconds
 
 
 class Guard:
-    """Keeps the prefix up to date with the checkpoint directory. Belongs to the main thread.
+    """The watch of the checkpoint directory, and its flush. For the main thread.
 
     Args:
-        prepared: what the restore left.
+        prepared: the result of the preparation.
         directory: the checkpoint directory.
-        workers: look at the directory.
-        wake: called from another thread when there is something to look at here.
+        workers: run the scans.
+        wake: called from another thread when the watch has ended.
         stop: its deadline is when the container is killed; it may appear and move.
     """
 
     def __init__(
-        self,
-        prepared: Prepared,
-        directory: Path,
-        *,
-        workers: Executor,
-        wake: Callable[[], None],
-        stop: StopToken,
+        self, prepared: Prepared, directory: Path, *, workers: Executor, wake: Callable[[], None], stop: StopToken
     ) -> None:
         self.superseded: SupersededError | None = None
-        """How it is known that another attempt has taken over; None while it is not."""
+        """Set when another attempt has taken over."""
         self._syncer = prepared.syncer
         self._background = prepared.background
         self._directory = directory
         self._workers = workers
         self._wake = wake
         self._stop = stop
-        settling = Settling()
-        settling.finished(state for it in prepared.restored.kept for state in it.states)
-        self._watcher = self._start(settling)
-        self._background.start()  # behind the watch, so that it hears of what the script does with what comes
+        self._settling = Settling()
+        self._settling.finished(state for note in prepared.restored.kept for state in note.states)
+        self._watcher = self._start_watcher()
+        self._background.start()  # after the watch, which has to see what the script does with restored files
 
-    def _start(self, settling: Settling) -> Watcher:
+    def _start_watcher(self) -> Watcher:
         watcher = Watcher(
             self._syncer,
             self._directory,
             workers=self._workers,
-            on_end=lambda: self._ended(watcher),
+            on_end=lambda: self._on_end(watcher),
             stop=self._stop,
-            settling=settling,
+            settling=self._settling,
         )
         watcher.start()
         watcher.watching.wait()
         return watcher
 
-    def _ended(self, watcher: Watcher) -> None:
+    def _on_end(self, watcher: Watcher) -> None:
         if isinstance(watcher.error, SupersededError):
             self.superseded = watcher.error
         self._wake()
 
-    @property
-    def uploaded(self) -> int:
-        """Bytes of content that travelled in this attempt."""
-        return self._syncer.uploaded
-
-    @property
-    def snapshots(self) -> int:
-        """Snapshots committed in this attempt."""
-        return self._syncer.snapshots
-
     def flush_soon(self) -> None:
-        """Store what is settled at the next opportunity."""
+        """Commit what is settled at once."""
         self._watcher.flush_soon()
 
     def flush_seconds(self) -> float:
-        """Guess how long the flush will take: what is dirty, or else the newest checkpoint once more."""
-        bandwidth = self._syncer.bandwidth
-        return bandwidth.seconds_for(max(self._watcher.dirty, self._syncer.changes.newest_checkpoint_size()))
+        """Estimate the seconds of a flush: of what is not sent, or of the newest checkpoint once more."""
+        newest = self._syncer.changes.newest_checkpoint_size()
+        return self._syncer.bandwidth.seconds_for(max(self._watcher.dirty, newest))
 
     def ledger(self) -> Ledger | None:
-        """Return what the last flush has done; None before there was one."""
+        """Return the ledger of the last flush; None before it."""
         return self._watcher.flush.ledger() if self._watcher.flush is not None else None
 
     def flush(self, *, killed: Killed | None, meanwhile: Callable[[], None]) -> bool:
         """Store what is not stored yet; return whether everything is durable.
 
         Args:
-            killed: how a signal ended the script; None when it ended by itself.
-            meanwhile: called again and again until that is done; takes a moment each time.
+            killed: how a signal ended the script; None if it ended by itself.
+            meanwhile: called again and again until the flush has ended; takes a moment each time.
         """
         self._background.stop()
         if self.superseded is not None:
             return False
         if self._watcher.error is not None:
-            self._watcher = self._start(self._watcher.settling)  # what ended the old thread may have been of the moment
+            self._watcher = self._start_watcher()  # the error may have passed
         self._watcher.finish(killed=killed)
-        said = time.monotonic()
+        logged_at = time.monotonic()
         while self._watcher.is_alive() and not self._stop.stopped():
             meanwhile()
-            if time.monotonic() - said >= _PROGRESS_EVERY:
-                said = time.monotonic()
-                self._say_progress(self._stop.seconds_left())
+            if time.monotonic() - logged_at >= _PROGRESS_EVERY:
+                logged_at = time.monotonic()
+                self._log_progress()
         durable = self._is_durable()
         ledger = self.ledger()
         if ledger is not None and (ledger.missed or (ledger.stored and self._stop.seconds_left() < math.inf)):
@@ -127,8 +111,8 @@ class Guard:
             )
         return durable
 
-    def _say_progress(self, left: float) -> None:
-        flush = self._watcher.flush
+    def _log_progress(self) -> None:
+        flush, left = self._watcher.flush, self._stop.seconds_left()
         if flush is not None and flush.dirty:
             sent = min(flush.sent, flush.dirty)
             of_time = f"; {left:.0f} s are left" if left < math.inf else ""
@@ -136,6 +120,7 @@ class Guard:
             _LOG.info("%s", f"flushing: {sent:,} of {flush.dirty:,} bytes ({percent} %) sent{of_time}")
 
     def _is_durable(self) -> bool:
+        """Return whether everything is durable; log what is not."""
         watcher = self._watcher
         if watcher.error is not None:
             if self.superseded is None:
@@ -144,26 +129,25 @@ class Guard:
         if watcher.last is None:
             _LOG.error("the time ran out before the last flush was committed; %s", self._advice())
             return False
-        # What is provably not whole is no checkpoint yet: nobody finished it.
-        late = {path: why for path, why in watcher.last.unfinished.items() if not isinstance(why, CutFileError)}
-        cut = {path: why for path, why in watcher.last.unfinished.items() if path not in late}
+        # A file that is provably cut is no checkpoint yet: its writer has not finished it.
+        cut = {path: why for path, why in watcher.last.unfinished.items() if isinstance(why, CutFileError)}
         for sentence in by_kind(cut, "{!r} is not in the snapshot: {}".format):
             _LOG.warning("%s", sentence)
-        missed = {checkpoint_of(path): why for path, why in late.items()}
+        missed = {checkpoint_of(path): why for path, why in watcher.last.unfinished.items() if path not in cut}
         stopped = [name for name, why in missed.items() if isinstance(why, StoppedError)]
         if stopped:
             _LOG.error("not stored, no time was left: %s; %s", listed(stopped), self._advice())
         failed = {name: why for name, why in missed.items() if not isinstance(why, StoppedError)}
         for sentence in by_kind(failed, "{!r} is not stored: {}".format):
             _LOG.error("%s", sentence)
-        return not late
+        return not missed
 
     def _advice(self) -> str:
         ledger = self.ledger()
         return ledger.advice if ledger is not None else "raise the stop time and HOLDFAST_GRACE_SECONDS"
 
     def refuse_if_superseded(self) -> None:
-        """Look whether another attempt has taken over, where no commit has shown it.
+        """Check whether another attempt has taken over, where no commit has shown it.
 
         Raises:
             SupersededError: it has.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tarfile
 import tempfile
-from concurrent.futures import Executor
 from pathlib import Path
 
-from holdfast.stop import StopToken
-from holdfast.store import Store
 from holdfast.transfer.parallel import Transfer
 from holdfast.transfer.upload import upload_file
 
@@ -19,15 +17,13 @@ ARCHIVES = (("model", "model.tar.gz"), ("output/data", "output.tar.gz"))
 _FAILURE_CHARACTERS = 1024  # SageMaker shows no more
 
 
-def store_archives(store: Store, base: Path, *, host: str | None, workers: Executor, stop: StopToken) -> None:
+def store_archives(transfer: Transfer, base: Path, *, host: str | None) -> None:
     """Pack and store each output directory that is not empty.
 
     Args:
-        store: the store of `OUTPUT_S3_URI`.
+        transfer: transfer to the store of `OUTPUT_S3_URI`.
         base: /opt/ml.
         host: name of the directory in the store, if any.
-        workers: executor of the parts of a large archive.
-        stop: ends the upload between two parts.
 
     Raises:
         StoreError: an archive could not be stored.
@@ -44,12 +40,13 @@ def store_archives(store: Store, base: Path, *, host: str | None, workers: Execu
                 for entry in sorted(source.iterdir()):
                     tar.add(entry, arcname=entry.name)
             size = archive.stat().st_size
-            upload_file(Transfer(store, workers, stop), key, archive, size=size)
+            upload_file(transfer, key, archive, size=size)
         _LOG.info("%s stored as %s: %s bytes", source, key, f"{size:,}")
 
 
 def write_failure(base: Path, reason: str) -> None:
-    """Write /opt/ml/output/failure, from which SageMaker shows the reason, unless the script did."""
+    """Write /opt/ml/output/failure, which SageMaker shows, unless the script did; a failure of that is ignored."""
     path = base / "output/failure"
-    if path.parent.is_dir() and not path.exists():
-        path.write_text(reason[:_FAILURE_CHARACTERS])
+    with contextlib.suppress(OSError):
+        if path.parent.is_dir() and not path.exists():
+            path.write_text(reason[:_FAILURE_CHARACTERS])

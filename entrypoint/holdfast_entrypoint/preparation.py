@@ -1,4 +1,4 @@
-"""Before the script exists: look at the store, claim the attempt, restore."""
+"""Prepare one life before the script exists: make directories, claim an attempt, restore."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import holdfast
 from holdfast.attempts import claim as attempt
 from holdfast.attempts import fence, rendezvous
 from holdfast.attempts.rendezvous import Group
-from holdfast.errors import NoSnapshotError
+from holdfast.errors import ConfigError, NoSnapshotError
 from holdfast.local.unsent import Unsent
 from holdfast.restore import restorer
 from holdfast.restore.background import BackgroundRestore
@@ -31,22 +31,23 @@ from holdfast.sync.assemble import Engine, assemble
 from holdfast.sync.outbox import FILES_AT_A_TIME
 from holdfast.sync.syncer import Syncer
 from holdfast.wording import counted
-from holdfast.workers.bandwidth import Bandwidth
 from holdfast.workers.pool import Workers
+from holdfast_entrypoint.config import environment
 from holdfast_entrypoint.config.settings import Config
+from holdfast_entrypoint.traffic import Traffic
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is ready when the script may start.
+    """What the script and its watch start from.
 
     Attributes:
         attempt: the claimed attempt.
-        restored: what came from the store.
-        background: brings the older checkpoints, once it is started.
-        syncer: keeps the prefix up to date from here on.
+        restored: result of the restore.
+        background: restore of older checkpoints, not started yet.
+        syncer: stores the checkpoint directory.
         resume: the newest complete checkpoint; None on a fresh start.
     """
 
@@ -57,24 +58,47 @@ class Prepared:
     resume: Path | None
 
 
+def make_directories(config: Config) -> None:
+    """Make the checkpoint directory, and the others as on SageMaker.
+
+    Raises:
+        ConfigError: the checkpoint directory cannot be made, and there is a store for it.
+    """
+    try:
+        environment.make_tree(config)
+    except OSError as error:
+        _LOG.warning(
+            "%s cannot be laid out as on SageMaker (%s); set SAGEMAKER_BASE_DIR to a writable directory if the "
+            "script needs it", config.base, error,
+        )  # fmt: skip
+    try:
+        config.checkpoints.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if config.location is not None:
+            raise ConfigError(
+                f"the checkpoint directory cannot be made ({error}): set CHECKPOINT_LOCAL_PATH to a writable one"
+            ) from error
+
+
 def prepare(
-    config: Config,
-    place: Location,
-    store: Store,
-    *,
-    workers: Workers,
-    bandwidth: Bandwidth,
-    progress: Callable[[int, int], None],
-    stop: StopToken,
+    config: Config, place: Location, traffic: Traffic, *, progress: Callable[[int, int], None], stop: StopToken
 ) -> Prepared:
-    """Claim the next attempt, end those before it, and restore the newest snapshot.
+    """Claim the next attempt, fence those before it, and restore the newest snapshot.
+
+    Args:
+        config: the configuration.
+        place: `CHECKPOINT_S3_URI`.
+        traffic: opens the store, and runs the transfers.
+        progress: called with the bytes fetched, and the bytes in all.
+        stop: ends the restore.
 
     Raises:
         HoldfastError: the store is unreachable or denied, nothing verifies, or the disk is too small.
         StoppedError: stopped by `stop`.
     """
+    store, workers = traffic.open(place), traffic.workers
     unsent = Unsent(config.checkpoints, str(place), workers=Workers(1))
-    bring = partial(
+    restore = partial(
         restorer.restore,
         store,
         directory=config.checkpoints,
@@ -84,11 +108,10 @@ def prepare(
         mode=config.restore,
         unsent=unsent,
     )
-    claimed, restored = (
-        _alone(config, store, bring, workers)
-        if config.group is None
-        else _together(config, config.group, store, bring, workers)
-    )
+    if config.group is None:
+        claimed, restored = _claim_alone(config, store, restore, workers)
+    else:
+        claimed, restored = _claim_together(config, config.group, store, restore, workers)
     if not claimed.conditional:
         _LOG.warning("this store ignores conditional writes: the older of two containers on one prefix may not notice")
     syncer = assemble(
@@ -97,7 +120,7 @@ def prepare(
             workers=workers,
             drivers=Workers(FILES_AT_A_TIME),
             clock=lambda: datetime.now(UTC),
-            bandwidth=bandwidth,
+            bandwidth=traffic.bandwidth,
             prefix_bytes=len(place.prefix.encode()) + 1,
         ),
         config.checkpoints,
@@ -122,8 +145,10 @@ def prepare(
     return Prepared(claimed, restored, background, syncer, resume)
 
 
-def _alone(config: Config, store: Store, bring: Callable[..., Restored], workers: Executor) -> tuple[Attempt, Restored]:
-    """Claim the next attempt, end those before it, and restore what the last of them committed."""
+def _claim_alone(
+    config: Config, store: Store, restore: Callable[..., Restored], workers: Executor
+) -> tuple[Attempt, Restored]:
+    """Claim the next attempt, fence those before it, and restore the newest snapshot."""
     found = catalog.read_catalog(store)
     claimed = attempt.claim(
         store,
@@ -133,22 +158,18 @@ def _alone(config: Config, store: Store, bring: Callable[..., Restored], workers
         conditional=attempt.honours_conditions(store, found, workers),
     )
     try:
-        return claimed, bring(catalog=fence.fence(store, found, claimed), mine=claimed)
+        return claimed, restore(catalog=fence.fence(store, found, claimed), mine=claimed)
     except NoSnapshotError:
-        # Who slept since its claim finds that another has gone on, and let go of what was seen here.
+        # A successor may have expired the snapshots that were listed, if this process slept after its claim.
         list_writer = ListWriter(store, claimed, workers)
         Commits(store, claimed, {}, list_writer, lambda: datetime.now(UTC)).refuse_if_superseded()
         raise
 
 
-def _together(
-    config: Config,
-    group: Group,
-    store: Store,
-    bring: Callable[..., Restored],
-    workers: Executor,
+def _claim_together(
+    config: Config, group: Group, store: Store, restore: Callable[..., Restored], workers: Executor
 ) -> tuple[Attempt, Restored]:
-    """Join the attempt of all hosts, end this host's earlier ones, and restore what all of them restore."""
+    """Join the attempt of all hosts, fence this host's earlier ones, and restore the snapshot of all hosts."""
     passed_over: list[str] = []
     while True:
         claimed, found, base = rendezvous.join(
@@ -162,7 +183,7 @@ def _together(
         found = fence.fence(store, found, claimed, workers)
         try:
             chosen = [candidates.of(store, found, base, workers)] if base else []
-            return claimed, bring(catalog=found, mine=claimed, candidates=chosen)
+            return claimed, restore(catalog=found, mine=claimed, candidates=chosen)
         except NoSnapshotError:
             passed_over += base
             _LOG.warning(
@@ -172,27 +193,21 @@ def _together(
 
 
 def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path | None) -> str:
-    count, absent = len(restored.files), len(restored.base.absent)
+    count, deferred = len(restored.files), len(restored.base.absent)
     who = f"attempt {claimed.number}{f' of {claimed.host}' if claimed.hosts else ''} on {place}"
-    if not count and not absent and not restored.kept:
+    if not count and not deferred and not restored.kept:
         return f"{who}: nothing to restore, a fresh start"
     source = f"snapshot {restored.snapshot.name}" if restored.snapshot else "files of other writers"
-    source += (
-        f"; kept in the directory ({counted(sum(len(it.states) for it in restored.kept), 'file')})"
-        if restored.kept
-        else ""
-    )
-    also = (
-        f" and {counted(len(restored.foreign), 'file')} of other writers"
-        if restored.snapshot and restored.foreign
-        else ""
-    )
-    rest = (
-        f"; {counted(absent, 'older file')} to follow"
-        if restored.behind
-        else f"; {counted(absent, 'file')} left in the store"
-    )
+    if restored.kept:
+        source += f"; kept in the directory ({counted(sum(len(note.states) for note in restored.kept), 'file')})"
+    if restored.snapshot and restored.foreign:
+        source += f" and {counted(len(restored.foreign), 'file')} of other writers"
+    rest = ""
+    if deferred and restored.behind:
+        rest = f"; {counted(deferred, 'older file')} to follow"
+    elif deferred:
+        rest = f"; {counted(deferred, 'file')} left in the store"
     return (
-        f"{who}: restored {source}{also}, {counted(count, 'file')}, {restored.bytes_fetched:,} bytes fetched; "
-        f"newest checkpoint: {resume.name if resume else 'none'}{rest if absent else ''}"
+        f"{who}: restored {source}, {counted(count, 'file')}, {restored.bytes_fetched:,} bytes fetched; "
+        f"newest checkpoint: {resume.name if resume else 'none'}{rest}"
     )

@@ -65,12 +65,12 @@ class Watcher(threading.Thread):
         """Set when the kernel reports changes, or is known not to."""
         self.dirty = 0
         """Bytes that were not sent yet at the last scan."""
-        self.settling = settling
+        self._settling = settling
         self._syncer = syncer
         self._directory = directory
         self._workers = workers
         self._on_end = on_end
-        self._events = Events(directory, self.settling)
+        self._events = Events(directory, self._settling)
         self._alerts = Alerts()
         self._schedule = Schedule()
         self._finishing = threading.Event()
@@ -140,7 +140,7 @@ class Watcher(threading.Thread):
         if all(is_log(path) for path in changed):
             self._report_up_to_date(now)
             self._tidy()
-        waiting = self.settling.unsettled(changed, now)
+        waiting = self._settling.unsettled(changed, now)
         self._alerts.stuck(waiting, now)
         if not changed:
             self._hurry.clear()
@@ -165,7 +165,7 @@ class Watcher(threading.Thread):
         """
         began = time.thread_time()
         scan = self._syncer.scan()
-        self.settling.observe(scan.files, now)
+        self._settling.observe(scan.files, now)
         changed = self._syncer.changes.dirty(scan)
         self.dirty = sum(self._syncer.outbox.unsent(scan.files[path]) for path in changed if path in scan.files)
         return scan, changed, time.thread_time() - began
@@ -177,7 +177,7 @@ class Watcher(threading.Thread):
         """
         found = [scan.files[path] for path in changed if path in scan.files and path not in self._ahead]
         large = [state for state in found if state.size >= AHEAD and not is_log(state.path)]
-        states = [state for state in large if self.settling.is_quiet(state.path, now)]
+        states = [state for state in large if self._settling.is_quiet(state.path, now)]
         if not states:
             return False
         try:
@@ -260,4 +260,4 @@ class Watcher(threading.Thread):
         while (left := killed.at + EVENT_DELAY - time.monotonic()) > 0:
             self._events.drain(left)
         now = time.monotonic()
-        return torn_writes.find(self._syncer, self.settling, self._directory, killed, now=now, stop=stop)
+        return torn_writes.find(self._syncer, self._settling, self._directory, killed, now=now, stop=stop)
