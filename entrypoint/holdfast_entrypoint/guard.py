@@ -26,12 +26,7 @@ _PROGRESS_EVERY = 10.0  # seconds
 class Guard:
     """The watch of the checkpoint directory, and its flush. For the main thread.
 
-    Args:
-        prepared: the result of the preparation.
-        directory: the checkpoint directory.
-        workers: run the scans.
-        wake: called from another thread when the watch has ended.
-        stop: its deadline is when the container is killed; it may appear and move.
+    `wake` is called from another thread when the watch has ended.
     """
 
     def __init__(

@@ -40,11 +40,6 @@ if TYPE_CHECKING:
 def live(config: Config, command: Command, *, environ: Mapping[str, str]) -> int:
     """Run one life of a container and return its exit code.
 
-    Args:
-        config: the configuration.
-        command: the script's command.
-        environ: environment variables of this process.
-
     Raises:
         HoldfastError: before the script was started.
     """

@@ -48,7 +48,6 @@ def install(environ: Mapping[str, str], *, by_hand: bool) -> None:
     """Send log records to stderr, as the environment says. `config.reader` reports wrong settings.
 
     Args:
-        environ: the environment.
         by_hand: whether a person called the command: its lines have no time.
     """
     level, form, _ = log_settings.read(environ)

@@ -21,7 +21,6 @@ def store_archives(transfer: Transfer, base: Path, *, host: str | None) -> None:
     """Pack and store each output directory that is not empty.
 
     Args:
-        transfer: transfer to the store of `OUTPUT_S3_URI`.
         base: /opt/ml.
         host: name of the directory in the store, if any.
 

@@ -85,13 +85,6 @@ def prepare(
 ) -> Prepared:
     """Claim the next attempt, fence those before it, and restore the newest snapshot.
 
-    Args:
-        config: the configuration.
-        place: `CHECKPOINT_S3_URI`.
-        traffic: opens the store, and runs the transfers.
-        progress: called with the bytes fetched, and the bytes in all.
-        stop: ends the restore.
-
     Raises:
         HoldfastError: the store is unreachable or denied, nothing verifies, or the disk is too small.
         StoppedError: stopped by `stop`.

@@ -21,11 +21,7 @@ Progress = Callable[[int, int], None]
 
 @contextmanager
 def shown(doing: str) -> Iterator[Progress]:
-    """Yield the function that shows progress; calls after the `with` are harmless.
-
-    Args:
-        doing: the activity, such as "restoring".
-    """
+    """Yield the function that shows progress of `doing` ("restoring"); calls after the `with` are harmless."""
     if not _on_terminal():
         yield Lines(doing, time.monotonic)
         return
@@ -41,12 +37,7 @@ def shown(doing: str) -> Iterator[Progress]:
 
 
 class Lines:
-    """Log every 10 s the bytes done, the rate, and the seconds left.
-
-    Args:
-        doing: the activity.
-        clock: monotonic clock in seconds.
-    """
+    """Log every 10 s the bytes done, the rate, and the seconds left."""
 
     def __init__(self, doing: str, clock: Callable[[], float]) -> None:
         self._doing = doing

@@ -17,10 +17,7 @@ from holdfast.workers.pool import Workers
 class Traffic:
     """Workers and bandwidth for every store of one life.
 
-    Args:
-        environ: environment variables.
-        upload_limit: bytes per second at low priority, if limited.
-        stop: its deadline ends every request.
+    `upload_limit` is in bytes per second, and holds at low priority.
     """
 
     def __init__(self, environ: Mapping[str, str], *, upload_limit: float | None, stop: StopToken) -> None:

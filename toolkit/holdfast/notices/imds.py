@@ -72,8 +72,6 @@ class MetadataClient:
     Args:
         endpoint: `http://HOST[:PORT]`, as in `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
         timeout: seconds to connect, and to wait for each answer (default 1).
-        clock: seconds since the epoch, to compare with the times in notices.
-        ticks: monotonic clock in seconds, for the age of the token.
 
     Raises:
         ConfigError: the endpoint is not such an address.
@@ -194,11 +192,6 @@ def parse_action(kind: NoticeKind, body: bytes, now: float) -> Notice:
     """Return the notice in the JSON of an instance-action (`action`, `time`).
 
     Malformed JSON is a notice without action and time: one stop too many costs a restart, a missed notice costs work.
-
-    Args:
-        kind: source of the notice.
-        body: the JSON.
-        now: seconds since the epoch.
     """
     try:
         fields = json.loads(body)

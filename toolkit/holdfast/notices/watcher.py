@@ -64,13 +64,9 @@ class NoticeWatcher:
     metadata is expected, or has answered before.
 
     Args:
-        client: client of the instance metadata, if any (`AWS_EC2_METADATA_DISABLED`).
-        host_file: the host's notice file, if any.
         on_notice: called with each new notice, from the thread.
         expect_metadata: whether this platform has instance metadata.
         interval: seconds between two polls (default 1.5).
-        clock: seconds since the epoch.
-        ticks: monotonic clock in seconds.
     """
 
     def __init__(

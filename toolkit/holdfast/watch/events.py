@@ -19,12 +19,7 @@ EVENT_DELAY = 0.6
 
 
 class Events:
-    """Read the events of a directory and note them in `settling`. All but `wake` belongs to one thread.
-
-    Args:
-        directory: the checkpoint directory.
-        settling: gets every event.
-    """
+    """Read the events of a directory and note them in `settling`. All but `wake` belongs to one thread."""
 
     def __init__(self, directory: Path, settling: Settling) -> None:
         self.blind = True

@@ -31,11 +31,6 @@ def observe(directory: Path, events: EventQueue, *, on_overflow: Callable[[], No
     """Watch a directory and everything below it; return the function that ends the watch.
 
     Where the kernel refuses (no more instances or watches), log a warning and return None.
-
-    Args:
-        directory: the directory.
-        events: gets every event.
-        on_overflow: called when the kernel has dropped events.
     """
     overflow = _Overflow(on_overflow)
     _WATCHDOG.addHandler(overflow)
@@ -64,8 +59,6 @@ def observe(directory: Path, events: EventQueue, *, on_overflow: Callable[[], No
 
 
 class _Enqueue(FileSystemEventHandler):
-    """Queue each event with the time at which it came: it may be read much later."""
-
     def __init__(self, events: EventQueue) -> None:
         self._events = events
 

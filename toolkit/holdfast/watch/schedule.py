@@ -23,11 +23,7 @@ _LONGEST_BACKOFF = 60.0
 
 
 class Schedule:
-    """Times of the next scan and of the next commit. For one thread.
-
-    Args:
-        clock: monotonic clock in seconds.
-    """
+    """Times of the next scan and of the next commit. For one thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.failures = 0

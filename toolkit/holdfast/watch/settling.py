@@ -148,7 +148,6 @@ class Settling:
 
         Args:
             paths: files that differ from the last snapshot.
-            killed: how their writer was killed.
             is_whole: says whether the format of a file at the top level proves that it is whole.
             overwritten: paths of which the last snapshot has an older version.
         """

@@ -22,13 +22,7 @@ def find(
 ) -> list[str]:
     """Return the changed paths that may be torn, as `Settling.torn` says; log each checkpoint.
 
-    Args:
-        syncer: compares the directory with the last snapshot.
-        settling: has noted every event until the script was dead; gets a last scan.
-        directory: the checkpoint directory.
-        killed: how the script was killed.
-        now: the time, by the clock of `killed`.
-        stop: when stopped, no file is read.
+    `settling` has noted every event until the script was dead. When stopped, no file is read.
     """
     scan = syncer.scan()
     settling.observe(scan.files, now)

@@ -37,10 +37,7 @@ class Watcher(threading.Thread):
 
     Args:
         syncer: stores and commits; from now on it belongs to this thread.
-        directory: the checkpoint directory.
-        workers: run the scans, at their priority.
         on_end: called when the thread is about to end, for any reason.
-        stop: its deadline is when the last flush must be durable; it may appear and move.
         settling: states of the files; from an earlier thread, if there was one.
     """
 
