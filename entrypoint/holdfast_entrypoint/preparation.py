@@ -39,7 +39,7 @@ from holdfast_entrypoint.traffic import Traffic
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Prepared:
     """What the script and its watch start from.
 
@@ -135,7 +135,7 @@ def prepare(
     )
     resume = latest(directory=config.checkpoints) if restored.checkpoints or restored.kept else None
     _LOG.info("%s", _summary(place, claimed, restored, resume))
-    return Prepared(claimed, restored, background, syncer, resume)
+    return Prepared(attempt=claimed, restored=restored, background=background, syncer=syncer, resume=resume)
 
 
 def _claim_alone(

@@ -9,7 +9,7 @@ from pathlib import Path
 from holdfast.sync.ledger import Ledger
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True, slots=True)
 class Report:
     """Report of one life of a container, filled in stage by stage.
 

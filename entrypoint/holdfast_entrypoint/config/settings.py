@@ -15,7 +15,7 @@ from holdfast.store.location import Location
 from holdfast_entrypoint.config.platforms import Platform
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Config:
     """Configuration of one container, from the environment and SageMaker's JSON files.
 
