@@ -1,4 +1,4 @@
-"""Builds one image of the family: reads images/matrix.toml and runs one `docker build` of images/Dockerfile.
+"""Build one image of images/matrix.toml with images/Dockerfile.
 
     python -m images.build NAME     builds holdfast/NAME:latest
     python -m images.build --list   prints the names; --list-cpu and --list-gpu those for one device
@@ -32,13 +32,13 @@ class Image:
     """One table of the matrix.
 
     Attributes:
-        name: `pytorch-cpu`.
-        summary: what is in it, for people.
-        size_mb: what the image measured last, in 10^6 bytes.
-        apt: Debian packages that the wheels expect of the system.
-        builder: the stage that fills /opt/venv.
-        find_links: a page of wheels that the registry does not have; empty for none.
-        aws_mb: what AWS states for its own image of this kind, in 10^6 bytes; None: it states nothing.
+        name: name such as `pytorch-cpu`.
+        summary: one sentence for the page and the description label.
+        size_mb: measured size, in 10^6 bytes.
+        apt: Debian packages that the wheels need.
+        builder: stage of the Dockerfile that fills /opt/venv.
+        find_links: page of wheels that the registry does not have; empty for none.
+        aws_mb: stated size of AWS's own image of this kind, in 10^6 bytes; None: not stated.
         status: `maintained` or `legacy`.
     """
 
@@ -53,12 +53,12 @@ class Image:
 
     @property
     def requirements(self) -> str:
-        """The file with what the image installs, as pip takes it; relative to the repository."""
+        """Requirement file of /opt/venv, relative to the repository."""
         return f"images/{self.name}.in"
 
     @property
     def lock(self) -> str:
-        """The requirement file, pinned by hash, that is made of it."""
+        """The same with every package pinned by hash."""
         return f"images/{self.name}.txt"
 
     @property
@@ -68,12 +68,12 @@ class Image:
 
     @property
     def has_cuda(self) -> bool:
-        """Whether the framework's wheels bring CUDA."""
+        """Whether the image is for GPUs: its wheels contain CUDA."""
         return self.name.endswith("-gpu")
 
     @property
     def budget_mb(self) -> float:
-        """The size at which the tests fail, in 10^6 bytes: five percent more, or what bases differ by."""
+        """Size above which a test fails, in 10^6 bytes: five percent more, or 20 MB, by which bases differ."""
         return max(self.size_mb * 1.05, self.size_mb + 20)
 
 
@@ -113,7 +113,7 @@ def build(image: Image, environment: Mapping[str, str]) -> int:
 
 
 def _build_arguments(image: Image, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the Dockerfile's arguments; those that are left to the Dockerfile are missing."""
+    """Return the build arguments of the Dockerfile, without those that keep its default."""
     index = environment.get("INDEX_URL", "")
     arguments = {
         "LOCK": image.lock,
@@ -128,7 +128,7 @@ def _build_arguments(image: Image, environment: Mapping[str, str]) -> dict[str, 
 
 
 def labels(image: Image, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the labels that differ from image to image, from base to base and from commit to commit."""
+    """Return the labels that depend on the image, the base and the commit."""
     source = (ROOT / "toolkit" / "holdfast" / "__init__.py").read_text(encoding="utf-8")
     version = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
     found = {"description": image.summary, "version": version[1] if version else "unknown"}
@@ -142,7 +142,7 @@ def labels(image: Image, environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str:
-    """Return what git says about this tree; nothing where there is no repository."""
+    """Return the output of a git command; empty outside of a repository."""
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
@@ -154,7 +154,7 @@ def _pinned_base() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Build what the command line names; return the exit status of `docker build`, or 64 for an unknown name."""
+    """Build the named image; return the exit status of `docker build`, or 64 for an unknown name."""
     images = read_matrix()
     lists = {
         "--list": list(images),

@@ -1,4 +1,4 @@
-"""What is in an image, file by file, and whether another build of the same commit holds the same.
+"""Compare two builds of an image file by file.
 
     python -m images.contents NAME    builds NAME twice without Docker's cache and compares every file
 
@@ -31,11 +31,11 @@ class Entry:
 
 
 def read_contents(docker: str, tag: str) -> dict[str, Entry]:
-    """Return every path of an image, read as a stream: gigabytes are never held.
+    """Return every path of an image. The image is read as a stream, not kept in memory.
 
     Args:
-        docker: the command-line client.
-        tag: the image.
+        docker: command-line client.
+        tag: tag of the image.
 
     Raises:
         subprocess.CalledProcessError: there is no such image, or the engine does not answer.
@@ -62,7 +62,7 @@ def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
 
 
 def differing(one: dict[str, Entry], other: dict[str, Entry]) -> list[str]:
-    """Return the paths that are in one of both only, or not the same in both."""
+    """Return the paths that are in one image only, or differ."""
     return sorted(path for path in one.keys() | other.keys() if one.get(path) != other.get(path))
 
 

@@ -1,5 +1,5 @@
-# Targets for the images; the Makefile includes this file. Every variable can be set on the command line or in the
-# environment; images/build.py documents what each does to a build.
+# Targets for the images, included by the Makefile. Every variable can be set on the command line or in the environment;
+# images/build.py explains those of a build.
 DOCKER ?= docker
 TAG_PREFIX ?= holdfast/
 TAG ?= latest
@@ -7,13 +7,13 @@ BASE_IMAGE ?=
 CA_BUNDLE ?= /etc/ssl/certs/ca-certificates.crt
 BUILD_NETWORK ?= host
 UV ?= uv
-# Where `make push/NAME` pushes to, and the tag that never moves.
+# Registry of `make push/NAME`, and the tag that never moves.
 REGISTRY ?=
 VERSION ?= $(shell git describe --tags --always --dirty)
-# What `make base-image` calls its result, and where the packages come from (apt's own sources if empty).
+# Tag of the result of `make base-image`, and source of its packages (empty: apt's own sources).
 LOCAL_BASE ?= holdfast-base:bookworm
 DEBIAN_MIRROR ?=
-# What the official slim images leave out too: 52 MB. The licences stay.
+# The official slim images leave out the same 52 MB. The licences stay.
 as_slim = --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
 	--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*'
 
@@ -46,7 +46,7 @@ registry-login: ## let Docker push to REGISTRY, an ECR of the account that the A
 	aws ecr get-login-password --region "$(word 4,$(subst ., ,$(REGISTRY)))" \
 		| $(DOCKER) login --username AWS --password-stdin "$(REGISTRY)"
 
-base-image: ## where no registry is in reach: make BASE_IMAGE=holdfast-base:bookworm from Debian packages (root, mmdebstrap)
+base-image: ## without a registry: make BASE_IMAGE=holdfast-base:bookworm from Debian packages (root, mmdebstrap)
 	mkdir -p dist
 	mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3,python3-venv,usr-is-merged \
 		--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr $(as_slim) bookworm dist/base.tar $(DEBIAN_MIRROR)
@@ -70,7 +70,7 @@ reproduce/%: $(VENV)/.dev FORCE ## build one image twice without a cache, and co
 start/%: $(VENV)/.dev FORCE ## measure how long a container of one built image takes to the first line of a script
 	$(BIN)/python -m benchmarks.start --image "$(TAG_PREFIX)$*:$(TAG)"
 
-sbom/%: $(VENV)/.dev FORCE ## write dist/NAME.cdx.json: what is in one built image, in CycloneDX
+sbom/%: $(VENV)/.dev FORCE ## write dist/NAME.cdx.json: the packages of one built image, in CycloneDX
 	$(images_environment) $(BIN)/python -m images.sbom $* dist/$*.cdx.json
 
 # Strict: a package that the database does not know is a failure, and so is a database that cannot be reached. The part of

@@ -18,7 +18,7 @@ from images.build import ROOT, Image, read_matrix
 
 # glibc 2.28: Debian 10, RHEL 8 and everything since.
 IN_THE_IMAGE = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
-# Developers have other Pythons and other machines: one file with markers for all of them.
+# Developers have several Pythons and machines: one file with markers for all of them.
 ON_ANY_MACHINE = ("--universal", "--python-version", "3.11")
 DEVELOP = tuple(word for group in ("demo", "container", "test", "images", "lint") for word in ("--group", group))
 
@@ -27,13 +27,13 @@ def compile_lock(target: str, *arguments: str, find_links: str = "", more: Seque
     """Write one lock file.
 
     Args:
-        target: the file, relative to the repository.
-        arguments: what to lock and for which machines, as `uv pip compile` takes it.
-        find_links: a page or folder of wheels beside the registry; empty for none.
-        more: the user's own arguments.
+        target: lock file, relative to the repository.
+        arguments: requirements and platform, as arguments of `uv pip compile`.
+        find_links: page or folder of wheels beside the registry; empty for none.
+        more: further arguments of `uv pip compile`.
 
     Raises:
-        subprocess.CalledProcessError: uv could not find a solution; it said why on stderr.
+        subprocess.CalledProcessError: uv found no solution; its reason is on stderr.
     """
     environment = {**os.environ, "UV_CUSTOM_COMPILE_COMMAND": "make lock"}
     environment.pop("UV_FIND_LINKS", None)

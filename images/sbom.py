@@ -1,9 +1,9 @@
-"""Writes a software bill of materials of an image that is built: CycloneDX 1.6, JSON.
+"""Write the software bill of materials of a built image: CycloneDX 1.6, JSON.
 
     python -m images.sbom NAME FILE
 
-The image itself is asked: dpkg for Debian's packages, and the interpreter of each environment for its own. What a lock
-promised and a build did not install is not in it. Read from the environment: TAG_PREFIX, TAG.
+The packages are read from the image: Debian's with dpkg, Python's with the interpreter of each environment. Read from
+the environment: TAG_PREFIX, TAG.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ print(json.dumps(sorted((found.name, found.version) for found in metadata.distri
 
 
 def describe(engine: docker.DockerClient, tag: str) -> Bom:
-    """Return what is in an image. Raises docker.errors.ImageNotFound, docker.errors.ContainerError."""
+    """Return the packages in an image. Raises docker.errors.ImageNotFound, docker.errors.ContainerError."""
     image = engine.images.get(tag)
     labels = {name.rpartition(".")[2]: value for name, value in image.labels.items()}
     bom = Bom()
@@ -58,7 +58,7 @@ def _python(engine: docker.DockerClient, tag: str, environment: str) -> Iterator
 
 
 def _component(url: PackageURL, place: str) -> Component:
-    """Return one package at its place: the same package in both environments is two."""
+    """Return one package in one environment: a package in both is two components."""
     return Component(
         name=url.name,
         version=url.version,
@@ -75,7 +75,7 @@ def _output(engine: docker.DockerClient, tag: str, command: list[str]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the file that the command line names."""
+    """Write the bill of the named image into the named file."""
     images = read_matrix()
     if len(arguments) != 2 or arguments[0] not in images:
         print(f"usage: python -m images.sbom {' | '.join(images)} FILE", file=sys.stderr)

@@ -48,7 +48,7 @@ def _gigabytes(megabytes: int) -> str:
 
 
 def with_table(readme: str) -> str:
-    """Return the page with the table in its place. Raises ValueError if the page has no place for it."""
+    """Return the page with the table between its markers. Raises ValueError if it has none."""
     before, found, rest = readme.partition(BEGIN)
     _, found_end, after = rest.partition(END)
     if not (found and found_end):

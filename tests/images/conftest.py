@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
-    """A Docker engine that answers; without one the tests are skipped, or fail where one is required."""
+    """A Docker engine. Without one the tests are skipped, or fail with HOLDFAST_REQUIRE_DOCKER=1."""
     try:
         client = docker.from_env(timeout=120)
         client.ping()
@@ -43,7 +43,7 @@ def image(engine: docker.DockerClient) -> str:
 
 @pytest.fixture(scope="session")
 def row(image: str) -> Image:
-    """The table of the matrix that the image under test was built from."""
+    """The row of the matrix for the image under test."""
     return read_matrix()[image.partition(":")[0].rpartition("/")[2]]
 
 

@@ -1,4 +1,4 @@
-"""Containers under test: run one to its end, or start one and follow it."""
+"""Containers under test: run one to its end, or start one and look into it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from docker.errors import NotFound
 from docker.models.containers import Container
 
 PATIENCE = 90.0
-"""Seconds until something that must happen is given up; far more than it needs."""
+"""Seconds after which a wait fails; far more than any wait needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a container ended."""
+    """The end of a container: exit code and output."""
 
     code: int
     out: str
@@ -57,7 +57,7 @@ class Containers:
 
 
 def archive(files: dict[str, str]) -> bytes:
-    """Return a tar archive of text files, as Docker takes it."""
+    """Return a tar archive of text files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, text in files.items():

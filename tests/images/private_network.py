@@ -22,15 +22,15 @@ USER, PASSWORD = "builder", "a-password-that-no-image-may-hold"
 
 @dataclass(frozen=True, slots=True)
 class PrivateNetwork:
-    """Addresses and files for a build, and what was asked for.
+    """Addresses and files for a build, and the requests that it made.
 
     Attributes:
-        index: the address of the index.
-        proxy: the address of the proxy.
-        ca: the only certificate that signs the index.
-        netrc: the password of the index.
-        served: the wheels that were fetched with the password.
-        tunnels: where the proxy led to.
+        index: URL of the index.
+        proxy: URL of the proxy.
+        ca: file of the only authority that signs the index.
+        netrc: file with the password of the index.
+        served: names of the wheels that were downloaded with the password.
+        tunnels: targets of the proxy.
     """
 
     index: str
@@ -76,7 +76,7 @@ class _Index(BaseHTTPRequestHandler):
 
 
 class _Proxy(BaseHTTPRequestHandler):
-    """A proxy that makes tunnels, and nothing else."""
+    """A proxy for CONNECT requests only."""
 
     tunnels: list[str]
 

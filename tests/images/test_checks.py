@@ -1,4 +1,4 @@
-"""What each image's own interpreter says about it: tests/images/checks, run inside."""
+"""tests/images/checks, run inside the image by its own interpreter."""
 
 from __future__ import annotations
 

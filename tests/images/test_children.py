@@ -1,4 +1,4 @@
-"""Two lines make an image of your own: with a script, or with more packages."""
+"""An image is derived with two lines: with a script, or with more packages."""
 
 from __future__ import annotations
 

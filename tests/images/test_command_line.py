@@ -1,4 +1,4 @@
-"""What `docker run IMAGE ...` accepts, and what it says when it cannot."""
+"""Command lines of `docker run IMAGE ...`, and the errors for wrong ones."""
 
 from __future__ import annotations
 

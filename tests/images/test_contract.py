@@ -1,4 +1,4 @@
-"""What an image promises to those who start it or build on it."""
+"""The contract of an image with users who start it or build on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_entrypoint_is_in_exec_form_and_isolated(engine: docker.DockerClient, im
     assert config.get("StopSignal") in (None, "", "SIGTERM")
 
 
-def test_labels_tell_what_the_image_is(engine: docker.DockerClient, image: str, row: Image) -> None:
+def test_labels_describe_the_image(engine: docker.DockerClient, image: str, row: Image) -> None:
     labels = engine.images.get(image).labels
     assert labels["org.opencontainers.image.title"] == "holdfast"
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
@@ -131,8 +131,8 @@ print(*without, sep="\\n", end="")
         assert containers.run("-I", "-c", program, entrypoint=python).out == ""
 
 
-def test_the_time_to_the_first_line_is_told(containers: Containers, capsys: pytest.CaptureFixture[str]) -> None:
-    """A look at what holdfast adds to a start; `make start/NAME` measures it."""
+def test_the_time_to_the_first_line_is_printed(containers: Containers, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rough figure of what holdfast adds to a start; `make start/NAME` measures it."""
     first_line = "import time; print(time.time())"
     ways = {
         "bare": containers.start("-c", first_line, entrypoint="/opt/venv/bin/python"),

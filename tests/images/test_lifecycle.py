@@ -1,4 +1,4 @@
-"""The life of a container: PID 1, signals, checkpoints, and users that are not root."""
+"""One attempt in a container: PID 1, signals, checkpoints, and users that are not root."""
 
 from __future__ import annotations
 
@@ -33,14 +33,12 @@ while True:
 
 
 def keeping(s3_server: ObjectServer) -> dict[str, str]:
-    """Return the environment of a container that keeps its checkpoints under a prefix of its own."""
+    """Return the environment of a container with a new prefix for its checkpoints."""
     place = {"CHECKPOINT_S3_URI": f"s3://{s3_server.bucket}/{uuid.uuid4().hex}", "AWS_EC2_METADATA_DISABLED": "true"}
     return {**s3_server.environment, **place}
 
 
-def test_a_stopped_container_hears_it_flushes_and_is_resumed_by_the_next(
-    containers: Containers, s3_server: ObjectServer
-) -> None:
+def test_a_stopped_container_flushes_and_the_next_one_resumes(containers: Containers, s3_server: ObjectServer) -> None:
     environment = keeping(s3_server) | {
         "SAGEMAKER_PROGRAM": "train.py",
         "HOLDFAST_REPORT_FILE": "/tmp/report.json",
@@ -140,7 +138,7 @@ def test_any_user_can_keep_checkpoints(containers: Containers, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("threads", [1, 12])
-def test_a_container_of_few_threads_stores_everything_or_says_what_it_lacks(
+def test_a_container_of_few_threads_stores_everything_or_names_the_limit(
     containers: Containers, tmp_path: Path, threads: int
 ) -> None:
     end = containers.run(

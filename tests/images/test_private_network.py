@@ -1,4 +1,4 @@
-"""A build where a company's network is all there is: its index, its certificate, its proxy, its mirror of the base."""
+"""A build inside a company's network, with its index, certificate, proxy and mirror of the base."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOCKS = ("images/tools.txt", "images/supervisor.txt", "images/base-cpu.txt")
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What base-cpu is made of, as the public registry has it."""
+    """The wheels of base-cpu, from the public registry."""
     folder = tmp_path_factory.mktemp("wheels")
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""The images as SageMaker containers: a script gets from our `train` what it gets from SageMaker's own toolkit."""
+"""The images as SageMaker containers: `train` gives a script what SageMaker's own toolkit gives it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TELL = "import json, os, sys; print('told', json.dumps([sys.argv[1:], sys.execut
 
 @pytest.fixture
 def config(tmp_path: Path) -> dict[str, dict[str, str]]:
-    """The volume with what SageMaker writes for a container."""
+    """The volume with the files that SageMaker writes for a container."""
     for name, content in CONFIG.items():
         (tmp_path / name).write_text(json.dumps(content))
     return {str(tmp_path): {"bind": "/opt/ml/input/config", "mode": "rw"}}
@@ -47,7 +47,7 @@ def told(end: Ended) -> tuple[list[str], str, dict[str, str]]:
 
 
 @pytest.mark.usefixtures("with_toolkit")
-def test_our_train_and_sagemakers_tell_a_script_the_same(
+def test_our_train_and_sagemakers_give_a_script_the_same(
     containers: Containers, config: dict[str, dict[str, str]]
 ) -> None:
     files = {"train.py": TELL}
@@ -68,10 +68,10 @@ def test_sagemakers_train_works_alone_as_in_an_image_without_our_entrypoint(
 
 
 @pytest.mark.usefixtures("with_toolkit")
-def test_a_script_behind_sagemakers_train_hears_the_stop(
+def test_a_script_behind_sagemakers_train_gets_the_stop_signal(
     containers: Containers, config: dict[str, dict[str, str]]
 ) -> None:
-    """Alone, the toolkit passes no signal on: its users' longest-standing complaint."""
+    """Alone, the toolkit passes no signal on."""
     script = """
 import signal, sys, time
 def heard(number, frame):

@@ -1,4 +1,4 @@
-"""What is said about an image beside it: its bill of materials, and whether two builds are the same."""
+"""The bill of materials of an image, and the comparison of two builds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bill(row: Image, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return (tmp_path / "bill.json").read_text()
 
 
-def test_the_bill_of_materials_is_valid_and_names_what_the_lock_promised_and_what_debian_gave(
+def test_the_bill_of_materials_is_valid_and_names_the_packages_of_the_locks_and_of_debian(
     bill: str, row: Image
 ) -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
@@ -46,7 +46,7 @@ def test_the_bill_of_materials_is_valid_and_names_what_the_lock_promised_and_wha
 
 @pytest.fixture
 def three_builds(engine: docker.DockerClient, image: str, tmp_path: Path) -> Iterator[list[str]]:
-    """Children of the image under test: two that are alike but for the time of a file, and one with another content."""
+    """Children of the image under test: two that differ in the time of a file, and one with another content."""
     tags = []
     for number, (time, content) in enumerate(((1, "same"), (2, "same"), (1, "other"))):
         folder = tmp_path / str(number)

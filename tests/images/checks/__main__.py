@@ -1,6 +1,6 @@
-"""Runs checks inside an image, by its own interpreter: `python checks check_python check_pytorch`.
+"""Run checks inside an image, by its own interpreter: `python checks check_python check_pytorch`.
 
-Every function of a named module is a check; it gets an empty folder. The images have no test runner, and need none.
+Every public function of a named module is a check; it gets an empty folder. The images have no test runner.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(modules: list[str]) -> int:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 check(Path(folder))
-            except Exception:  # noqa: BLE001  whatever goes wrong is what we are here for
+            except Exception:  # noqa: BLE001  every error is a failed check
                 failed += 1
                 traceback.print_exc()
                 print(f"FAILED {check.__module__} {check.__name__}", flush=True)

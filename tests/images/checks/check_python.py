@@ -1,4 +1,4 @@
-"""The interpreter of every image, and what holdfast promises to a script in it."""
+"""The interpreter of every image, and the helper for scripts in it."""
 
 from __future__ import annotations
 
