@@ -67,7 +67,7 @@ class Restored:
         return frozenset(path for unit in self.checkpoints for path in unit.files)
 
 
-def restore(
+def restore(  # noqa: PLR0913  one call with many defaults
     store: Store,
     catalog: Catalog,
     directory: Path,
