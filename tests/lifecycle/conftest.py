@@ -1,4 +1,4 @@
-"""Fixtures that start holdfast as a process of its own."""
+"""Start holdfast as a process."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +12,13 @@ Start = Callable[..., Supervised]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start `holdfast run` with a store below the test's directory; whatever still runs at the end is killed."""
+    """Start `holdfast run` with a store below the test's directory; what still runs at the end is killed."""
     running: list[Supervised] = []
 
-    def begin(*command: str | Path, **options: Any) -> Supervised:
+    def start_one(*command: str | Path, **options: Any) -> Supervised:
         running.append(Supervised(tmp_path, command, **options))
         return running[-1]
 
-    yield begin
+    yield start_one
     for supervised in running:
         supervised.vanish()

@@ -1,4 +1,4 @@
-"""A real `holdfast run` in a real process, for tests: started, signalled, awaited, and looked into."""
+"""A `holdfast run` in a process of its own, with its log, report and store."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0
-"""Seconds after which a wait is a failure. Generous: no test asserts how long something takes."""
+TIMEOUT = 60.0
+"""Seconds after which a wait is a failure. No test asserts how long something takes."""
 
 
-def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    give_up = time.monotonic() + patience
+def wait_until(condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
+    give_up = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > give_up:
-            raise AssertionError(f"waited {patience:g} s in vain until {what}")
+            raise AssertionError(f"waited {timeout:g} s in vain until {what}")
         time.sleep(0.02)
 
 
@@ -43,12 +43,11 @@ class Supervised:
     """One `holdfast run -- COMMAND` with a store in a directory.
 
     Args:
-        root: a directory of the test's own; the store, and with `machine` the rest, live below it.
-        command: what runs.
-        environ: variables on top of the usual ones; None removes one.
-        as_pid_1: in a PID namespace of its own, where it is PID 1.
-        machine: name of the "machine": another name is an empty disk.
-        under: a command that runs it: it puts it into another namespace, for one.
+        root: directory of the test, for the store and the machines.
+        environ: variables in addition to the usual ones; None removes one.
+        as_pid_1: whether it is PID 1 of a PID namespace of its own.
+        machine: name of the machine: another name is an empty disk.
+        under: command prefix, to start it in another namespace, for example.
     """
 
     def __init__(
@@ -129,7 +128,7 @@ class Supervised:
             if condition():
                 return True
             if ended:
-                raise AssertionError(f"it ended with {ended[0]} before {what}; the log says:\n{self.log}")
+                raise AssertionError(f"it ended with {ended[0]} before {what}; the log:\n{self.log}")
             ended.extend(code for code in [self.process.poll()] if code is not None)
             return False
 
@@ -144,9 +143,9 @@ class Supervised:
 
     def exit_code(self) -> int:
         try:
-            return self.process.wait(PATIENCE)
+            return self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"it did not end; the log says:\n{self.log}") from None
+            raise AssertionError(f"it did not end; the log:\n{self.log}") from None
 
     def stored(self) -> dict[str, bytes]:
         """Return the files of the newest snapshot, by path, read straight from the store."""
@@ -158,9 +157,9 @@ class Supervised:
         return {entry["path"]: (self.store / entry["key"]).read_bytes() for entry in body["files"]}
 
     def vanish(self) -> None:
-        """End everything at once and without a word, as a machine that loses its power."""
-        everything = [self.process.pid, *descendants(self.process.pid)]
-        for pid in everything:  # the supervisor first, so that it sees nothing
+        """Kill every process without notice, as a power loss does."""
+        pids = [self.process.pid, *descendants(self.process.pid)]
+        for pid in pids:  # the supervisor first, so that it notices nothing
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()

@@ -1,4 +1,4 @@
-"""What a user types, and what is said to them."""
+"""The command line: arguments, output and exit codes."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_the_help_of_every_command_fits_into_80_columns(command: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environ", "said"),
+    ("arguments", "environ", "message"),
     [
         (("serve",), {}, "training image"),
         (("run",), {}, "the command is missing"),
@@ -93,12 +93,12 @@ def test_the_help_of_every_command_fits_into_80_columns(command: str, tmp_path: 
         (("true",), {"CHECKPOINT_S3_URI": "s3://bucket/x", "AWS_ENDPOINT_URL_S3": "localhost:9000"}, "http://HOST"),
     ],
 )
-def test_what_cannot_be_right_is_refused_with_64_and_a_sentence(
-    arguments: tuple[str, ...], environ: dict[str, str], said: str, tmp_path: Path
+def test_a_wrong_configuration_is_refused_with_64_and_a_message(
+    arguments: tuple[str, ...], environ: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     done = line(*arguments, directory=tmp_path, **environ)
     assert done.returncode == 64
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -233,7 +233,7 @@ def test_a_script_that_ended_well_whose_outputs_cannot_be_stored_is_an_alarm(sta
     assert "outputs were not stored" in run.log
 
 
-def test_a_place_for_outputs_that_is_not_there_is_known_before_the_training(start: Start, tmp_path: Path) -> None:
+def test_a_missing_store_for_outputs_is_an_error_before_the_training(start: Start, tmp_path: Path) -> None:
     run = start("echo", "started", environ={"OUTPUT_S3_URI": f"file://{tmp_path}/not/mounted"})
     assert run.exit_code() == 69
     assert run.stdout == b""
@@ -249,7 +249,7 @@ def test_a_closed_standard_output_changes_no_exit_code(tmp_path: Path) -> None:
     assert subprocess.run(["sh", "-c", line], env=environ, capture_output=True, timeout=60).returncode == 5
 
 
-def test_gc_says_what_it_would_delete_and_deletes_exactly_that(start: Start, tmp_path: Path) -> None:
+def test_gc_prints_what_it_would_delete_and_deletes_exactly_that(start: Start, tmp_path: Path) -> None:
     script = "import os, pathlib, sys; (pathlib.Path(os.environ['SM_CHECKPOINT_DIR']) / 'last').write_text(sys.argv[1])"
     for number in range(5):
         life = start(sys.executable, "-c", script, f"{number}", environ={"CHECKPOINT_RETENTION": "all"}, machine="one")
@@ -262,19 +262,19 @@ def test_gc_says_what_it_would_delete_and_deletes_exactly_that(start: Start, tmp
         return {path.relative_to(life.store).as_posix(): path.read_bytes() for path in files}
 
     before = everything()
-    said = json.loads(line("gc", "--keep", "1", "--ended", "--dry-run", "--json", uri, directory=tmp_path).stdout)
+    planned = json.loads(line("gc", "--keep", "1", "--ended", "--dry-run", "--json", uri, directory=tmp_path).stdout)
     assert everything() == before
-    assert said["snapshots"] == [f"00000{number}-000001" for number in range(1, 5)]
+    assert planned["snapshots"] == [f"00000{number}-000001" for number in range(1, 5)]
     done = line("gc", "--keep", "1", "--ended", uri, directory=tmp_path)
     assert done.returncode == 0, done.stderr
     gone = {path for path in before.keys() - everything().keys() if "/metadata/" not in path}
-    assert gone == {*said["objects"], *(f".holdfast/commits/{name}.json" for name in said["snapshots"])}
+    assert gone == {*planned["objects"], *(f".holdfast/commits/{name}.json" for name in planned["snapshots"])}
     assert line("verify", "--all", uri, directory=tmp_path).returncode == 0
     assert (life.store / "theirs").read_text() == "not ours"
     assert (life.store / "last").read_text() == "4"
 
 
-def test_gc_beside_a_job_leaves_what_the_job_may_still_need(start: Start, tmp_path: Path) -> None:
+def test_gc_beside_a_running_job_deletes_nothing_that_the_job_may_still_need(start: Start, tmp_path: Path) -> None:
     script = (
         "import os, pathlib, time\n"
         "base = pathlib.Path(os.environ['SM_CHECKPOINT_DIR'])\n"
@@ -293,7 +293,7 @@ def test_gc_beside_a_job_leaves_what_the_job_may_still_need(start: Start, tmp_pa
     assert first.stored() == {"a": b"same", "b": b"other", "c": b"same"}
 
 
-def test_gc_without_a_policy_that_it_understands_deletes_nothing(start: Start, tmp_path: Path) -> None:
+def test_gc_with_a_wrong_policy_deletes_nothing(start: Start, tmp_path: Path) -> None:
     life = start(sys.executable, "-c", "import os; open(os.environ['SM_CHECKPOINT_DIR'] + '/a', 'w').write('x')")
     assert life.exit_code() == 0
     done = line("gc", "--keep", "0", f"file://{life.store}", directory=tmp_path)

@@ -1,4 +1,4 @@
-"""A file that its own format proves to be cut is not committed, whatever cut it."""
+"""A file that its format proves to be cut is not committed."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def small_disk(tmp_path: Path) -> Path:
     return place
 
 
-def test_the_half_that_a_full_disk_leaves_is_not_taken_for_a_checkpoint(start: Start, small_disk: Path) -> None:
+def test_a_file_that_a_full_disk_has_cut_is_not_committed(start: Start, small_disk: Path) -> None:
     try:
         job = start(sys.executable, "-c", FULL_DISK, environ={"CHECKPOINT_LOCAL_PATH": str(small_disk)})
         job.wait_for_log("snapshot 000001-000001")
@@ -52,7 +52,7 @@ def test_the_half_that_a_full_disk_leaves_is_not_taken_for_a_checkpoint(start: S
         subprocess.run(["umount", str(small_disk)], check=True)
 
 
-def test_a_set_of_shards_without_one_of_them_is_not_taken_for_a_checkpoint(start: Start) -> None:
+def test_a_set_of_shards_without_one_of_them_is_not_committed(start: Start) -> None:
     index = {
         "metadata": {},
         "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"},
@@ -74,7 +74,7 @@ def test_a_set_of_shards_without_one_of_them_is_not_taken_for_a_checkpoint(start
     assert {path.partition("/")[0] for path in job.stored()} == {"step-1"}
 
 
-def test_a_file_that_proves_its_end_is_taken_although_its_writer_was_killed(start: Start) -> None:
+def test_a_file_that_its_format_proves_to_be_whole_is_committed_although_its_writer_was_killed(start: Start) -> None:
     script = (
         "import os, pathlib, time\n"
         "import numpy as np\n"

@@ -1,4 +1,4 @@
-"""A flush whose line is too slow for everything: what can make it makes it, and the rest is named."""
+"""A flush without the bandwidth for everything: what fits the deadline is stored, and the rest is named."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def environ(server: ObjectServer, proxy: FaultyProxy, prefix: str, **more: str) 
 def ready(
     start: Start, server: ObjectServer, proxy: FaultyProxy, prefix: str, *, newest: int, grace: int
 ) -> Supervised:
-    """Start a job that has one snapshot behind it and saves two checkpoints when it is told to end.
+    """Start a job that has committed one snapshot, and saves two more checkpoints when it is stopped.
 
     Args:
         newest: bytes of the second.
@@ -109,7 +109,7 @@ def test_with_time_for_both_the_newest_goes_first_and_all_is_stored(
     assert [target.split("/")[-2] for target in puts] == ["first", "newest", "older"]
 
 
-def test_how_far_a_long_flush_has_come_is_told(
+def test_the_progress_of_a_long_flush_is_logged(
     start: Start, s3_server: ObjectServer, proxy: FaultyProxy, prefix: str
 ) -> None:
     proxy.on("PUT .*newest", Fault(bytes_per_second=100_000))

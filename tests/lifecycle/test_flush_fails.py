@@ -1,4 +1,4 @@
-"""When the last flush cannot be stored, the exit code says so and the log names what is missing."""
+"""A last flush that fails: the exit code, and the names of what is missing."""
 
 import sys
 
@@ -29,7 +29,7 @@ def test_a_script_that_ended_well_with_a_flush_that_failed_is_an_alarm(start: St
     assert "'last.pt' is not stored:" in run.log
 
 
-def test_an_interrupted_script_whose_files_did_not_make_it_asks_to_be_run_again(start: Start) -> None:
+def test_an_interrupted_script_whose_files_were_not_stored_asks_to_be_run_again(start: Start) -> None:
     run = start(sys.executable, "-c", BREAKS_THE_STORE, "wait")
     run.wait_for_output("ready")
     run.signal()
@@ -37,7 +37,7 @@ def test_an_interrupted_script_whose_files_did_not_make_it_asks_to_be_run_again(
     assert run.report["seconds_notice_to_durable"] is None
 
 
-def test_a_store_that_fails_while_training_is_told_and_used_again_when_it_is_back(start: Start) -> None:
+def test_a_store_that_fails_while_training_is_logged_and_used_again_when_it_is_back(start: Start) -> None:
     code = """
 import os, pathlib, time
 directory = pathlib.Path(os.environ["SM_CHECKPOINT_DIR"])

@@ -1,4 +1,4 @@
-"""What a start imports, as the interpreter itself reports it."""
+"""Packages that a start imports, as `-X importtime` reports them."""
 
 from __future__ import annotations
 

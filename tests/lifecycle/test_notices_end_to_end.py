@@ -1,4 +1,4 @@
-"""A notice from the machine, all the way to the script and back to the store."""
+"""A notice from the machine, up to the script and the store."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def asking(metadata: MetadataServer) -> dict[str, str | None]:
     return {
         "AWS_EC2_METADATA_DISABLED": None,
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.endpoint,
-        "HOLDFAST_STOP_SIGNAL": "WINCH",  # ignored by default: the script hears of the stop from the notice file alone
+        "HOLDFAST_STOP_SIGNAL": "WINCH",  # ignored by default: the script has only the notice file
     }
 
 
@@ -88,7 +88,7 @@ def test_a_host_notice_file_stops_the_script(start: Start, tmp_path: Path) -> No
     assert run.stored()["late.pt"] == b"late"
 
 
-def test_metadata_that_hangs_or_refuses_never_keeps_the_script_from_running(start: Start) -> None:
+def test_metadata_that_hangs_or_refuses_does_not_delay_the_script(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hangs = f"http://127.0.0.1:{silent.getsockname()[1]}"
         for number, endpoint in enumerate([hangs, "http://127.0.0.1:1"]):

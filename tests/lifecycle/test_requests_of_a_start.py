@@ -1,4 +1,4 @@
-"""What a start asks of a real S3 server, counted on the way to it."""
+"""Requests of a start to an S3 server."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def environ(s3_server: ObjectServer, proxy: FaultyProxy, request: pytest.Fixture
     return {**s3_server.environment, "AWS_ENDPOINT_URL_S3": proxy.endpoint, "CHECKPOINT_S3_URI": uri}
 
 
-def said(proxy: FaultyProxy) -> list[str]:
-    """Return what was asked for, in words: the method, and what below the prefix."""
-    return [f"{it.method} {_what(unquote(it.target))}" for it in proxy.seen]
+def requests(proxy: FaultyProxy) -> list[str]:
+    """Return the method of each request, and the key below the prefix."""
+    return [f"{request.method} {_what(unquote(request.target))}" for request in proxy.seen]
 
 
 def _what(target: str) -> str:
@@ -48,7 +48,7 @@ def test_a_start_on_an_empty_prefix_lists_and_claims(
 ) -> None:
     assert start("true", environ=environ).exit_code() == 0
     claim = "PUT .holdfast/attempts/000001.json"
-    assert said(proxy) == ["GET list", claim, claim], "the second shows whether the store looks at conditions"
+    assert requests(proxy) == ["GET list", claim, claim], "the second shows whether the store honours conditions"
 
 
 def test_a_restart_with_nothing_changed_makes_five_requests(
@@ -59,7 +59,7 @@ def test_a_restart_with_nothing_changed_makes_five_requests(
     run = start("true", environ=environ)
     assert run.exit_code() == 0, run.log
     assert run.report["files_restored"] == 3
-    assert said(proxy) == [
+    assert requests(proxy) == [
         "GET list",
         "GET .holdfast/commits/000001-000001.json",
         "PUT .holdfast/attempts/000002.json",
@@ -76,10 +76,10 @@ def test_a_restart_makes_one_more_request_for_every_thousand_files_and_for_every
     run = start("true", environ=environ)
     assert run.exit_code() == 0, run.log
     assert run.report["files_restored"] == 2100
-    kinds = Counter(re.sub(r"/[^/]*[0-9].*", "/", it) for it in said(proxy))
+    kinds = Counter(re.sub(r"/[^/]*[0-9].*", "/", request) for request in requests(proxy))
     lists = kinds.pop("GET .holdfast/lists/")
     assert kinds == {
-        "GET list": 3,  # 2,100 files and a few objects of ours
+        "GET list": 3,  # 2,100 files and a few objects of holdfast
         "GET .holdfast/commits/": 1,
         "PUT .holdfast/attempts/": 1,
         "PUT .holdfast/commits/": 1,

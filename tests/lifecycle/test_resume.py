@@ -1,4 +1,4 @@
-"""The whole point: interrupted, thrown away, and resumed from exactly what was committed."""
+"""A job that is interrupted, and resumed from exactly what was committed."""
 
 import json
 import os
@@ -26,7 +26,7 @@ for step in range(start + 1, int(sys.argv[1]) + 1):
 
 
 def rot(path: Path) -> None:
-    """Turn a bit as a bad disk does: no time and no size changes."""
+    """Flip a bit, as a bad disk does: time and size stay."""
     status = path.stat()
     with path.open("r+b") as file:
         first = file.read(1)[0]
@@ -35,7 +35,7 @@ def rot(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_a_second_attempt_on_an_empty_machine_goes_on_where_the_first_was_interrupted(start: Start) -> None:
+def test_a_second_attempt_on_an_empty_machine_continues_where_the_first_was_interrupted(start: Start) -> None:
     first = start(sys.executable, "-c", COUNTS, "100000", machine="one")
     first.wait_for("step-5.txt")
     first.signal()
@@ -49,7 +49,7 @@ def test_a_second_attempt_on_an_empty_machine_goes_on_where_the_first_was_interr
     assert len(second.stored()) == reached + 3
 
 
-def test_a_machine_that_vanishes_without_a_word_loses_only_what_was_not_committed(start: Start) -> None:
+def test_a_machine_that_loses_its_power_loses_only_what_was_not_committed(start: Start) -> None:
     first = start(sys.executable, "-c", COUNTS, "100000", machine="one")
     wait_until(lambda: len(first.stored()) >= 5, "five steps are committed")
     first.vanish()
@@ -86,13 +86,13 @@ def test_a_restart_with_nothing_changed_sends_and_commits_nothing(start: Start) 
     second = start("true", machine="two")
     assert second.exit_code() == 0
     assert (second.report["bytes_uploaded"], second.report["snapshots"]) == (0, 0)
-    third = start("true", machine="two")  # the same disk again: nothing has to travel at all
+    third = start("true", machine="two")  # the same disk again: nothing is fetched
     assert third.exit_code() == 0
     assert third.report["bytes_restored"] == 0
     assert third.report["files_restored"] == 3
 
 
-def test_files_that_somebody_else_put_there_are_adopted_and_not_deleted(start: Start) -> None:
+def test_files_of_other_writers_are_adopted_and_not_deleted(start: Start) -> None:
     root = Path(start("true").store)
     (root / "foreign").mkdir()
     (root / "foreign/model.pt").write_bytes(b"from SageMaker")
@@ -120,7 +120,7 @@ shutil.rmtree(directory)
     assert sorted(wiped.stored()) == ["step-1.txt", "step-2.txt", "step-3.txt"]
 
 
-def test_local_files_in_the_way_are_moved_aside_and_not_lost(start: Start) -> None:
+def test_conflicting_local_files_are_moved_aside_and_not_lost(start: Start) -> None:
     start(sys.executable, "-c", COUNTS, "2", machine="one").exit_code()
     stale = start("true", machine="two")
     stale.exit_code()
@@ -158,7 +158,7 @@ def test_when_nothing_verifies_the_exit_is_65_and_the_directory_untouched(start:
     assert not (second.machine / "started").exists()
 
 
-def test_the_record_is_the_last_thing_of_a_commit(start: Start) -> None:
+def test_the_record_is_the_last_object_of_a_commit(start: Start) -> None:
     run = start(sys.executable, "-c", COUNTS, "5")
     assert run.exit_code() == 0
     for path in (run.store / ".holdfast/commits").glob("*.json"):

@@ -1,4 +1,4 @@
-"""The main job over a real S3 server: interrupted, resumed, and refused where it must be."""
+"""A job on an S3 server: interrupted, resumed, and refused."""
 
 import http.server
 import json
@@ -54,7 +54,7 @@ def test_an_interrupted_job_resumes_on_another_machine(start: Start, s3_server: 
         assert (second.checkpoints / path.name).read_bytes() == path.read_bytes()
         assert (second.checkpoints / path.name).stat().st_mtime_ns == path.stat().st_mtime_ns
     assert second.report["files_restored"] == steps + 1
-    # Laid out as SageMaker lays them, and marked as ours.
+    # At the keys of SageMaker, with the metadata of holdfast.
     assert f"step {steps} ü.pt" in keys(s3_server, prefix)
     head = s3_server.client.head_object(Bucket=s3_server.bucket, Key=f"{prefix}/step 1 ü.pt")
     assert head["Metadata"] == {"holdfast-attempt": "1"}
@@ -70,7 +70,7 @@ def test_every_kept_snapshot_stays_whole_while_plain_keys_follow_the_newest(
         assert life.exit_code() == 0, life.log
         now = keys(s3_server, prefix)
         own = {key: etag for key, etag in seen.items() if key.startswith(".holdfast/")}
-        assert own.items() <= now.items(), "nothing of ours is overwritten or deleted"
+        assert own.items() <= now.items(), "no object of holdfast is overwritten or deleted"
         body = s3_server.client.get_object(Bucket=s3_server.bucket, Key=f"{prefix}/last.txt")["Body"].read()
         assert body == steps.encode(), "the plain key is what the script wrote last"
         seen = now
@@ -79,7 +79,7 @@ def test_every_kept_snapshot_stays_whole_while_plain_keys_follow_the_newest(
     assert checked.exit_code() == 0, checked.stdout
 
 
-def test_what_others_put_into_the_bucket_is_adopted_or_refused_by_name(
+def test_objects_of_other_writers_are_adopted_or_refused_by_name(
     start: Start, s3_server: ObjectServer, prefix: str
 ) -> None:
     for key in (
@@ -146,7 +146,7 @@ def test_a_denied_bucket_is_an_error_that_names_the_permission(
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "S3_ENDPOINT_URL"])
-def test_both_names_of_the_endpoint_are_heard(
+def test_both_variables_of_the_endpoint_are_used(
     variable: str, start: Start, s3_server: ObjectServer, prefix: str
 ) -> None:
     settings = {**environ(s3_server, prefix), "AWS_ENDPOINT_URL_S3": None, variable: s3_server.endpoint}
@@ -154,7 +154,7 @@ def test_both_names_of_the_endpoint_are_heard(
     assert list(keys(s3_server, prefix)) == [".holdfast/attempts/000001.json"]
 
 
-def test_the_record_in_the_bucket_says_what_is_where(start: Start, s3_server: ObjectServer, prefix: str) -> None:
+def test_the_record_names_the_key_of_each_file(start: Start, s3_server: ObjectServer, prefix: str) -> None:
     assert start(sys.executable, "-c", WRITES, "1", environ=environ(s3_server, prefix)).exit_code() == 0
     name = sorted(key for key in keys(s3_server, prefix) if key.startswith(".holdfast/commits/"))[-1]
     record = json.loads(s3_server.client.get_object(Bucket=s3_server.bucket, Key=f"{prefix}/{name}")["Body"].read())
@@ -175,6 +175,6 @@ def test_a_store_that_hangs_in_the_flush_does_not_hold_the_container_past_its_de
         os.kill(server.pid, signal.SIGSTOP)
         try:
             run.signal()
-            assert run.process.wait(30) == 75  # and not when the 60 s of a read have passed
+            assert run.process.wait(30) == 75  # before the read timeout of 60 s
         finally:
             os.kill(server.pid, signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""However the script ends, what it finished is stored, and the exit code says what happened."""
+"""Ways in which a script ends: what it finished is stored, and the exit code tells them apart."""
 
 import os
 import signal
@@ -140,11 +140,13 @@ with open(directory / "last.pt", "wb") as file:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_what_was_being_written_when_the_script_was_killed_is_not_taken(number: signal.Signals, start: Start) -> None:
+def test_a_file_that_was_open_for_writing_when_the_script_was_killed_is_not_committed(
+    number: signal.Signals, start: Start
+) -> None:
     run = start(*python(HALF))
     run.wait_for_output("writing")
     if number == signal.SIGTERM:
-        run.signal()  # the script has no handler: it dies in the middle of the file
+        run.signal()  # the script has no handler: it dies while it writes
         assert run.exit_code() == 143
     else:
         script = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()[0]
@@ -155,7 +157,7 @@ def test_what_was_being_written_when_the_script_was_killed_is_not_taken(number: 
     assert "'step-1' was being written when the script was killed" in run.log
 
 
-def test_what_a_handler_writes_under_a_shell_that_dies_first_is_taken(start: Start) -> None:
+def test_files_of_a_handler_under_a_shell_that_dies_first_are_committed(start: Start) -> None:
     code = WRITES_ON_SIGTERM.replace(
         "os._exit(code)", "time.sleep(0.5); (directory / 'd').mkdir(); (directory / 'd/x').touch(); os._exit(code)"
     )
@@ -172,7 +174,7 @@ def test_what_a_handler_writes_under_a_shell_that_dies_first_is_taken(start: Sta
     assert run.stored().keys() == {"ready", "last.pt", "d/x"}, run.log
 
 
-def test_a_helper_that_dies_of_the_signal_makes_nothing_suspect_that_the_script_saved(start: Start) -> None:
+def test_a_helper_that_dies_of_the_signal_does_not_make_files_of_the_script_torn(start: Start) -> None:
     code = """
 import os, pathlib, signal, subprocess, sys, time
 directory = pathlib.Path(os.environ["SM_CHECKPOINT_DIR"])
@@ -194,7 +196,7 @@ time.sleep(1000)
     assert run.stored() == {"final.pt": b"whole", "step-9/a": b"whole"}, run.log
 
 
-def test_a_helper_that_ends_well_does_not_vouch_for_a_script_that_was_killed_while_it_wrote(start: Start) -> None:
+def test_a_helper_that_ends_well_does_not_clear_a_script_that_was_killed_while_it_wrote(start: Start) -> None:
     helper = "import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(0.3), sys.exit(0))); time.sleep(1000)"
     run = start(*python(f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {helper!r}])" + HALF))
     run.wait_for_output("writing")
@@ -203,8 +205,8 @@ def test_a_helper_that_ends_well_does_not_vouch_for_a_script_that_was_killed_whi
     assert run.stored()["last.pt"] == b"whole", run.log
 
 
-def test_a_script_that_is_killed_in_a_shell_that_reports_it_leaves_nothing_half(start: Start) -> None:
-    """As the kernel does when memory runs out: only the python is killed, and the shell says 137."""
+def test_of_a_script_that_is_killed_in_a_shell_no_torn_file_is_committed(start: Start) -> None:
+    """Out of memory: the kernel kills only the Python process, and the shell returns 137."""
     environ = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     run = start("sh", "-c", 'python -c "$0"; exit $?', HALF, environ=environ)
     run.wait_for_output("writing")
@@ -229,7 +231,7 @@ time.sleep(float(sys.argv[1]))
         assert run.stored()["final.pt"] == b"whole"
 
 
-def test_what_this_life_is_told_is_not_what_an_outer_one_was_told(start: Start) -> None:
+def test_variables_of_an_outer_holdfast_are_not_passed_on(start: Start) -> None:
     run = start("env", environ={"HOLDFAST_RESUME": "/stale", "HOLDFAST_ATTEMPT": "77"})
     assert run.exit_code() == 0
     assert b"HOLDFAST_RESUME" not in run.stdout
@@ -242,7 +244,7 @@ def test_a_report_that_cannot_be_written_changes_no_exit_code(start: Start) -> N
     assert "report cannot be written" in run.log
 
 
-def test_a_command_that_is_not_there_ends_as_in_a_shell(start: Start, tmp_path: Path) -> None:
+def test_a_missing_command_has_the_exit_code_of_a_shell(start: Start, tmp_path: Path) -> None:
     assert start("no-such-command").exit_code() == 127
     plain = tmp_path / "plain"
     plain.write_text("text")
@@ -251,8 +253,8 @@ def test_a_command_that_is_not_there_ends_as_in_a_shell(start: Start, tmp_path: 
     assert "cannot be executed" in run.log
 
 
-def test_a_grandchild_that_holds_the_pipe_hangs_nobody(tmp_path: Path) -> None:
-    """As a user pipes it: `holdfast run -- ... | cat`, with a grandchild that ignores SIGTERM and keeps stdout open."""
+def test_a_grandchild_that_keeps_stdout_open_does_not_delay_the_end(tmp_path: Path) -> None:
+    """`holdfast run -- ... | cat`, with a grandchild that ignores SIGTERM."""
     code = """
 import subprocess, sys
 deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(1000)"

@@ -1,4 +1,4 @@
-"""Two containers of one job: each stores its own shards, both restore the same, nobody half a checkpoint."""
+"""Two containers of one job: each stores its own shards, both restore the same complete checkpoint."""
 
 import sys
 
@@ -56,7 +56,7 @@ def test_both_hosts_resume_from_the_checkpoint_that_both_have_finished(start: St
         assert host.exit_code() == 143, host.log
 
 
-def test_a_host_that_is_none_of_the_hosts_is_a_configuration_error(start: Start) -> None:
+def test_a_host_that_is_not_in_the_list_is_a_configuration_error(start: Start) -> None:
     host = start("true", environ={"HOLDFAST_HOSTS": "a,b", "HOLDFAST_HOST": "c"})
     assert host.exit_code() == 64
     assert "'c', which is none of the hosts a, b" in host.log

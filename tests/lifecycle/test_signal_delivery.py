@@ -94,5 +94,5 @@ def test_other_signals_are_passed_on_and_stop_nothing(start: Start, tmp_path: Pa
     run = start(*command("direct", tmp_path), environ={"EXPECTED": "SIGUSR2"})
     run.wait_for("ready-0")
     run.signal(signal.SIGUSR2)
-    assert run.exit_code() == 0  # what the script's handler returned: nobody has stopped it
+    assert run.exit_code() == 0  # of the script's handler: the script was not stopped
     assert run.stored()["handled-0"] == b"SIGUSR2"

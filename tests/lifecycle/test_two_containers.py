@@ -1,4 +1,4 @@
-"""Two containers on one prefix: the later one takes it over, and the earlier one finds that out and stops."""
+"""Two containers on one prefix: the later one supersedes the earlier one, which stops."""
 
 import sys
 
@@ -26,7 +26,7 @@ def test_the_earlier_of_two_containers_stops_and_changes_nothing_any_more(start:
     assert zombie.exit_code() == 69, zombie.log
     assert "attempt 2 on" in zombie.log
     assert "must not be run again" in zombie.log
-    assert zombie.report["script_exit"] == 143, "the script was told to stop"
+    assert zombie.report["script_exit"] == 143, "the script was stopped"
     assert successor.process.poll() is None
     successor.signal()
     assert successor.exit_code() == 143, successor.log

@@ -1,4 +1,4 @@
-"""Two lives on one volume: what the first had finished and could not send in time, the second goes on with."""
+"""Two attempts on one volume: the second resumes from checkpoints that the first finished and could not send."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def environ(s3_server: ObjectServer, proxy: FaultyProxy, request: pytest.Fixture
 
 
 def begin_first(start: Start, proxy: FaultyProxy, environ: dict[str, str]) -> Supervised:
-    """Begin a life whose line lets two parts of a large file through and no more, and tell it to end."""
+    """Start and stop an attempt whose connection lets only two parts of a large file through."""
     first = start(sys.executable, "-c", LIVES, f"{LARGE}", machine="one", environ=environ)
     first.wait_for_log("snapshot 000001-000001")
     proxy.on(PARTS, Fault(bytes_per_second=100_000), skip=2, times=math.inf)
@@ -78,9 +78,9 @@ def digest(path: Path) -> str:
 
 
 def check_second(start: Start, proxy: FaultyProxy, environ: dict[str, str], first: Supervised) -> None:
-    """The second life resumes from it, sends the missing parts, and commits it; a third machine gets it whole."""
-    there, content = confirmed(first), digest(first.checkpoints / "second/weights")
-    assert there
+    """Check that a second attempt resumes from it and sends the missing parts; a third machine gets it whole."""
+    stored, content = confirmed(first), digest(first.checkpoints / "second/weights")
+    assert stored
     proxy.mend()
     before = len(proxy.seen)
     second = start(sys.executable, "-c", LIVES, "0", machine="one", environ=environ)
@@ -89,16 +89,17 @@ def check_second(start: Start, proxy: FaultyProxy, environ: dict[str, str], firs
     assert second.exit_code() == 143, second.log
     assert f"resumed from second {content}" in second.stdout.decode()
     assert "attempt 1 had finished but not stored 'second': kept in the directory, uploaded now" in second.log
-    sent = [it.target for it in proxy.seen[before:] if it.method == "PUT" and "partNumber=" in it.target]
+    seen = proxy.seen[before:]
+    sent = [request.target for request in seen if request.method == "PUT" and "partNumber=" in request.target]
     numbers = sorted(int(target.split("partNumber=")[1].partition("&")[0]) for target in sent)
-    assert numbers == sorted({1, 2, 3, 4, 5, 6} - there)
+    assert numbers == sorted({1, 2, 3, 4, 5, 6} - stored)
     assert not (second.checkpoints / ".holdfast").exists()
     third = start(sys.executable, "-c", LIVES, "0", machine="two", environ=environ)
     third.wait_for_output(f"resumed from second {content}")
     third.vanish()
 
 
-def test_what_a_deadline_cut_off_is_resumed_from_and_only_its_missing_parts_are_sent(
+def test_a_checkpoint_that_missed_the_deadline_is_resumed_from_and_only_its_missing_parts_are_sent(
     start: Start, proxy: FaultyProxy, environ: dict[str, str]
 ) -> None:
     first = begin_first(start, proxy, environ)
@@ -107,9 +108,7 @@ def test_what_a_deadline_cut_off_is_resumed_from_and_only_its_missing_parts_are_
     check_second(start, proxy, environ, first)
 
 
-def test_a_flush_that_is_killed_is_gone_on_with_as_well(
-    start: Start, proxy: FaultyProxy, environ: dict[str, str]
-) -> None:
+def test_a_flush_that_is_killed_is_continued_as_well(start: Start, proxy: FaultyProxy, environ: dict[str, str]) -> None:
     first = begin_first(start, proxy, environ)
     wait_until(lambda: len(confirmed(first)) >= 2, "two parts are in the store")
     os.kill(first.pid, signal.SIGKILL)
@@ -117,7 +116,7 @@ def test_a_flush_that_is_killed_is_gone_on_with_as_well(
     check_second(start, proxy, environ, first)
 
 
-def test_what_was_touched_between_two_lives_is_moved_aside_and_the_snapshot_restored(
+def test_a_checkpoint_that_changed_between_two_attempts_is_moved_aside_and_the_snapshot_restored(
     start: Start, proxy: FaultyProxy, environ: dict[str, str]
 ) -> None:
     first = begin_first(start, proxy, environ)

@@ -1,4 +1,4 @@
-"""What may come between a restore and the script: a signal, a full disk, SageMaker itself."""
+"""Before the script: a signal during the restore, a full disk, a job that SageMaker manages."""
 
 import json
 import os
@@ -20,7 +20,7 @@ for number in range(300):
 """
 
 
-def test_sigterm_in_the_middle_of_a_restore_starts_nothing_and_leaves_the_directory_as_it_was(start: Start) -> None:
+def test_sigterm_during_a_restore_starts_no_script_and_leaves_the_directory_unchanged(start: Start) -> None:
     with serve_objects() as server:
         environ = {**server.environment, "CHECKPOINT_S3_URI": f"s3://{server.bucket}/x"}
         assert start(sys.executable, "-c", MANY, environ=environ).exit_code() == 0
@@ -28,7 +28,7 @@ def test_sigterm_in_the_middle_of_a_restore_starts_nothing_and_leaves_the_direct
         staging = second.checkpoints / ".holdfast/staging"
         wait_until(lambda: staging.is_dir() and len(list(staging.iterdir())) > 20, "the restore is under way")
         assert server.pid is not None
-        os.kill(server.pid, signal.SIGSTOP)  # and now it hangs there
+        os.kill(server.pid, signal.SIGSTOP)  # the restore hangs
         try:
             second.signal()
             assert second.exit_code() == 143, second.log
@@ -39,7 +39,7 @@ def test_sigterm_in_the_middle_of_a_restore_starts_nothing_and_leaves_the_direct
         third = start("echo", "started", environ=environ, machine="two")
         assert third.exit_code() == 0, third.log
         assert third.report["files_restored"] == 300
-        assert third.report["bytes_restored"] < 300 * 50_000  # it went on where the second was
+        assert third.report["bytes_restored"] < 300 * 50_000  # it continued the second restore
 
 
 @pytest.fixture
@@ -90,4 +90,4 @@ time.sleep(1000)
     run.signal()
     assert run.exit_code() == 143
     assert run.stdout.decode() == f"{state} {state}/epoch-3.pt 2\nhandled\n"
-    assert list(run.store.iterdir()) == []  # CHECKPOINT_S3_URI is set, and SageMaker's alone
+    assert list(run.store.iterdir()) == []  # CHECKPOINT_S3_URI is set, and only SageMaker writes there

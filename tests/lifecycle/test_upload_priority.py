@@ -1,4 +1,4 @@
-"""Uploads give way to the training while nothing presses, and to nothing once something does."""
+"""Uploads have low priority while the script runs, and normal priority from a notice on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def priorities(pid: int) -> list[int]:
     return [int(stat.rpartition(")")[2].split()[16]) for stat in stats]
 
 
-def is_at_ease(run: Supervised) -> bool:
+def uses_low_priority(run: Supervised) -> bool:
     usual = os.getpriority(os.PRIO_PROCESS, run.pid)
     return min(19, usual + 10) in priorities(run.pid) and usual < 19
 
@@ -40,7 +40,7 @@ def test_what_is_stored_while_the_script_runs_is_stored_at_low_priority_and_the_
 ) -> None:
     run = start(sys.executable, "-c", ONE_LARGE_FILE)
     run.wait_for_log("snapshot 000001-000001")
-    assert is_at_ease(run)
+    assert uses_low_priority(run)
     (script,) = (int(child) for child in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split())
     assert set(priorities(script)) == {os.getpriority(os.PRIO_PROCESS, run.pid)}
     run.signal()
@@ -48,7 +48,7 @@ def test_what_is_stored_while_the_script_runs_is_stored_at_low_priority_and_the_
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_notice_lifts_the_upload_limit_of_what_is_under_way(
+def test_a_notice_lifts_the_upload_limit_of_a_transfer_in_flight(
     start: Start, s3_server: ObjectServer, request: pytest.FixtureRequest, number: signal.Signals
 ) -> None:
     uri = f"s3://{s3_server.bucket}/{request.node.name}"
@@ -57,7 +57,7 @@ def test_a_notice_lifts_the_upload_limit_of_what_is_under_way(
         sys.executable, "-c", ONE_LARGE_FILE, environ={**s3_server.environment, "CHECKPOINT_S3_URI": uri, **limit}
     )
     run.wait_for_output("written")
-    wait_until(lambda: is_at_ease(run), "the upload has begun")
+    wait_until(lambda: uses_low_priority(run), "the upload has begun")
     run.signal(number)
     assert run.exit_code() == 143, run.log
     assert f"{SIZE:,} sent" in run.log
