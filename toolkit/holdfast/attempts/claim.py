@@ -43,11 +43,7 @@ class Claimant:
 
 
 def honours_conditions(store: Store, found: Catalog, workers: Executor | None = None) -> bool:
-    """Return whether the newest record says that its store was seen to honour conditional writes.
-
-    Raises:
-        StoreError: the record cannot be read.
-    """
+    """Return whether the newest record says that its store was seen to honour conditional writes."""
     try:
         return any(
             load_record(store, name, found.cache, workers=workers, again=True).conditional
@@ -63,14 +59,10 @@ def claim(
     """Claim the number after the highest of `taken`, or the next free one when another container is faster.
 
     Args:
-        store: the store of the prefix.
         taken: numbers of the attempts under the prefix.
         claimant: this host.
         started: start of this attempt, UTC.
         conditional: whether the store is known to honour conditional writes. If not, the claim is put twice.
-
-    Raises:
-        StoreError: the claim cannot be written.
     """
     number = max(taken, default=0) + 1
     about = claimant.describe(started)

@@ -23,16 +23,11 @@ def fence(store: Store, found: Catalog, mine: Attempt, workers: Executor | None 
     that joined an attempt fences its own earlier attempts; the host that began the attempt has fenced all others.
 
     Args:
-        store: the store of the prefix.
         found: the catalog from before the attempt was claimed.
-        mine: the claimed attempt.
         workers: threads for the requests of several hosts; None: one request at a time.
 
     Returns:
         The catalog with the records that are there now.
-
-    Raises:
-        StoreError: a fence cannot be put.
     """
     numbers = () if mine.hosts else range(max(found.attempts, default=0) + 1, mine.number)  # claimed meanwhile
     side_by_side = workers.map if workers else map

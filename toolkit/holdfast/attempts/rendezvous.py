@@ -54,11 +54,8 @@ def join(
     """Join the attempt that another host of the group has begun, or begin one.
 
     Args:
-        store: the store of the prefix.
         group: all hosts.
         claimant: this host.
-        clock: returns the time, UTC.
-        workers: threads that read records.
         passed_over: records that did not verify; an attempt that began from them is not joined.
 
     Returns:
@@ -66,7 +63,6 @@ def join(
 
     Raises:
         NoSnapshotError: there are records, and nothing that can be restored.
-        StoreError: the store cannot be read or written.
     """
     while True:
         found = read_catalog(store)
@@ -106,11 +102,7 @@ def join(
 
 
 def read_claim(store: Store, number: int) -> dict[str, Any]:
-    """Return the claim of an attempt; empty when it does not parse.
-
-    Raises:
-        StoreError: it cannot be read.
-    """
+    """Return the claim of an attempt; empty when it does not parse."""
     text = bytearray()
     store.read(keys.attempt_key(number), sink=text.extend)
     try:

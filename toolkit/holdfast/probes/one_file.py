@@ -92,7 +92,6 @@ def probe(path: Path, *, content_budget: int = CONTENT_BUDGET) -> Finding:
     """Probe one file.
 
     Args:
-        path: a regular file.
         content_budget: bytes of content that may be read or unpacked, beside headers and directories (default 256
             MiB). With 0 a probe reads kilobytes and still finds most cuts, but calls no large file whole.
 

@@ -99,9 +99,7 @@ def newest_first(
     """Yield what can be restored, newest first; for a damaged record, the error.
 
     Args:
-        store: where the prefix is.
         found: the catalog of the prefix.
-        workers: read the records of several hosts in parallel.
         passed_over: names of records to skip.
     """
     by_attempt: dict[int, list[str]] = {}

@@ -102,11 +102,7 @@ class Catalog:
     cache: RecordCache = field(default_factory=RecordCache, repr=False)
 
     def objects(self) -> ObjectListing:
-        """Return the other objects under the prefix. The first call makes one request for each 1,000 objects.
-
-        Raises:
-            StoreError: the prefix cannot be listed.
-        """
+        """Return the other objects under the prefix. The first call makes one request for each 1,000 objects."""
         return self.unread.read()
 
     def slots(self) -> set[str]:
@@ -129,11 +125,7 @@ class Catalog:
 
 
 def read_catalog(store: Store) -> Catalog:
-    """List the prefix as far as its attempts and records go; `Catalog.objects` reads the rest.
-
-    Raises:
-        StoreError: the prefix cannot be listed.
-    """
+    """List the prefix as far as its attempts and records go; `Catalog.objects` reads the rest."""
     claims: set[tuple[int, str]] = set()
     etags: dict[str, str] = {}
     early: list[ObjectInfo] = []
@@ -161,11 +153,7 @@ def read_catalog(store: Store) -> Catalog:
 
 
 def refresh(store: Store, found: Catalog) -> Catalog:
-    """List the records and fences once more; everything else is as it was found.
-
-    Raises:
-        StoreError: they cannot be listed.
-    """
+    """List the records and fences once more; everything else is as it was found."""
     listed = {keys.name_in(info.key): info.etag for info in store.list(keys.COMMITS)}
     found.cache.etags.update(listed)
     return replace(found, snapshots=_in_order(name for name in listed if keys.parse_name(name)))

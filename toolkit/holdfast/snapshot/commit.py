@@ -18,11 +18,8 @@ class Commits:
     """Commit the snapshots of one attempt and host. Not safe for several threads.
 
     Args:
-        store: where the prefix is.
-        attempt: that commits.
         adopted: foreign objects that have been adopted, key → ETag.
         list_writer: stores the lists of large snapshots.
-        clock: the time now, UTC.
     """
 
     def __init__(
@@ -58,7 +55,6 @@ class Commits:
 
         Raises:
             SupersededError: another attempt has fenced this one.
-            StoreError: the record cannot be stored.
         """
         lists = self._list_writer.file(files, self._next_sequence, repeated=False)
         return self._put_behind(lambda: self._snapshot(files, lists, since=None, ended=False, complete=complete))
@@ -78,7 +74,6 @@ class Commits:
 
         Raises:
             SupersededError: there is one.
-            StoreError: the store cannot be read.
         """
         name = self._next_name()
         if exists(self._store, keys.snapshot_key(name)):

@@ -51,7 +51,6 @@ def unpack(data: bytes, *, key: str) -> tuple[FileEntry, ...]:
 
     Args:
         data: content of the list's object.
-        key: of that object, for error messages.
 
     Raises:
         DamagedError: it is no list, or unpacks to more than any list has.

@@ -20,9 +20,6 @@ class ListWriter:
     """Store the lists of one attempt and host, each once. Not safe for several threads.
 
     Args:
-        store: where the prefix is.
-        attempt: that writes the lists.
-        workers: store several lists in parallel.
         known: lists of the records from which the attempt continues.
         most_inline: limit of files that a record lists itself (default 2,000).
     """

@@ -56,16 +56,11 @@ def find_origins(
     each other object, one HEAD reads its metadata.
 
     Args:
-        store: where the prefix is.
         catalog: of the prefix.
         own: the files of the newest snapshot with which this host continues.
         theirs: those of other hosts.
         adopted: foreign objects that were adopted before, key → ETag.
         mine: the attempt; None for that of a single host.
-        workers: run the requests.
-
-    Raises:
-        StoreError: the prefix or an object cannot be read.
     """
     of_others = {entry.key: entry.etag for entry in theirs}
     named = {entry.key: entry.etag for entry in own}

@@ -43,7 +43,6 @@ def load_record(
     """Read a record or a fence. A damaged one is read twice: the damage may have happened on the way.
 
     Args:
-        store: where the prefix is.
         name: of the record.
         cache: what is known already (default: nothing).
         workers: read the lists of a large snapshot in parallel; must not be given in one of their own threads.
@@ -51,7 +50,6 @@ def load_record(
 
     Raises:
         DamagedError: there is no such record any more, or it or one of its lists is damaged.
-        StoreError: it cannot be read.
     """
     cache = cache or RecordCache()
     loaded = cache.records.pop(name, None)

@@ -19,14 +19,9 @@ def verify(
     """Return one sentence for each thing that is wrong with a snapshot; none when it is whole.
 
     Args:
-        store: where the prefix is.
         snapshot: to verify.
         checked: results of earlier calls, so that an object in several snapshots is read once; extended here.
-        workers: read several objects in parallel.
         progress: receives the number of bytes after each read.
-
-    Raises:
-        StoreError: the store cannot be read, which says nothing about the snapshot.
     """
     todo = {_identity(entry): entry for entry in snapshot.files.values() if _identity(entry) not in checked}
     results = workers.map(lambda entry: _problem(store, entry, progress), todo.values())

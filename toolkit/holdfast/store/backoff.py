@@ -32,7 +32,6 @@ class Retries:
 
     Args:
         policy: how many, and how long.
-        stop: makes the next failure final, and ends a pause.
         warn: called with every failure but the first, when another try follows.
         sleep: waits the given seconds.
         random: returns a number from 0 to 1.

@@ -25,7 +25,6 @@ def blocks(part: Part, allow: Callable[[int], int] = lambda wanted: wanted) -> I
 
     Raises:
         FileChangedError: the file is gone, is shorter, or has another checksum.
-        StoreError: the file cannot be read.
     """
     if isinstance(part.source, bytes):
         yield from _from_memory(part.source, part, allow if part.read else lambda wanted: wanted)
@@ -46,7 +45,6 @@ def write_part(part: Part, descriptor: int, path: Path, offset: int) -> None:
 
     Raises:
         FileChangedError: as `blocks`.
-        StoreError: the part cannot be read, or the file cannot be written.
     """
     for block in blocks(part):
         rest = block

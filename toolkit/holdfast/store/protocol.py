@@ -180,7 +180,6 @@ class Store(Protocol):
         """Pass a range of an object to `sink`, block by block (the memoryview is only valid during the call).
 
         Args:
-            key: of the object.
             offset: first byte (default 0).
             size: number of bytes; None for all that follow. Fewer bytes than requested is a TransientStoreError.
             etag: of the expected content; another one is a DamagedError. None: any.

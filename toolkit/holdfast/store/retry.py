@@ -41,9 +41,7 @@ class RetryingStore:
     """A store that repeats the requests of another one as a policy says.
 
     Args:
-        store: the store whose requests are repeated.
         policy: how often and how long; None for the default.
-        stop: makes the next failure final, and ends a pause.
         sleep: waits the given seconds.
         random: returns a number from 0 to 1.
     """

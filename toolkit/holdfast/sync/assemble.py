@@ -73,8 +73,6 @@ def assemble(
 
     Args:
         engine: what its parts work with.
-        directory: the checkpoint directory.
-        attempt: the claimed attempt.
         base: what the directory was restored from.
         retention: which snapshots are kept (default: the last three).
         unsent: note of finished checkpoints that are not stored yet; None: nothing is noted.

@@ -23,7 +23,6 @@ def refuse_cut_sets(
     """Return changed files that provably belong to an incomplete set: files of it are missing or too short.
 
     Args:
-        directory: the checkpoint directory.
         scan: its files.
         changed: the files that differ from the last snapshot.
         waiting: names of checkpoints that are not committed now.

@@ -62,9 +62,6 @@ class Outbox:
 
         Returns:
             The entries of what is stored, by path, and why the other files are not.
-
-        Raises:
-            StoreError: nothing could be stored.
         """
         self._uploader.number += 1
         stored: dict[str, FileEntry] = {}

@@ -58,7 +58,6 @@ def download_file(
         DamagedError: the object has another ETag or checksum.
         DiskFullError: the file system of `destination` has no room for it.
         StoppedError: stopped.
-        StoreError: the object cannot be read, or the file cannot be written.
     """
     arrived = 0
 

@@ -53,7 +53,6 @@ class ResumableUploads:
     """The uploads that are noted in one checkpoint directory.
 
     Args:
-        directory: the checkpoint directory.
         slot: the name under which this host commits. Uploads of other hosts that share the directory are left alone.
     """
 
@@ -82,13 +81,8 @@ class ResumableUploads:
         Where there is a note, the store lists its unfinished uploads, once. It is not asked for their parts.
 
         Args:
-            store: where the uploads are.
-            path: path of the file.
             size: size of the file, bytes.
             is_free: returns whether there is no object at a plain key.
-
-        Raises:
-            StoreError: the uploads cannot be listed, or one cannot be dropped.
         """
         found = [note for note in self._own() if (note.path, note.size) == (path, size)]
         listed = store.unfinished_uploads() if found else ()

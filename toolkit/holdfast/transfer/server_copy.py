@@ -27,7 +27,6 @@ def copy_object(
     Args:
         transfer: its `progress` is not called: no bytes travel.
         source: what to copy. The store compares the copy of a large object with its checksum.
-        key: key of the copy.
         metadata: user metadata of the copy; that of the source is not copied.
         condition: what must lie at `key`.
 

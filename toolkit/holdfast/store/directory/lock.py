@@ -26,9 +26,6 @@ class Lock:
 
     It holds between the processes of one machine, and between machines where the file system passes locks on (NFS,
     EFS). Safe to use from several threads.
-
-    Args:
-        path: the file that is locked; its directory exists.
     """
 
     def __init__(self, path: Path) -> None:

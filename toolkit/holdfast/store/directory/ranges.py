@@ -22,15 +22,12 @@ def copy_range(source: int, target: int, path: Path, *, offset: int, size: int, 
 
     Args:
         source: descriptor to read from.
-        target: descriptor to read from and write to.
-        path: of the target, for the messages.
         offset: first byte in the source.
         size: bytes.
         to: offset of the first byte in the target.
 
     Raises:
         DamagedError: the source ends before that.
-        StoreError: the source cannot be read, or the target cannot be written.
     """
     done = 0
     with os_errors(path, "copy to"):
@@ -52,11 +49,7 @@ def _copy_some(source: int, target: int, size: int, offset: int, to: int) -> int
 
 
 def checksum_range(descriptor: int, path: Path, *, offset: int, size: int) -> int:
-    """Return the CRC64NVME of a range of an open file, up to the end of the file; `path` is for the messages.
-
-    Raises:
-        StoreError: the file cannot be read.
-    """
+    """Return the CRC64NVME of a range of an open file, up to the end of the file; `path` is for the messages."""
     view = memoryview(bytearray(min(BLOCK, max(1, size))))
     crc, position, end = 0, offset, offset + size
     with os_errors(path, "read"):

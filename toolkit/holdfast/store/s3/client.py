@@ -136,7 +136,6 @@ class Client:
         Raises:
             TransientStoreError: the answer is something else, for example the page of a proxy.
             StrangeAnswerError: the answer is something else with an ETag: the server has stored an object.
-            StoreError: as `send`.
         """
         with self.send(request) as response:
             text, stored = response.read(), "etag" in response.headers
@@ -210,7 +209,6 @@ def deliver(response: Response, key: str, size: int | None, sink: Sink, *, range
 
     Args:
         response: the answer to a GET.
-        key: for the messages.
         size: requested bytes; None for those that the answer announces.
         sink: called with each block.
         ranged: whether a range was requested, so that a whole object is wrong.

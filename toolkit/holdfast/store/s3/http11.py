@@ -210,7 +210,6 @@ def ask(
         stream: the connection.
         incoming: its received bytes.
         method: GET, PUT, …
-        target: as in the request line.
         headers: all of them.
         body: its blocks.
 

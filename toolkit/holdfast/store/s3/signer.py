@@ -24,7 +24,6 @@ class Signer:
 
     Args:
         settings: how to reach S3.
-        clock: the current time, UTC.
     """
 
     def __init__(self, settings: S3Settings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:

@@ -47,7 +47,6 @@ class S3Store:
     Args:
         location: bucket and prefix.
         settings: how to reach S3.
-        stop: its deadline limits the read timeout.
         allow: called before bytes of a file are sent; returns how many may go, possibly after a wait.
         concurrency: measures the requests; None where its limit is not used.
     """
