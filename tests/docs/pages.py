@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ PAGES = sorted(
     for folder in (".", "docs", "docs/decisions", "images", "benchmarks/results")
     for page in ROOT.glob(f"{folder}/*.md")
 )
-_FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 _SETTING = re.compile(r"^\w+=")
 
 
@@ -65,7 +66,8 @@ def blocks(*languages: str) -> list[Block]:
         for match in _FENCE.finditer(text):
             language, _, about = match["info"].partition(" ")
             line = text.count("\n", 0, match.start()) + 1
-            found.append(Block(str(page.relative_to(ROOT)), line, language, about.strip(), match["text"]))
+            content = textwrap.dedent(match["text"])
+            found.append(Block(str(page.relative_to(ROOT)), line, language, about.strip(), content))
     return [block for block in found if not languages or block.language in languages]
 
 

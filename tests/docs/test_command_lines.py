@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def test_make_has_these_targets(item: CommandLine) -> None:
 
 @pytest.mark.parametrize("code", inline("make"))
 def test_make_has_the_targets_that_the_text_names(code: str) -> None:
-    would = make(code.replace("…", "").split()[1:])
+    would = make(shlex.split(code.replace("…", ""))[1:])
     assert would.returncode == 0, would.stderr
 
 
