@@ -49,7 +49,6 @@ def download_file(
 
     Args:
         transfer: its `progress` is called with a negative number when what had arrived was damaged.
-        source: the object.
         destination: the file, new or to be replaced, in an existing directory. It has its full size before it has its
             content: use a temporary name where that must not be seen.
         kept: called with the bytes of each part that the file already had; `progress` is called with them too.

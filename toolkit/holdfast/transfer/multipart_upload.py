@@ -69,7 +69,6 @@ class MultipartUpload:
         When copied parts do not fit, the whole file is sent in a new upload.
 
         Args:
-            condition: what must lie at `key`.
             resumed: an upload to the same key to resume, with the metadata it has. When that fails, it is a
                 PermanentStoreError.
 

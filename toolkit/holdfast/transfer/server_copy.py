@@ -28,7 +28,6 @@ def copy_object(
         transfer: its `progress` is not called: no bytes travel.
         source: what to copy. The store compares the copy of a large object with its checksum.
         metadata: user metadata of the copy; that of the source is not copied.
-        condition: what must lie at `key`.
 
     Raises:
         NotFoundError: the source does not exist.
