@@ -57,7 +57,7 @@ _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 class DirectoryStore:
-    """The files of a directory as objects.
+    """The files of a directory as objects. What is written is durable when the method returns.
 
     Args:
         root: absolute path. Where only its last component is missing, the first write creates it.
@@ -69,7 +69,7 @@ class DirectoryStore:
         self._uploads = Uploads(self._layout)
 
     def check(self) -> None:
-        """As `Store.check`. A root that the first write would create passes."""
+        """Pass also for a root that the first write would create."""
         try:
             with os.scandir(self._root) as entries:
                 next(entries, None)
@@ -84,7 +84,6 @@ class DirectoryStore:
             raise os_error(error, self._root, "list") from error
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """As `Store.list`."""
         self.check()
         yield from self._walk("", prefix)
 
@@ -115,14 +114,12 @@ class DirectoryStore:
                     yield ObjectInfo(key, state.st_size, etag_of(state), state.st_mtime)
 
     def head(self, key: str) -> ObjectInfo:
-        """As `Store.head`."""
         with self._opened(key) as descriptor:
             state = os.fstat(descriptor)
         etag = etag_of(state)
         return ObjectInfo(key, state.st_size, etag, state.st_mtime, self._layout.metadata(key, etag))
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
-        """As `Store.read`."""
         with self._opened(key) as descriptor:
             self._expect(key, descriptor, etag)
             there = os.fstat(descriptor).st_size
@@ -162,7 +159,6 @@ class DirectoryStore:
             os.close(descriptor)
 
     def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
-        """As `Store.put`; durable when it returns."""
         with self._layout.new_file(key) as new:
             write_part(part, new.descriptor, new.path, 0)
             return self._layout.publish(new.synced(), key, metadata, condition)
@@ -170,7 +166,6 @@ class DirectoryStore:
     def copy(
         self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
-        """As `Store.copy`; durable when it returns. The file system shares the blocks where it can."""
         if source.key == key:
             raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
         with self._opened(source.key) as origin, self._layout.new_file(key) as new:
@@ -181,15 +176,12 @@ class DirectoryStore:
             return self._layout.publish(new.synced(), key, metadata, condition)
 
     def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
-        """As `Store.begin_upload`."""
         return Upload(key, self._uploads.begin(key), dict(metadata or {}))
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
-        """As `Store.put_part`."""
         return self._uploads.write(upload, number, part)
 
     def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
-        """As `Store.put_part_copy`."""
         with self._opened(source.key) as origin:
             self._expect(source.key, origin, source.etag)
             part = self._uploads.copy(upload, number, origin, offset=source.offset, size=source.size)
@@ -200,23 +192,19 @@ class DirectoryStore:
     def complete_upload(
         self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
-        """As `Store.complete_upload`; durable when it returns."""
         whole = self._uploads.finish(upload, parts, crc64nvme)
         etag = self._layout.publish(whole, upload.key, upload.metadata, condition)
         self._uploads.drop(upload)
         return etag
 
     def abort_upload(self, upload: Upload) -> None:
-        """As `Store.abort_upload`."""
         self._uploads.drop(upload)
 
     def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
-        """As `Store.unfinished_uploads`: also temporary files, whose keys are not recorded."""
         self.check()
         yield from self._uploads.unfinished()
 
     def delete(self, key: str, *, etag: str | None = None) -> None:
-        """As `Store.delete`."""
         path = self._layout.path(key)
         if etag is None:
             self._unlink(path, key, None)

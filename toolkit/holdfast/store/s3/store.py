@@ -65,15 +65,12 @@ class S3Store:
         self._listing = Listing(self._client, self._prefix)
 
     def check(self) -> None:
-        """As `Store.check`: lists at most one key."""
         self._listing.touch()
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """As `Store.list`."""
         yield from self._listing.objects(prefix)
 
     def head(self, key: str) -> ObjectInfo:
-        """As `Store.head`."""
         permission = "s3:GetObject (and s3:ListBucket, without which S3 does not say that an object is missing)"
         request = self._request("HEAD", "looking at", key, permission, headers={"x-amz-checksum-mode": "ENABLED"})
         with self._client.send(request) as response:
@@ -88,7 +85,6 @@ class S3Store:
         return ObjectInfo(key, size, etag, modified, messages.metadata_in(headers), crc)
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
-        """As `Store.read`, with If-Match and Range."""
         if size == 0:
             info = self.head(key)  # S3 has no empty ranges
             if etag not in (None, info.etag):
@@ -113,7 +109,6 @@ class S3Store:
         return DamagedError(f"object {key!r} is no longer the recorded content: another writer has replaced it")
 
     def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
-        """As `Store.put`."""
         headers = {
             messages.CHECKSUM: to_base64(part.crc64nvme),
             **messages.metadata_headers(metadata),
@@ -132,7 +127,6 @@ class S3Store:
     def copy(
         self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
-        """As `Store.copy`: CopyObject."""
         if source.key == key:
             raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
         headers = {
@@ -176,7 +170,6 @@ class S3Store:
         }
 
     def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
-        """As `Store.begin_upload`."""
         headers = {
             "x-amz-checksum-algorithm": "CRC64NVME",
             "x-amz-checksum-type": "FULL_OBJECT",
@@ -189,7 +182,6 @@ class S3Store:
         return Upload(key, identity, dict(metadata or {}))
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
-        """As `Store.put_part`."""
         query = [("partNumber", str(number)), ("uploadId", upload.id)]
         headers = {messages.CHECKSUM: to_base64(part.crc64nvme)}
         doing = f"storing part {number} of"
@@ -199,7 +191,6 @@ class S3Store:
             return StoredPart(number, self._stored(upload.key, part, response), part.size, part.crc64nvme)
 
     def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
-        """As `Store.put_part_copy`: UploadPartCopy."""
         query = [("partNumber", str(number)), ("uploadId", upload.id)]
         last = source.offset + source.size - 1
         headers = {
@@ -224,7 +215,6 @@ class S3Store:
     def complete_upload(
         self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
-        """As `Store.complete_upload`."""
         headers = {
             "Content-Type": "application/xml",
             messages.CHECKSUM: to_base64(crc64nvme),
@@ -249,7 +239,6 @@ class S3Store:
         return messages.etag_in(root) or self.head(upload.key).etag
 
     def abort_upload(self, upload: Upload) -> None:
-        """As `Store.abort_upload`."""
         request = self._request(
             "DELETE", "aborting the upload of", upload.key, "s3:AbortMultipartUpload", [("uploadId", upload.id)]
         )
@@ -260,11 +249,9 @@ class S3Store:
             pass
 
     def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
-        """As `Store.unfinished_uploads`."""
         yield from self._listing.uploads()
 
     def delete(self, key: str, *, etag: str | None = None) -> None:
-        """As `Store.delete`, with If-Match."""
         permission = "s3:DeleteObject" if etag is None else "s3:DeleteObject and s3:GetObject"
         request = self._request("DELETE", "deleting", key, permission, headers=messages.if_match(etag))
         try:
