@@ -85,7 +85,7 @@ def bare(server: Server, prefix: str, directory: Path) -> float:
     found = fence.fence(store, catalog.read_catalog(store), claimed)
     with Workers() as workers:
         syncer = assemble(
-            Engine(store=store, workers=workers, clock=lambda: datetime.now(UTC)), directory, claimed, Base(found)
+            Engine(store=store, workers=workers, clock=lambda: datetime.now(UTC)), directory, claimed, Base(found=found)
         )
         scan = syncer.scan()
         begin = time.monotonic()

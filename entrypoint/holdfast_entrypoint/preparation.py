@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import holdfast
@@ -18,10 +17,12 @@ from holdfast.errors import ConfigError, NoSnapshotError
 from holdfast.local.unsent import Unsent
 from holdfast.restore import restorer
 from holdfast.restore.background import BackgroundRestore
-from holdfast.restore.restorer import Restored
+from holdfast.restore.request import Request, Restored
 from holdfast.script.checkpoints import latest
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.candidates import Candidate
+from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.commit import Commits
 from holdfast.snapshot.list_writer import ListWriter
 from holdfast.stop import StopToken
@@ -91,16 +92,13 @@ def prepare(
     """
     store, workers = traffic.open(place), traffic.workers
     unsent = Unsent(config.checkpoints, str(place), workers=Workers(1))
-    restore = partial(
-        restorer.restore,
-        store,
-        directory=config.checkpoints,
-        workers=workers,
-        progress=progress,
-        stop=stop,
-        mode=config.restore,
-        unsent=unsent,
-    )
+
+    def restore(found: Catalog, attempt: Attempt, chosen: Iterable[Candidate] | None = None) -> Restored:
+        request = Request(attempt=attempt, mode=config.restore, candidates=chosen, unsent=unsent)
+        return restorer.restore(
+            store, found, config.checkpoints, request, workers=workers, progress=progress, stop=stop
+        )
+
     if config.group is None:
         claimed, restored = _claim_alone(config, store, restore, workers)
     else:
@@ -128,7 +126,7 @@ def prepare(
         store,
         config.checkpoints,
         restored,
-        absent=syncer.deferred,
+        deferred=syncer.deferred,
         located=syncer.changes.located,
         workers=workers.background,
         stop=stop,
@@ -151,7 +149,7 @@ def _claim_alone(
         conditional=attempt.honours_conditions(store, found, workers),
     )
     try:
-        return claimed, restore(catalog=fence.fence(store, found, claimed), mine=claimed)
+        return claimed, restore(fence.fence(store, found, claimed), claimed)
     except NoSnapshotError:
         # A successor may have expired the snapshots that were listed, if this process slept after its claim.
         list_writer = ListWriter(store, claimed, workers)
@@ -176,7 +174,7 @@ def _claim_together(
         found = fence.fence(store, found, claimed, workers)
         try:
             chosen = [candidates.of(store, found, base, workers)] if base else []
-            return claimed, restore(catalog=found, mine=claimed, candidates=chosen)
+            return claimed, restore(found, claimed, chosen)
         except NoSnapshotError:
             passed_over += base
             _LOG.warning(
@@ -186,7 +184,7 @@ def _claim_together(
 
 
 def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path | None) -> str:
-    count, deferred = len(restored.files), len(restored.base.absent)
+    count, deferred = len(restored.files), len(restored.base.deferred)
     who = f"attempt {claimed.number}{f' of {claimed.host}' if claimed.hosts else ''} on {place}"
     if not count and not deferred and not restored.kept:
         return f"{who}: nothing to restore, a fresh start"
@@ -196,7 +194,7 @@ def _summary(place: Location, claimed: Attempt, restored: Restored, resume: Path
     if restored.snapshot and restored.foreign:
         source += f" and {counted(len(restored.foreign), 'file')} of other writers"
     rest = ""
-    if deferred and restored.behind:
+    if deferred and restored.later:
         rest = f"; {counted(deferred, 'older file')} to follow"
     elif deferred:
         rest = f"; {counted(deferred, 'file')} left in the store"

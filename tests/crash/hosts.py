@@ -26,6 +26,7 @@ from holdfast.attempts.claim import Claimant
 from holdfast.attempts.rendezvous import Group
 from holdfast.maintenance.retention import Retention
 from holdfast.restore import restorer
+from holdfast.restore.request import Request
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.file_lists import MOST_INLINE
 from holdfast.store import Condition, Metadata, ObjectInfo, Part
@@ -91,14 +92,9 @@ class Host:
         self.fuse.stage = "fence"
         found = fence.fence(self._store, found, claimed)
         self.fuse.stage = "restore"
-        done = restorer.restore(
-            self._store,
-            found,
-            self.directory,
-            workers=InOrder(),
-            candidates=[candidates.of(self._store, found, base, InOrder())] if base else [],
-            mine=claimed,
-        )
+        chosen = [candidates.of(self._store, found, base, InOrder())] if base else []
+        request = Request(attempt=claimed, candidates=chosen)
+        done = restorer.restore(self._store, found, self.directory, request, workers=InOrder())
         self._syncer = assemble(
             Engine(store=self._store, workers=InOrder(), clock=self._job.clock),
             self.directory,

@@ -33,6 +33,7 @@ from holdfast.names import checkpoint_of, is_log
 from holdfast.restore import restorer
 from holdfast.restore.background import BackgroundRestore
 from holdfast.restore.plan import Mode
+from holdfast.restore.request import Request
 from holdfast.snapshot import catalog
 from holdfast.snapshot.file_lists import MOST_INLINE, unpack
 from holdfast.snapshot.record_json import to_value
@@ -179,15 +180,8 @@ class Life:
         self._fuse.stage = "restore"
         unsent = Unsent(machine, "the world", workers=self._workers)
         with self._unless_superseded():
-            done = restorer.restore(
-                self._store,
-                found,
-                machine,
-                workers=self._workers,
-                mine=claimed,
-                mode=self._plan.mode,
-                unsent=unsent,
-            )
+            request = Request(attempt=claimed, mode=self._plan.mode, unsent=unsent)
+            done = restorer.restore(self._store, found, machine, request, workers=self._workers)
         with self._disk.used_by(None):
             tree = read_tree(machine)
             name = done.snapshot.name if done.snapshot else None
@@ -219,7 +213,7 @@ class Life:
             self._store,
             machine,
             done,
-            absent=self._syncer.deferred,
+            deferred=self._syncer.deferred,
             located=self._syncer.changes.located,
             workers=self._workers,
             stop=NEVER,

@@ -21,6 +21,7 @@ from holdfast import checksum
 from holdfast.attempts import claim, fence
 from holdfast.errors import HoldfastError
 from holdfast.restore import restorer
+from holdfast.restore.request import Request
 from holdfast.snapshot import catalog, keys, record_json
 from holdfast.sync.assemble import Engine, assemble
 
@@ -210,7 +211,7 @@ def live(bucket: Bucket, directory: Path, said: list[str]) -> None:
     found = catalog.read_catalog(bucket)
     mine = claim.claim(bucket, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
     found = fence.fence(bucket, found, mine)
-    done = restorer.restore(bucket, found, directory, workers=InOrder(), mine=mine)
+    done = restorer.restore(bucket, found, directory, Request(attempt=mine), workers=InOrder())
     (directory / "one more").write_bytes(b"one more")
     syncer = assemble(
         Engine(store=bucket, workers=InOrder(), clock=lambda: datetime.now(UTC)), directory, mine, done.base

@@ -15,7 +15,8 @@ from tests.lifecycle.conftest import start
 
 from holdfast.attempts import claim, fence
 from holdfast.restore.base import Base
-from holdfast.restore.restorer import Restored, restore
+from holdfast.restore.request import Restored
+from holdfast.restore.restorer import restore
 from holdfast.snapshot import catalog
 from holdfast.snapshot.record import Snapshot
 from holdfast.snapshot.records import load_record
@@ -84,7 +85,7 @@ class Job:
             Engine(store=store, workers=self._workers, clock=lambda: datetime.now(UTC)),
             self._root / "engine",
             claimed,
-            Base(fence.fence(store, found, claimed)),
+            Base(found=fence.fence(store, found, claimed)),
         )
 
     def sync(self, syncer: Syncer) -> Synced:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from holdfast.local.unsent import Unsent
 from holdfast.maintenance.retention import Retention
 from holdfast.restore.background import BackgroundRestore
 from holdfast.restore.plan import Mode
-from holdfast.restore.restorer import Restored, restore
+from holdfast.restore.request import EVERYTHING, Request, Restored
+from holdfast.restore.restorer import restore
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
 from holdfast.stop import NEVER, StopToken
@@ -66,12 +68,14 @@ class Job:
         (root / "store").mkdir()
         self.store: Store = DirectoryStore(root / "store")
 
-    def restore(self, machine: str, only: Sequence[str] | None = None, **options: Any) -> Restored:
+    def restore(
+        self, machine: str, only: Sequence[str] | None = None, request: Request = EVERYTHING, **options: Any
+    ) -> Restored:
         found = catalog.read_catalog(self.store)
         if only is not None:
-            options |= {"candidates": [candidates.of(self.store, found, only, self.workers)], "adopt": False}
-        directory = self.root / machine
-        return restore(self.store, found, directory, workers=self.workers, **options)
+            chosen = [candidates.of(self.store, found, only, self.workers)]
+            request = replace(request, candidates=chosen, adopt=False)
+        return restore(self.store, found, self.root / machine, request, workers=self.workers, **options)
 
     def syncer(
         self,
@@ -90,7 +94,7 @@ class Job:
         found = catalog.read_catalog(self.store)
         claimed = claim.claim(self.store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
         fence.fence(self.store, found, claimed)
-        done = self.restore(machine, mine=claimed, mode=mode)
+        done = self.restore(machine, request=Request(attempt=claimed, mode=mode))
         syncer = self.syncer_of(claimed, machine, restored=done)
         return done, syncer, self.background(machine, done, syncer)
 
@@ -99,7 +103,7 @@ class Job:
         found = catalog.read_catalog(self.store)
         claimed = claim.claim(self.store, found.attempts, claim.Claimant("h", "0", "local"), started=datetime.now(UTC))
         left = Unsent(self.root / machine, place, workers=self.workers)
-        done = self.restore(machine, mine=claimed, mode=mode, unsent=left)
+        done = self.restore(machine, request=Request(attempt=claimed, mode=mode, unsent=left))
         return done, self.syncer_of(claimed, machine, restored=done, unsent=left)
 
     def background(self, machine: str, done: Restored, syncer: Syncer, store: Store | None = None) -> BackgroundRestore:
@@ -107,7 +111,7 @@ class Job:
             store or self.store,
             self.root / machine,
             done,
-            absent=syncer.deferred,
+            deferred=syncer.deferred,
             located=syncer.changes.located,
             workers=self.workers,
             stop=NEVER,

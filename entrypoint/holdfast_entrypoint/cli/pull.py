@@ -8,6 +8,7 @@ from pathlib import Path
 from holdfast import names
 from holdfast.errors import ConfigError, NoSnapshotError
 from holdfast.restore import restorer
+from holdfast.restore.request import Request
 from holdfast.wording import counted
 from holdfast_entrypoint import progress
 from holdfast_entrypoint.cli import output
@@ -22,11 +23,9 @@ def pull(options: argparse.Namespace, prefix: Prefix) -> int:
         raise ConfigError(f"pull: {directory} is not an empty directory: give another one, no file is overwritten")
     named = prefix.newest(options.snapshot) if options.snapshot else None
     chosen = None if named is None else [named]
+    request = Request(candidates=chosen, adopt=chosen is None, checkpoint=options.checkpoint)
     with progress.shown("pull") as count:
-        done = restorer.restore(
-            prefix.store, prefix.found, directory, workers=prefix.workers, progress=count,
-            candidates=chosen, adopt=chosen is None, checkpoint=options.checkpoint,
-        )  # fmt: skip
+        done = restorer.restore(prefix.store, prefix.found, directory, request, workers=prefix.workers, progress=count)
     if not done.files:
         raise NoSnapshotError(f"pull: no file under this prefix matches; {LIST}, and the checkpoints")
     result = {

@@ -72,10 +72,10 @@ def _commit(path: Path, prefix: Prefix) -> tuple[Scan, Synced, str | None]:
     prefix = replace(prefix, found=fence.fence(prefix.store, prefix.found, claimed))
     before = prefix.newest()
     base = Base(
-        prefix.found,
-        before.files() if before else {},
-        before.adopted if before else {},
-        prefix.find_origins(before),
+        found=prefix.found,
+        files=before.files() if before else {},
+        adopted=before.adopted if before else {},
+        plain=prefix.find_origins(before),
     )
     with progress.bar("push") as bar:
 

@@ -21,7 +21,8 @@ from holdfast.maintenance.retention import Retention
 from holdfast.restore.background import BackgroundRestore
 from holdfast.restore.base import Base
 from holdfast.restore.plan import SMALL, Mode
-from holdfast.restore.restorer import Restored, restore
+from holdfast.restore.request import Request, Restored
+from holdfast.restore.restorer import restore
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
@@ -82,10 +83,9 @@ class Job:
         )  # fmt: skip
         found = fence.fence(self.store, found, claimed)
         directory = self._root / f"{run}-{host}"
-        restored = restore(
-            self.store, found, directory, workers=self._workers, mine=claimed,
-            candidates=[candidates.of(self.store, found, base, self._workers)] if base else [], mode=mode,
-        )  # fmt: skip
+        chosen = [candidates.of(self.store, found, base, self._workers)] if base else []
+        request = Request(attempt=claimed, candidates=chosen, mode=mode)
+        restored = restore(self.store, found, directory, request, workers=self._workers)
         syncer = assemble(
             Engine(store=self.store, workers=self._workers, clock=lambda: self.now),
             directory,
@@ -104,7 +104,7 @@ class Job:
             self.store,
             host.directory,
             host.restored,
-            absent=host.syncer.deferred,
+            deferred=host.syncer.deferred,
             located=host.syncer.changes.located,
             workers=self._workers,
             stop=NEVER,
@@ -307,7 +307,7 @@ def test_a_host_that_joins_a_start_that_is_over_is_ended_and_joins_the_next(job:
     assert stale.number == 1
     assert begin("a")[0].number == 2
     zombie = assemble(
-        Engine(store=job.store, workers=job._workers, clock=lambda: job.now), job._root / "b", stale, Base(found)
+        Engine(store=job.store, workers=job._workers, clock=lambda: job.now), job._root / "b", stale, Base(found=found)
     )
     with pytest.raises(SupersededError):
         zombie.repeat()

@@ -14,7 +14,8 @@ from tests.crash.scenario import MIB, small_parts
 from tests.unit.job import Job, Reads, sync
 
 from holdfast.errors import NoSnapshotError, TransientStoreError
-from holdfast.restore.restorer import Restored, restore
+from holdfast.restore.request import Restored
+from holdfast.restore.restorer import restore
 from holdfast.snapshot import catalog
 from holdfast.store import Store
 

@@ -26,13 +26,17 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 
 def file(path: str, seconds: float, size: int = LARGE) -> PlannedFile:
-    return PlannedFile(path, size, int(seconds * SECOND), 0o644, 0, path, "etag")
+    return PlannedFile(
+        path=path, size=size, mtime_ns=int(seconds * SECOND), mode=0o644, crc64nvme=0, key=path, etag="etag"
+    )
 
 
 def first(*files: PlannedFile) -> list[str]:
     now, later = split(files, Mode.LATEST)
-    assert sorted(path for unit in now + later for path in unit.files) == sorted(file.path for file in files)
-    return sorted(path for unit in now for path in unit.files)
+    assert sorted(path for checkpoint in now + later for path in checkpoint.files) == sorted(
+        file.path for file in files
+    )
+    return sorted(path for checkpoint in now for path in checkpoint.files)
 
 
 def test_all_of_the_newest_directory_comes_first_and_the_older_ones_behind_it_newest_first() -> None:

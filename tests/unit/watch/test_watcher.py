@@ -20,6 +20,7 @@ from holdfast.attempts import rendezvous
 from holdfast.attempts.claim import Claimant
 from holdfast.attempts.rendezvous import Group
 from holdfast.maintenance.retention import Retention
+from holdfast.restore.request import Request
 from holdfast.restore.restorer import restore
 from holdfast.snapshot import catalog
 from holdfast.snapshot.record import Snapshot
@@ -71,7 +72,7 @@ def test_a_host_of_several_records_again_and_again_that_its_last_snapshot_is_up_
         clock=lambda: datetime.now(UTC), workers=job.workers,
     )  # fmt: skip
     assert base == ()
-    done = restore(job.store, found, job.root / "one", workers=job.workers, candidates=[], mine=claimed)
+    done = restore(job.store, found, job.root / "one", Request(attempt=claimed, candidates=[]), workers=job.workers)
     syncer = assemble(
         Engine(store=job.store, workers=job.workers, clock=lambda: datetime.now(UTC)),
         job.root / "one",

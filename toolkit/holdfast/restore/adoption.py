@@ -1,4 +1,4 @@
-"""Objects that somebody else wrote: which are taken in."""
+"""Choose the objects of other writers that a restore adopts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def adoptable_files(foreign: Mapping[str, ObjectInfo], recorded: Mapping[str, FileEntry]) -> dict[str, PlannedFile]:
-    """Sort out the foreign files whose names must not or cannot be written."""
+    """Return the foreign files to restore, by path; log those whose names must not or cannot be written."""
     if not foreign:
         return {}
     adopted = {}
@@ -32,5 +32,8 @@ def adoptable_files(foreign: Mapping[str, ObjectInfo], recorded: Mapping[str, Fi
         if reason is not None:
             _LOG.warning("object %r is not restored: %s", key, reason)
             continue
-        adopted[key] = PlannedFile(key, info.size, int(info.modified * 1e9), 0o644, None, key, info.etag)
+        modified = int(info.modified * 1e9)
+        adopted[key] = PlannedFile(
+            path=key, size=info.size, mtime_ns=modified, mode=0o644, crc64nvme=None, key=key, etag=info.etag
+        )
     return adopted

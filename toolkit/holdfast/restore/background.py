@@ -1,4 +1,4 @@
-"""Arrival: a thread that brings the older checkpoints while the script runs, newest first, each as a whole."""
+"""Restore the deferred checkpoints in a thread while the script runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holdfast.errors import DamagedError, DiskFullError, HoldfastError, NotFound
 from holdfast.restore.deferred import Deferred
 from holdfast.restore.placement import Placement
 from holdfast.restore.plan import PlannedCheckpoint, PlannedFile, newest
-from holdfast.restore.restorer import Restored
+from holdfast.restore.request import Restored
 from holdfast.restore.staging import Staging
 from holdfast.snapshot.record import FileEntry
 from holdfast.stop import StoppedError, StopToken
@@ -23,21 +23,22 @@ from holdfast.store import Store
 _LOG = logging.getLogger(__name__)
 
 PAUSE = 30.0
-"""Seconds until it is tried again, where the store does not answer."""
+"""Seconds until a checkpoint is tried again when the store does not answer."""
 
 
 class BackgroundRestore(threading.Thread):
-    """Brings checkpoints that are absent. What cannot be brought stays absent, and is told; nothing ends the script.
+    """Restore the deferred checkpoints while the script runs, newest first, each as a whole.
+
+    A checkpoint that cannot be restored stays deferred, with a warning in the log. No error ends the script.
 
     Args:
-        store: where from.
+        store: the store of the prefix.
         directory: the checkpoint directory.
-        restored: what is there, and what is to come, in which order. When nothing is left of the former, the script has
-            cleared the directory, and nothing more arrives. As many bytes as the newest checkpoint has stay free on the
-            disk: the script is going to write the next one.
-        absent: is told what comes.
-        located: says where the content of a file lies now: it may be copied to another key at any time.
-        workers: runs the transfers.
+        restored: result of the restore before the script. When the script has removed all that it placed, nothing more
+            is placed. As many bytes as the newest checkpoint has stay free on the disk for the next one.
+        deferred: the deferred files.
+        located: returns the entry of a file with the key of its content now, which may change at any time.
+        workers: threads that run the transfers.
         stop: ends it between two parts.
     """
 
@@ -47,31 +48,31 @@ class BackgroundRestore(threading.Thread):
         directory: Path,
         restored: Restored,
         *,
-        absent: Deferred,
+        deferred: Deferred,
         located: Callable[[str], FileEntry | None],
         workers: Executor,
         stop: StopToken,
     ) -> None:
         super().__init__(name="holdfast-arrival", daemon=True)
-        self._units = restored.behind
-        self._absent = absent
+        self._checkpoints = restored.later
+        self._deferred = deferred
         self._located = located
         self._stopped = threading.Event()
-        self._placing_lock = threading.Lock()
+        self._placing = threading.Lock()
         self._stop_token = StopToken(stop, when=self._stopped.is_set)
-        newest_there = newest(restored.checkpoints)
-        reserve = newest_there.size if newest_there else 0
+        newest_restored = newest(restored.checkpoints)
+        reserve = newest_restored.size if newest_restored else 0
         self._staging = Staging(store, directory, workers, stop=self._stop_token, reserve=reserve)
-        self._placing = Placement(directory, self._staging.root)
+        self._placement = Placement(directory, self._staging.root)
         self._directory = directory
         self._next = 0
         self._arrived = 0
-        self._restored = [unit.name for unit in restored.checkpoints]
-        self._restored += [name for it in restored.kept for name in it.checkpoints]
+        self._restored = [checkpoint.name for checkpoint in restored.checkpoints]
+        self._restored += [name for note in restored.kept for name in note.checkpoints]
 
     def stop(self) -> None:
-        """Let nothing arrive any more. What has been fetched by halves stays in staging, for the next life."""
-        with self._placing_lock:
+        """Place nothing more. An interrupted download stays in staging, for the next attempt."""
+        with self._placing:
             self._stopped.set()
 
     def run(self) -> None:
@@ -79,85 +80,85 @@ class BackgroundRestore(threading.Thread):
         try:
             while self.step():
                 pass
-            if self._units:
+            if self._checkpoints:
                 _LOG.info(
                     "older checkpoints: %d of %d have arrived, %s bytes fetched",
-                    self._arrived, len(self._units), f"{self._staging.bytes_fetched:,}",
+                    self._arrived, len(self._checkpoints), f"{self._staging.bytes_fetched:,}",
                 )  # fmt: skip
         except (HoldfastError, OSError) as error:
             level = logging.INFO if isinstance(error, StoppedError) else logging.WARNING
             _LOG.log(level, "no older checkpoint arrives from now on, they stay in the store: %s", error)
-        except Exception as error:  # noqa: BLE001  whatever it is, the script goes on
+        except Exception as error:  # noqa: BLE001  the script continues after any error
             _LOG.error("no older checkpoint arrives from now on, this is a bug in holdfast: %r", error)
 
     def step(self) -> bool:
-        """Bring the next checkpoint, if it can be brought; return whether there may be another one behind it.
+        """Restore the next checkpoint; return False when there is none.
 
         Raises:
-            StoppedError: nothing is to arrive any more.
+            StoppedError: stopped, or the script has removed all that was restored.
             StoreError: the store cannot be read.
-            DiskFullError: there is no room.
+            DiskFullError: the disk has no room.
             OSError: the script has removed the checkpoint directory, or it may not be written.
         """
-        if self._next == len(self._units):
+        if self._next == len(self._checkpoints):
             return False
-        unit = self._units[self._next]
+        checkpoint = self._checkpoints[self._next]
         self._next += 1
-        if self._absent.is_wanted(unit.name):
-            self._arrived += self._bring(unit)
-        if self._next == len(self._units):
-            self._placing.end()
+        if self._deferred.is_wanted(checkpoint.name):
+            self._arrived += self._bring(checkpoint)
+        if self._next == len(self._checkpoints):
+            self._placement.end()
         return True
 
-    def _bring(self, unit: PlannedCheckpoint) -> bool:
-        """Fetch a checkpoint and put it in place; return whether it is there."""
+    def _bring(self, checkpoint: PlannedCheckpoint) -> bool:
+        """Fetch and place a checkpoint; return whether it was placed."""
         while True:
             try:
-                return self._put(unit, self._fetch(unit))
+                return self._put(checkpoint, self._fetch(checkpoint))
             except (DamagedError, NotFoundError) as error:
                 _LOG.warning(
-                    "older checkpoint %r does not arrive, and stays in the store as it is: %s", unit.name, error
+                    "older checkpoint %r does not arrive, and stays in the store as it is: %s", checkpoint.name, error
                 )
-                self._placing.discard(unit)
+                self._placement.discard(checkpoint)
                 return False
             except DiskFullError:
-                self._placing.discard(unit)
+                self._placement.discard(checkpoint)
                 raise
             except TransientStoreError as error:
-                _LOG.warning("older checkpoint %r is tried again in %g s: %s", unit.name, PAUSE, error)
+                _LOG.warning("older checkpoint %r is tried again in %g s: %s", checkpoint.name, PAUSE, error)
                 self._stop_token.wait(PAUSE)
-                self._stop_token.refuse_if_stopped(f"fetching {unit.name}")
+                self._stop_token.refuse_if_stopped(f"fetching {checkpoint.name}")
 
-    def _fetch(self, unit: PlannedCheckpoint) -> dict[str, int]:
-        """Fetch a checkpoint from where it lies: what tidies the store may move it meanwhile."""
+    def _fetch(self, checkpoint: PlannedCheckpoint) -> dict[str, int]:
+        """Fetch a checkpoint from its present keys: an upkeep of the prefix may move its content meanwhile."""
         while True:
-            files = self._as_located(unit)
+            files = self._as_located(checkpoint)
             try:
-                return self._staging.fetch(files, self._staging.staged(unit.name, files))
+                return self._staging.fetch(files, self._staging.staged(checkpoint.name, files))
             except (DamagedError, NotFoundError):
-                if files == self._as_located(unit):
+                if files == self._as_located(checkpoint):
                     raise
 
-    def _as_located(self, unit: PlannedCheckpoint) -> dict[str, PlannedFile]:
-        found = {path: (file, self._located(path)) for path, file in unit.files.items()}
+    def _as_located(self, checkpoint: PlannedCheckpoint) -> dict[str, PlannedFile]:
+        found = {path: (file, self._located(path)) for path, file in checkpoint.files.items()}
         return {
-            path: replace(file, key=entry.key, etag=entry.etag, preserved=entry.preserved)
+            path: replace(file, key=entry.key, etag=entry.etag)
             if entry is not None and file.crc64nvme == entry.crc64nvme
             else file
             for path, (file, entry) in found.items()
         }
 
-    def _put(self, unit: PlannedCheckpoint, sums: dict[str, int]) -> bool:
-        foreign = {path: file.as_entry(sums[path]) for path, file in unit.files.items() if file.crc64nvme is None}
-        with self._placing_lock:
-            self._stop_token.refuse_if_stopped(f"restoring {unit.name}")
+    def _put(self, checkpoint: PlannedCheckpoint, sums: dict[str, int]) -> bool:
+        foreign = {path: file.as_entry(sums[path]) for path, file in checkpoint.files.items() if file.crc64nvme is None}
+        with self._placing:
+            self._stop_token.refuse_if_stopped(f"restoring {checkpoint.name}")
             if not any(os.path.lexists(self._directory / name) for name in self._restored):
                 raise StoppedError("the script has removed all that was restored")
-            self._absent.coming(self._staging.states(unit.files), foreign)
-            arrived = self._placing.arrive(unit)
+            self._deferred.coming(self._staging.states(checkpoint.files), foreign)
+            arrived = self._placement.arrive(checkpoint)
             if arrived:
-                self._absent.placed(unit.name)
-                self._restored.append(unit.name)
+                self._deferred.placed(checkpoint.name)
+                self._restored.append(checkpoint.name)
         if not arrived:
-            self._placing.discard(unit)
+            self._placement.discard(checkpoint)
         return arrived

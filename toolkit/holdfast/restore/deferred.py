@@ -1,7 +1,7 @@
-"""Absent: files of the newest snapshot that are not on the disk by our own choice, and how they come to be there.
+"""Track the deferred files: those of the newest snapshot that are restored later, or not at all.
 
-They are neither deleted nor new: they stay in the snapshots that follow. A checkpoint arrives as a whole, or the script
-has made one of that name meanwhile; then that is the one, and of the absent one nothing is kept.
+They are neither deleted nor new, and stay in the snapshots that follow. A deferred checkpoint is placed as a whole. If
+the script has made one of that name meanwhile, that one counts, and the deferred one is dropped.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from holdfast.snapshot.record import FileEntry
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look at the checkpoint directory says of files that were absent.
+    """The files that a scan shows to be deferred no longer.
 
     Attributes:
-        arrived: path → state of what is there now as the store has it.
-        adopted: path → entry of those of them that somebody else wrote, and no snapshot has yet.
-        replaced: paths that are no longer wanted, as the script has made something else of that name.
+        arrived: path → state of the placed file.
+        adopted: path → entry of those of another writer, which no snapshot has yet.
+        replaced: paths that the script has replaced or deleted.
     """
 
     arrived: dict[str, FileState] = field(default_factory=dict)
@@ -31,10 +31,10 @@ class Seen:
 
 
 class Deferred:
-    """Which files are absent. Safe for several threads: one brings them, another one looks at the directory.
+    """The deferred files. Safe for several threads: one restores them while another one scans the directory.
 
     Args:
-        paths: of files that the snapshot has and the directory has not.
+        paths: files of the snapshot that are not in the directory.
     """
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
@@ -53,41 +53,41 @@ class Deferred:
         return bool(self._paths)
 
     def is_wanted(self, checkpoint: str) -> bool:
-        """Say whether a checkpoint is still absent, and the script has made none of its name."""
+        """Return whether a checkpoint is still deferred: the script has made none of its name."""
         return checkpoint in self._paths
 
     def coming(self, states: Mapping[str, FileState], adopted: Mapping[str, FileEntry]) -> None:
-        """Note how files look that are about to be put in place; to be called before anybody can see them.
+        """Note the files that are about to be placed. Call it before they become visible.
 
         Args:
-            states: by path, as they lie in staging.
-            adopted: entries of those that somebody else wrote.
+            states: states of the staged files, by path.
+            adopted: entries of those of another writer, by path.
         """
         with self._lock:
             self._coming.update(states)
             self._entries.update(adopted)
 
     def placed(self, checkpoint: str) -> None:
-        """Note that a checkpoint has been put in place: whoever looks from now on sees it, unless it was deleted."""
+        """Note that a checkpoint has been placed. A scan that begins from now on sees it, unless it was deleted."""
         with self._lock:
             self._placed.add(checkpoint)
 
     def before_look(self) -> frozenset[str]:
-        """Return the checkpoints that a look which begins now must see, if nobody has deleted them."""
+        """Return the checkpoints that a scan which begins now sees, unless they were deleted."""
         with self._lock:
             return frozenset(self._placed)
 
     def look(self, files: Mapping[str, FileState], placed: Collection[str]) -> Seen:
-        """Compare with the directory as it was seen; what arrived, or was replaced or deleted, is absent no longer.
+        """Compare with a scan. Files that arrived, or were replaced or deleted, are deferred no longer.
 
         Args:
-            files: the directory, by path.
-            placed: what `before_look` returned before it was looked at.
+            files: the files of the scan, by path.
+            placed: result of `before_look` before the scan.
         """
         seen = Seen()
-        there = {checkpoint_of(path) for path in files} | set(placed)
+        present = {checkpoint_of(path) for path in files} | set(placed)
         with self._lock:
-            for checkpoint in there & self._paths.keys():
+            for checkpoint in present & self._paths.keys():
                 self._look_at(checkpoint, files, placed, seen)
         return seen
 
@@ -96,7 +96,7 @@ class Deferred:
         arrived = {path for path in paths if path in files and _same(self._coming.get(path), files[path])}
         seen.arrived.update((path, files[path]) for path in arrived)
         seen.adopted.update((path, self._entries[path]) for path in arrived if path in self._entries)
-        # It is put in place at one moment, so what is missing of it has been deleted since.
+        # A checkpoint is placed at one moment, so a file of it that is missing has been deleted since.
         if not arrived and checkpoint not in placed:
             seen.replaced.update(paths)
         self._placed.discard(checkpoint)
@@ -105,8 +105,8 @@ class Deferred:
             self._entries.pop(path, None)
 
 
-def _same(coming: FileState | None, there: FileState) -> bool:
-    """Say whether a file is the one that was put in place: the time of its change is that of its last renaming."""
+def _same(coming: FileState | None, found: FileState) -> bool:
+    """Return whether a file is the one that was placed. The renaming has set its change time."""
     if coming is None:
         return False
-    return (coming.inode, coming.size, coming.mtime_ns) == (there.inode, there.size, there.mtime_ns)
+    return (coming.inode, coming.size, coming.mtime_ns) == (found.inode, found.size, found.mtime_ns)

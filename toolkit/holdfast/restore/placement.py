@@ -1,11 +1,11 @@
-"""Placing: what has been staged becomes what the checkpoint directory holds."""
+"""Place staged files in the checkpoint directory."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +19,7 @@ class Placement:
 
     Args:
         directory: the checkpoint directory.
-        staged: where files were staged, each under its path.
+        staged: folder of the staged files, each under its path.
     """
 
     def __init__(self, directory: Path, staged: Path) -> None:
@@ -28,79 +28,79 @@ class Placement:
         self._staged = staged
 
     def place(
-        self, units: Iterable[PlannedCheckpoint], later: Mapping[str, PlannedFile], stay: Collection[str] = ()
+        self, checkpoints: Sequence[PlannedCheckpoint], deferred: Mapping[str, PlannedFile], kept: Collection[str] = ()
     ) -> tuple[str, ...]:
-        """Put whole checkpoints in place before the script starts; return what was in the way and moved aside.
+        """Place checkpoints before the script starts; return the paths of conflicting files, which were moved aside.
 
         Args:
-            units: all that the directory is to hold now.
-            later: files that may arrive afterwards: what looks like one of them goes to staging until then.
-            stay: paths of files that are not in the way.
+            checkpoints: everything that the directory is to hold now.
+            deferred: files that may be placed later. A file that looks like one of them goes to staging until then.
+            kept: paths of files that stay as they are.
         """
-        units = list(units)
         aside = self._own / "displaced" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        displaced = self._clear({path for unit in units for path in unit.files}.union(stay), later, aside)
-        for unit in units:
-            staged = self._staged / unit.name
-            if staged.exists() and not os.path.lexists(self._directory / unit.name):
-                staged.rename(self._directory / unit.name)
+        stay = {path for checkpoint in checkpoints for path in checkpoint.files}.union(kept)
+        displaced = self._clear(stay, deferred, aside)
+        for checkpoint in checkpoints:
+            staged = self._staged / checkpoint.name
+            if staged.exists() and not os.path.lexists(self._directory / checkpoint.name):
+                staged.rename(self._directory / checkpoint.name)
             else:
-                displaced += self._merge(unit, aside)
-        if not later:
+                displaced += self._merge(checkpoint, aside)
+        if not deferred:
             self.end()
         self._remove_empty_directories()
-        for unit in units:
-            self._keep_time(unit, self._directory / unit.name)
+        for checkpoint in checkpoints:
+            self._keep_time(checkpoint, self._directory / checkpoint.name)
         return tuple(displaced)
 
-    def arrive(self, unit: PlannedCheckpoint) -> bool:
-        """Put a staged checkpoint in place while the script runs; return False where there is one of its name.
+    def arrive(self, checkpoint: PlannedCheckpoint) -> bool:
+        """Place a staged checkpoint while the script runs; return False if there is one of its name.
 
-        Whoever looks sees nothing of it or all of it.
+        It becomes visible as a whole.
 
         Raises:
             OSError: the script has removed the checkpoint directory, or it may not be written.
         """
-        staged, target = self._staged / unit.name, self._directory / unit.name
+        staged, target = self._staged / checkpoint.name, self._directory / checkpoint.name
         try:
-            if unit.is_file:
-                target.hardlink_to(staged)  # a rename would replace what is there
+            if checkpoint.is_file:
+                target.hardlink_to(staged)  # a rename would replace an existing file
                 staged.unlink()
                 return True
-            self._keep_time(unit, staged)
-            target.mkdir()  # a rename replaces an empty directory: that it is ours makes sure that nobody else's is
+            self._keep_time(checkpoint, staged)
+            target.mkdir()  # a rename replaces an empty directory, so it must be one that was made here
             staged.rename(target)
         except FileExistsError:
             return False
         except OSError:
             with contextlib.suppress(OSError):
                 target.rmdir()
-            if os.path.lexists(target):  # somebody has put something into it at once
+            if os.path.lexists(target):  # the script has put a file into it at once
                 return False
             raise
         return True
 
     def end(self) -> None:
-        """Remove staging: nothing of it is needed any more."""
+        """Remove staging, which is not needed any more."""
         shutil.rmtree(self._staged, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._own.rmdir()  # only when it is empty
 
-    def discard(self, unit: PlannedCheckpoint) -> None:
-        """Remove what is staged of a checkpoint."""
-        staged = self._staged / unit.name
-        if unit.is_file:
+    def discard(self, checkpoint: PlannedCheckpoint) -> None:
+        """Remove the staged files of a checkpoint."""
+        staged = self._staged / checkpoint.name
+        if checkpoint.is_file:
             staged.unlink(missing_ok=True)
         else:
             shutil.rmtree(staged, ignore_errors=True)
 
-    def _clear(self, kept: Collection[str], later: Mapping[str, PlannedFile], aside: Path) -> list[str]:
-        """Move what is not to be there: to staging what may come back, aside what may not; return the latter."""
+    def _clear(self, stay: Collection[str], deferred: Mapping[str, PlannedFile], aside: Path) -> list[str]:
+        """Move away all files but `stay`: deferred ones to staging, others aside. Return the paths of the latter."""
         displaced = []
         for path, state in scan.scan(self._directory).files.items():
-            if path in kept:
+            if path in stay:
                 continue
-            file = later.get(path)
+            file = deferred.get(path)
             is_link = (self._directory / path).is_symlink()
             if file is not None and (file.size, file.mtime_ns) == (state.size, state.mtime_ns) and not is_link:
                 (self._staged / path).parent.mkdir(parents=True, exist_ok=True)
@@ -110,39 +110,39 @@ class Placement:
                 displaced.append(path)
         return displaced
 
-    def _merge(self, unit: PlannedCheckpoint, aside: Path) -> list[str]:
-        """Rename the staged files of a checkpoint into one of which something is there; return what was in the way."""
+    def _merge(self, checkpoint: PlannedCheckpoint, aside: Path) -> list[str]:
+        """Rename staged files into a checkpoint that exists in part; return the paths of conflicting files."""
         displaced = []
-        for path in unit.files:
+        for path in checkpoint.files:
             staged, target = self._staged / path, self._directory / path
             if not staged.exists():
-                continue  # it was here already
+                continue  # it is in place already
             displaced += self._clear_way(path, aside)
             target.parent.mkdir(parents=True, exist_ok=True)
             staged.rename(target)
         return displaced
 
-    def _keep_time(self, unit: PlannedCheckpoint, place: Path) -> None:
-        """Give a directory the time of its newest file: there are scripts that sort their checkpoints by that."""
-        with contextlib.suppress(OSError):  # it is another user's
-            if not unit.is_file:
-                os.utime(place, ns=(unit.modified, unit.modified))
+    def _keep_time(self, checkpoint: PlannedCheckpoint, place: Path) -> None:
+        """Set the time of a directory to that of its newest file: some scripts sort their checkpoints by it."""
+        with contextlib.suppress(OSError):  # it belongs to another user
+            if not checkpoint.is_file:
+                os.utime(place, ns=(checkpoint.modified, checkpoint.modified))
 
     def _remove_empty_directories(self) -> None:
-        """Remove directories without a file: no snapshot has any, and a script would take one for a checkpoint."""
+        """Remove directories without files: no snapshot has one, and a script would take it for a checkpoint."""
         for folder, _, _ in os.walk(self._directory, topdown=False):
             if Path(folder) != self._directory:
                 with contextlib.suppress(OSError):
-                    Path(folder).rmdir()  # refuses where anything is left, in `.holdfast/displaced` for one
+                    Path(folder).rmdir()  # fails where a file is left, in `.holdfast/displaced` for one
 
     def _clear_way(self, path: str, aside: Path) -> list[str]:
-        """Move aside a link or file where a directory must be, and anything that stands at the path itself."""
+        """Move aside a link or file where a directory must be, and whatever is at the path itself."""
         moved = []
         for part in [*reversed([str(parent) for parent in PurePosixPath(path).parents][:-1]), path]:
-            there = self._directory / part
-            blocks = there.is_symlink() or (there.exists() and (part == path or not there.is_dir()))
+            found = self._directory / part
+            blocks = found.is_symlink() or (found.exists() and (part == path or not found.is_dir()))
             if blocks:
-                _move(there, aside / part)
+                _move(found, aside / part)
                 moved.append(part)
         return moved
 

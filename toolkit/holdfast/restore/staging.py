@@ -1,4 +1,4 @@
-"""Staging: fetch a snapshot's files beside the checkpoint directory, and check them, before anybody sees them."""
+"""Fetch and check the files of a snapshot in a staging folder, before they are placed."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from holdfast.transfer.download import Source, download_file
 from holdfast.transfer.parallel import Transfer, batches
 
 _LARGE_FILES = 3
-"""Large files that are fetched side by side: the ends of one leave no thread without work, and the kernel's lock of
-one file does not hold up all of them."""
+"""Large files that are fetched in parallel: the end of one leaves no thread idle, and the kernel's lock of a file does
+not block all threads."""
 
 
 class Staging:
     """Fetches files into `.holdfast/staging/` of a checkpoint directory.
 
     Args:
-        store: where from.
+        store: the store of the prefix.
         directory: the checkpoint directory.
-        workers: runs the transfers.
-        progress: gets (bytes fetched, bytes to fetch).
+        workers: threads that run the transfers.
+        progress: called with (bytes fetched, bytes to fetch).
         stop: ends the work between two parts, with StoppedError.
-        reserve: bytes that must stay free on the disk.
+        reserve: bytes that must stay free on the disk (default 0).
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Staging:
         self._kept = 0
         self._keeping = threading.Lock()
         self.root = directory / names.OWN_DIRECTORY / "staging"
-        """Where a file lies until it is put in place, under its path."""
+        """The folder of the staged files, each under its path."""
         self._store = store
         self._directory = directory
         self._workers = workers
@@ -63,7 +63,7 @@ class Staging:
         self._reserve = reserve
 
     def clear(self, wanted: Mapping[str, PlannedFile]) -> None:
-        """Remove what an earlier restore, or an earlier candidate of this one, has staged and is not wanted now."""
+        """Remove staged files of an earlier restore, or of an earlier candidate, that are not wanted now."""
         for folder, _, files in os.walk(self.root, topdown=False):
             for name in files:
                 path = Path(folder, name)
@@ -79,7 +79,7 @@ class Staging:
                 Path(folder).rmdir()  # only when it is empty
 
     def already_here(self, wanted: Mapping[str, PlannedFile]) -> dict[str, int]:
-        """Return the checksums of the files whose content the directory, or staging, holds already."""
+        """Return the checksums of the files whose content is in the directory or in staging already, by path."""
         files = [file for file in wanted.values() if file.crc64nvme is not None]
         here = self._sum_up(self._directory, scan.scan(self._directory).files, files)
         staged = scan.scan(self.root).files
@@ -88,16 +88,16 @@ class Staging:
         return here | whole
 
     def staged(self, checkpoint: str, files: Mapping[str, PlannedFile]) -> dict[str, int]:
-        """Return the checksums of those files of a checkpoint that staging holds already; the others are not there."""
+        """Return the checksums of the staged files of a checkpoint, by path, and remove those that cannot be used."""
         found = scan.scan(self.root, only=checkpoint).files
         whole = self._sum_up(self.root, found, [file for file in files.values() if file.crc64nvme is not None])
         self._drop(found, files, whole)
         return whole
 
     def _drop(self, staged: Mapping[str, FileState], wanted: Mapping[str, PlannedFile], whole: Collection[str]) -> None:
-        """Remove what is staged of files and is not whole, unless it is by halves what is wanted."""
+        """Remove staged files that are not complete, unless their download can be resumed."""
         for path in wanted.keys() & staged.keys() - whole:
-            # What looks whole and is not may be a file that has other names, and so must not be written to.
+            # A file that looks complete and is not may have other hard links, and so must not be written to.
             if wanted[path].parts is None or _is_like(staged[path], wanted[path]):
                 (self.root / path).unlink()
 
@@ -105,12 +105,12 @@ class Staging:
         """Fetch and check files; return the checksums of all, by path.
 
         Args:
-            wanted: by path.
-            known: what `already_here` has found of them: it is not fetched.
+            wanted: the files, by path.
+            known: checksums from `already_here`. These files are not fetched.
 
         Raises:
-            DamagedError, NotFoundError: an object is not what is wanted.
-            DiskFullError: there is no room.
+            DamagedError, NotFoundError: an object is missing, or has other content.
+            DiskFullError: the disk has no room.
             ConfigError: the file system does not tell two names apart.
             StoreError: the store cannot be read.
         """
@@ -125,12 +125,12 @@ class Staging:
         return {**known, **fetched}
 
     def states(self, paths: Iterable[str]) -> dict[str, FileState]:
-        """Return how staged files look."""
+        """Return the states of staged files, by path."""
         seen = {path: scan.look(self.root, path) for path in paths}
         return {path: state for path, state in seen.items() if state is not None}
 
     def _sum_up(self, place: Path, found: Mapping[str, FileState], files: Iterable[PlannedFile]) -> dict[str, int]:
-        """Return the checksums of those files that lie in a place with the content that is wanted."""
+        """Return the checksums of the files that are in a folder with the wanted content, by path."""
         alike = [file for file in files if _is_like(found.get(file.path), file)]
         root = place.resolve() if alike else place
 
@@ -141,10 +141,10 @@ class Staging:
             return parts_module.checksum_file(place / file.path, size=file.size).whole == file.crc64nvme
 
         same = zip(alike, self._workers.map(is_same, alike), strict=True)
-        return {file.path: file.crc64nvme for file, is_it in same if is_it and file.crc64nvme is not None}
+        return {file.path: file.crc64nvme for file, equal in same if equal and file.crc64nvme is not None}
 
     def _allocated(self, file: PlannedFile) -> int:
-        """Return how many of the bytes of a file have their place on the disk already."""
+        """Return how many bytes of a staged file are allocated on the disk."""
         try:
             return min(file.size, (self.root / file.path).stat().st_blocks * 512)
         except FileNotFoundError:
@@ -160,7 +160,7 @@ class Staging:
             )
 
     def _download_all(self, missing: Collection[PlannedFile], total: int) -> dict[str, int]:
-        """Fetch small files side by side, then large ones in parallel ranges, a few at a time; return checksums."""
+        """Fetch small files in parallel, then a few large ones at a time in parallel ranges; return the checksums."""
         done, self._kept = 0, 0
         lock = threading.Lock()
 
@@ -187,10 +187,10 @@ class Staging:
         self._progress(0, total)
         small = [file for file in missing if file.size < parts_module.PART_SIZE]
         large = [file for file in missing if file.size >= parts_module.PART_SIZE]
-        found = _all_of([self._workers.submit(fetch, few, None) for few in batches(small)])
+        found = _all_of([self._workers.submit(fetch, batch, None) for batch in batches(small)])
         if len(large) < 2:
             return found | fetch(large, self._workers)
-        # Whoever waits for the ranges of a file must not be a worker, which are to fetch them.
+        # The threads that wait for the ranges of a file must not be the workers that fetch these ranges.
         with ThreadPoolExecutor(_LARGE_FILES, thread_name_prefix="holdfast-file") as waiting:
             return found | _all_of([waiting.submit(fetch, [file], self._workers) for file in large])
 
@@ -220,19 +220,19 @@ class Staging:
 
 
 def _all_of(jobs: Collection[Future[dict[str, int]]]) -> dict[str, int]:
-    """Wait for all jobs, also after a failure: nobody writes to staging when this is over. Return what they found."""
+    """Wait for all jobs, also after a failure, so that none writes to staging any more. Return their results."""
     wait(jobs)
     failures = [error for job in jobs if (error := job.exception()) is not None]
     for error in sorted(failures, key=lambda error: isinstance(error, StoppedError)):
-        raise error  # what failed first, and not what was stopped because of it
+        raise error  # the failure, not the jobs that were stopped because of it
     return {path: crc for job in jobs for path, crc in job.result().items()}
 
 
 def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:
-    """Refuse a file system on which two names that differ in case, or in how Unicode writes them, are one file.
+    """Refuse a file system on which two names that differ in case or Unicode form are one file.
 
     Raises:
-        ConfigError: with both names.
+        ConfigError: two of the names are one file.
     """
     seen: dict[str, str] = {}
     for path in sorted(paths):

@@ -83,7 +83,7 @@ def assemble(
     bandwidth = engine.bandwidth or Bandwidth(time.monotonic)
     retention = retention or Retention()
     entries = {path: base.located(entry) for path, entry in base.files.items()}
-    deferred, uploads = Deferred(base.absent), ResumableUploads(directory, attempt.slot)
+    deferred, uploads = Deferred(base.deferred), ResumableUploads(directory, attempt.slot)
     plain, known = PlainKeys(store, attempt, base.plain, workers), ContentIndex(entries.values())
     uploader = FileUploader(
         store, directory, attempt, plain=plain, known=known, uploads=uploads, progress=bandwidth.count
@@ -137,6 +137,6 @@ def assemble(
         changes=Changes(entries, base.theirs, files, deferred),
         upkeep=upkeep,
         unsent=None if attempt.hosts else unsent,
-        untaken=dict(base.untaken),
+        unadopted=dict(base.unadopted),
         base_name=base.names[-1] if base.names else "",
     )

@@ -67,7 +67,7 @@ class Syncer:
         changes: the last snapshot, and how the directory differs from it.
         upkeep: follows a commit: plain keys and expiry.
         unsent: note of finished checkpoints that are not stored yet; None: nothing is noted.
-        untaken: deferred objects of other writers that no snapshot has yet: key → ETag.
+        unadopted: deferred objects of other writers that no snapshot has yet: key → ETag.
         base_name: name of the record that was restored; empty on a fresh start.
         snapshots: number of snapshots committed in this attempt.
     """
@@ -85,7 +85,7 @@ class Syncer:
     changes: Changes
     upkeep: Upkeep
     unsent: Unsent | None
-    untaken: dict[str, str]
+    unadopted: dict[str, str]
     base_name: str
     snapshots: int = 0
     _left_out: dict[str, str] = field(default_factory=dict)
@@ -109,8 +109,8 @@ class Syncer:
         self.changes.arrived(seen.arrived, seen.adopted if self.attempt.leads else {})
         for entry in seen.adopted.values():
             self.known.add(entry)
-        for key in (seen.adopted.keys() | seen.replaced) & self.untaken.keys():
-            self.commits.adopt(key, self.untaken.pop(key))
+        for key in (seen.adopted.keys() | seen.replaced) & self.unadopted.keys():
+            self.commits.adopt(key, self.unadopted.pop(key))
             self.plain.adopt(key)
 
     def settled(self, scan: Scan, waiting: Collection[str]) -> list[Group]:
