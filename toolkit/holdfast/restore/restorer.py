@@ -38,7 +38,7 @@ _LOOK = 0.2
 """Seconds between two looks at the stop token while the listing is awaited."""
 
 
-def restore(  # noqa: PLR0913  one call with many defaults
+def restore(
     store: Store,
     catalog: Catalog,
     directory: Path,
