@@ -1,4 +1,4 @@
-"""Retention: which snapshots are kept. The policy only; `holdfast.keeping` deletes."""
+"""Decide which snapshots are kept; `maintenance.collect` deletes the others."""
 
 from __future__ import annotations
 
