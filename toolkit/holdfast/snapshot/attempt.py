@@ -10,9 +10,6 @@ class Attempt:
     """A claimed attempt.
 
     Attributes:
-        number: 1, 2, …
-        host: the name under which this host commits.
-        version: of holdfast.
         conditional: whether the store has shown that it honours conditional writes, which make a fence hold.
         hosts: the names of all hosts that commit under the prefix; empty for a single host.
         token: random; distinguishes the records of two containers with the same number, which only a store without
@@ -37,6 +34,10 @@ class Attempt:
     def leads(self) -> bool:
         """Whether this host is the first one, which is responsible for the files of no host."""
         return not self.hosts or self.host == self.hosts[0]
+
+    def leaves(self, host: str) -> bool:
+        """Say whether the files of a host are left to another host of the attempt."""
+        return host != self.slot and (host in self.hosts or not self.leads)
 
     @property
     def owner(self) -> str:

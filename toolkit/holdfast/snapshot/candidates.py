@@ -28,11 +28,7 @@ SKEW = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Records that are restored together: one of each host.
-
-    Attributes:
-        records: in the order of the hosts.
-    """
+    """Records that are restored together: one of each host, in the order of the hosts."""
 
     records: tuple[Snapshot, ...]
 
@@ -67,14 +63,10 @@ class Candidate:
         """
         own: dict[str, FileEntry] = {}
         theirs: dict[str, FileEntry] = {}
-        for record in reversed(self.records):
-            if mine is None or not mine.hosts or (mine.leads and record.host not in mine.hosts):
-                own.update(record.files)
-            elif record.host != mine.host:
-                theirs.update(record.files)
-        for record in self.records:
-            if mine is not None and mine.hosts and record.host == mine.host:
-                own.update(record.files)
+        # As in `files`, the first record wins; the one of this host comes before those of missing hosts.
+        ranked = sorted(self.records, key=lambda record: mine is None or record.host != mine.slot)
+        for record in reversed(ranked):
+            (theirs if mine is not None and mine.leaves(record.host) else own).update(record.files)
         return own, theirs
 
     def conflicts(self) -> dict[str, list[str]]:
@@ -99,7 +91,6 @@ def newest_first(
     """Yield what can be restored, newest first; for a damaged record, the error.
 
     Args:
-        found: the catalog of the prefix.
         passed_over: names of records to skip.
     """
     by_attempt: dict[int, list[str]] = {}

@@ -7,8 +7,10 @@ same listing is read while the restore runs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import PurePosixPath
 
 from holdfast import names
@@ -37,18 +39,12 @@ class ObjectListing:
 
 
 class UnreadListing:
-    """The part of a listing that has not been sorted yet. Safe for several threads: one reads, the others wait.
+    """The part of a listing that has not been sorted yet. Safe for several threads: one reads, the others wait."""
 
-    Args:
-        early: what came before the attempts.
-        late: what comes after the records, read from the store on demand.
-    """
-
-    def __init__(self, early: Iterable[ObjectInfo], late: Iterator[ObjectInfo]) -> None:
-        self._early = early
-        self._late = late
+    def __init__(self, infos: Iterable[ObjectInfo]) -> None:
+        self._infos = infos
         self._lock = threading.Lock()
-        self._read: ObjectListing | Exception | None = None
+        self._read: Future[ObjectListing] = Future()
 
     def read(self) -> ObjectListing:
         """Read the listing to its end, the first time.
@@ -57,27 +53,24 @@ class UnreadListing:
             StoreError: the prefix cannot be listed; every later call raises it again.
         """
         with self._lock:
-            if self._read is None:
+            if not self._read.done():
                 try:
-                    self._read = self._sort()
+                    self._read.set_result(self._sort())
                 except Exception as error:  # noqa: BLE001  the next call must not take a partial listing for all of it
-                    self._read = error
-        if isinstance(self._read, Exception):
-            raise self._read
-        return self._read
+                    self._read.set_exception(error)
+        return self._read.result()
 
     def _sort(self) -> ObjectListing:
         stored: dict[str, ObjectInfo] = {}
         plain: dict[str, ObjectInfo] = {}
         nested: set[str] = set()
-        for infos in (self._early, self._late):
-            for info in infos:
-                if info.key.startswith((keys.LISTS, keys.OBJECTS, keys.PRESERVED)):
-                    stored[info.key] = info
-                elif f"/{names.OWN_DIRECTORY}/" in info.key:
-                    nested.add(f"{info.key.partition(f'/{names.OWN_DIRECTORY}/')[0]}/")
-                elif not info.key.startswith((keys.ATTEMPTS, keys.COMMITS)) and not _is_marker(info):
-                    plain[info.key] = info
+        for info in self._infos:
+            if info.key.startswith((keys.LISTS, keys.OBJECTS, keys.PRESERVED)):
+                stored[info.key] = info
+            elif f"/{names.OWN_DIRECTORY}/" in info.key:
+                nested.add(f"{info.key.partition(f'/{names.OWN_DIRECTORY}/')[0]}/")
+            elif not info.key.startswith((keys.ATTEMPTS, keys.COMMITS)) and not _is_marker(info):
+                plain[info.key] = info
         if nested:
             plain = {key: info for key, info in plain.items() if not key.startswith(tuple(nested))}
         return ObjectListing(plain, stored, frozenset(nested))
@@ -107,8 +100,7 @@ class Catalog:
 
     def slots(self) -> set[str]:
         """Return the names under which records may be committed: of every host; empty where one host commits alone."""
-        alone = set(self.attempts) - {number for number, _ in self.joined}
-        return {host for _, host in self.joined} | ({""} if alone else set())
+        return {host for _, host in self.joined} | ({""} if self.lives("") else set())
 
     def lives(self, slot: str) -> list[int]:
         """Return the attempts in which records may be committed under a name, ascending."""
@@ -146,7 +138,7 @@ def read_catalog(store: Store) -> Catalog:
     return Catalog(
         attempts=tuple(sorted({number for number, _ in claims})),
         snapshots=_in_order(etags),
-        unread=UnreadListing(early, listing),
+        unread=UnreadListing(chain(early, listing)),
         joined=frozenset(claim for claim in claims if claim[1]),
         cache=RecordCache(etags),
     )

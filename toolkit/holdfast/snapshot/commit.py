@@ -9,7 +9,7 @@ from holdfast.errors import AlreadyExistsError, SupersededError
 from holdfast.snapshot import keys, record_json
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.list_writer import ListWriter
-from holdfast.snapshot.record import Fence, FileEntry, FileList, Snapshot
+from holdfast.snapshot.record import Fence, FileEntry, Snapshot
 from holdfast.snapshot.records import exists, load_record
 from holdfast.store import Absent, Part, Store
 
@@ -56,18 +56,15 @@ class Commits:
         Raises:
             SupersededError: another attempt has fenced this one.
         """
-        lists = self._list_writer.file(files, self._next_sequence, repeated=False)
-        return self._put_behind(lambda: self._snapshot(files, lists, since=None, ended=False, complete=complete))
+        return self._commit(files, complete=complete)
 
     def repeat(self, files: Mapping[str, FileEntry], *, ended: bool) -> list[Snapshot]:
         """Commit the newest snapshot once more: these files are still all that the host has.
 
         Arguments, returns and errors as `commit`; `ended`: nothing follows in this attempt.
         """
-        newest = self.newest
-        since = (newest.since or newest.created) if newest else None
-        lists = self._list_writer.file(files, self._next_sequence, repeated=True)
-        return self._put_behind(lambda: self._snapshot(files, lists, since=since, ended=ended, complete=True))
+        since = (self.newest.since or self.newest.created) if self.newest else None
+        return self._commit(files, repeated=True, since=since, ended=ended)
 
     def refuse_if_superseded(self) -> None:
         """Look for a fence, where no commit follows that would find it.
@@ -75,39 +72,37 @@ class Commits:
         Raises:
             SupersededError: there is one.
         """
-        name = self._next_name()
+        name = keys.snapshot_name(self._attempt.number, self._next_sequence, self._attempt.slot)
         if exists(self._store, keys.snapshot_key(name)):
             self._refuse_fence(name)
 
-    def _snapshot(
+    def _commit(
         self,
         files: Mapping[str, FileEntry],
-        lists: tuple[FileList, ...],
         *,
-        since: datetime | None,
-        ended: bool,
-        complete: bool,
-    ) -> Snapshot:
-        return Snapshot(
-            attempt=self._attempt.number,
-            sequence=self._next_sequence,
-            created=self._clock(),
-            host=self._attempt.host,
-            version=self._attempt.version,
-            files=files,
-            adopted=self._adopted,
-            hosts=self._attempt.hosts,
-            since=since,
-            ended=ended,
-            token=self._attempt.token,
-            complete=complete,
-            lists=lists,
-            conditional=self._attempt.conditional,
-        )
-
-    def _put_behind(self, make: Callable[[], Snapshot]) -> list[Snapshot]:
+        complete: bool = True,
+        repeated: bool = False,
+        since: datetime | None = None,
+        ended: bool = False,
+    ) -> list[Snapshot]:
+        lists = self._list_writer.file(files, self._next_sequence, repeated=repeated)
         while True:
-            snapshot = make()
+            snapshot = Snapshot(
+                attempt=self._attempt.number,
+                sequence=self._next_sequence,
+                created=self._clock(),
+                host=self._attempt.host,
+                version=self._attempt.version,
+                files=files,
+                adopted=self._adopted,
+                hosts=self._attempt.hosts,
+                since=since,
+                ended=ended,
+                token=self._attempt.token,
+                complete=complete,
+                lists=lists,
+                conditional=self._attempt.conditional,
+            )
             try:
                 self._put(snapshot)
             except AlreadyExistsError:
@@ -123,19 +118,11 @@ class Commits:
         key, text = keys.snapshot_key(snapshot.name), record_json.to_json(snapshot)
         if not self._attempt.conditional and exists(self._store, key):
             raise AlreadyExistsError(snapshot.name)
-        self._store.put(
-            key,
-            Part.of(text),
-            metadata={keys.OWNER: self._attempt.owner},
-            condition=Absent(),
-        )
+        self._store.put(key, Part.of(text), metadata={keys.OWNER: self._attempt.owner}, condition=Absent())
 
     @property
     def _next_sequence(self) -> int:
         return self.newest.sequence + 1 if self.newest else 1
-
-    def _next_name(self) -> str:
-        return keys.snapshot_name(self._attempt.number, self._next_sequence, self._attempt.slot)
 
     def _refuse_fence(self, name: str) -> Snapshot:
         """Return the record at a name; raise SupersededError when it is a fence or another container's."""

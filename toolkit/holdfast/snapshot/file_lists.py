@@ -49,9 +49,6 @@ def pack(entries: Sequence[FileEntry]) -> bytes:
 def unpack(data: bytes, *, key: str) -> tuple[FileEntry, ...]:
     """Return the files of a stored list.
 
-    Args:
-        data: content of the list's object.
-
     Raises:
         DamagedError: it is no list, or unpacks to more than any list has.
     """

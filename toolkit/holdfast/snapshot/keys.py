@@ -17,9 +17,10 @@ CONTENT = "holdfast-content"
 """User metadata of an object that was copied to a plain key: the `content_name` of its content."""
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NAME = re.compile(r"([0-9]{6,9})-([0-9]{6,9})(?:@(.+))?")
-_ATTEMPT = re.compile(r"([0-9]{6,9})(?:@(.+))?\.json")
-_LIST = re.compile(r"[0-9]{6,9}-[0-9]{6,9}(?:@([^/]+))?/[0-9]{1,9}\.json\.gz")
+_SLOT = f"(?:@({_HOST.pattern}))?"
+_NAME = re.compile(rf"([0-9]{{6,9}})-([0-9]{{6,9}}){_SLOT}")
+_ATTEMPT = re.compile(rf"([0-9]{{6,9}}){_SLOT}\.json")
+_LIST = re.compile(rf"{re.escape(LISTS)}{_NAME.pattern}/[0-9]{{1,9}}\.json\.gz")
 _CONTENT = re.compile(r"([0-9]{6,9})-[0-9]{6,9}(?:@([^/]+))?/")
 
 
@@ -36,9 +37,7 @@ def snapshot_name(attempt: int, sequence: int, host: str = "") -> str:
 def parse_name(name: str) -> tuple[int, int, str] | None:
     """Return (attempt, sequence, host) of a snapshot's name, or None when it is no such name."""
     match = _NAME.fullmatch(name)
-    if match is None or not (match[3] is None or is_host_name(match[3])):
-        return None
-    return int(match[1]), int(match[2]), match[3] or ""
+    return (int(match[1]), int(match[2]), match[3] or "") if match else None
 
 
 def commit_order(name: str) -> tuple[int, int, str]:
@@ -69,9 +68,7 @@ def attempt_key(number: int, host: str = "") -> str:
 def parse_attempt(key: str) -> tuple[int, str] | None:
     """Return (number, host) for the key of a claim, or None when it is no such key."""
     match = _ATTEMPT.fullmatch(key.removeprefix(ATTEMPTS))
-    if match is None or not (match[2] is None or is_host_name(match[2])):
-        return None
-    return int(match[1]), match[2] or ""
+    return (int(match[1]), match[2] or "") if match else None
 
 
 def content_key(attempt: int, number: int, host: str, path: str) -> str:
@@ -86,8 +83,7 @@ def list_key(attempt: int, sequence: int, host: str, number: int) -> str:
 
 def is_list(key: str) -> bool:
     """Say whether a key is that of a list."""
-    match = _LIST.fullmatch(key.removeprefix(LISTS)) if key.startswith(LISTS) else None
-    return match is not None and (match[1] is None or is_host_name(match[1]))
+    return bool(_LIST.fullmatch(key))
 
 
 def attempt_of_content(key: str) -> tuple[int, str] | None:

@@ -45,23 +45,20 @@ class ListWriter:
         self._known = {listed.entries[0].path: listed for listed in own}
 
     def file(self, files: Mapping[str, FileEntry], sequence: int, *, repeated: bool) -> tuple[FileList, ...]:
-        """Store the lists of a snapshot that are not in the store yet.
+        """Store the lists of a snapshot that are not in the store yet. After an error, repeat only the failed ones.
 
         Args:
             files: of the snapshot, by path.
-            sequence: of the snapshot.
             repeated: whether the record before has the same files.
 
         Returns:
             The lists; none where the files are so few that the record lists them itself.
-
-        Raises:
-            StoreError: a list cannot be stored. The next call repeats only the failed ones.
         """
         if len(files) <= min(self._most_inline, _MOST_REPEATED if repeated else self._most_inline):
             return ()
         lists = list(file_lists.cut(files))
-        new = [entries for entries in lists if not self._has(entries)]
+        known = self._known
+        new = [entries for entries in lists if (path := entries[0].path) not in known or known[path].entries != entries]
         puts = [self._workers.submit(self._put, entries, sequence, next(self._numbers)) for entries in new]
         wait(puts)
         for listed in (put.result() for put in puts if put.exception() is None):
@@ -70,10 +67,6 @@ class ListWriter:
         for put in puts:
             put.result()
         return tuple(self._known[entries[0].path] for entries in lists)
-
-    def _has(self, entries: tuple[FileEntry, ...]) -> bool:
-        known = self._known.get(entries[0].path)
-        return known is not None and known.entries == entries
 
     def _put(self, entries: tuple[FileEntry, ...], sequence: int, number: int) -> FileList:
         key = keys.list_key(self._attempt.number, sequence, self._attempt.slot, number)

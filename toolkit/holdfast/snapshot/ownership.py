@@ -29,8 +29,6 @@ class PlainObject:
     """An object at a plain key.
 
     Attributes:
-        info: as listed.
-        origin: what wrote it.
         content: `keys.content_name` of its content where that was copied there; None where it was uploaded there.
         attempt: number of the attempt that wrote it, where its metadata had to be read; 0 otherwise.
     """
@@ -56,26 +54,17 @@ def find_origins(
     each other object, one HEAD reads its metadata.
 
     Args:
-        catalog: of the prefix.
         own: the files of the newest snapshot with which this host continues.
         theirs: those of other hosts.
         adopted: foreign objects that were adopted before, key → ETag.
         mine: the attempt; None for that of a single host.
     """
-    of_others = {entry.key: entry.etag for entry in theirs}
-    named = {entry.key: entry.etag for entry in own}
-
-    found: dict[str, PlainObject] = {}
-    others: list[str] = []
-    for key, info in catalog.objects().plain.items():
-        if adopted.get(key) == info.etag:
-            found[key] = PlainObject(info, Origin.ADOPTED)
-        elif of_others.get(key) == info.etag:
-            found[key] = PlainObject(info, Origin.OTHER_HOST)
-        elif named.get(key) == info.etag:
-            found[key] = PlainObject(info, Origin.OURS)
-        else:
-            others.append(key)
+    known = {(entry.key, entry.etag): Origin.OURS for entry in own}
+    known |= {(entry.key, entry.etag): Origin.OTHER_HOST for entry in theirs}
+    known |= dict.fromkeys(adopted.items(), Origin.ADOPTED)
+    plain = catalog.objects().plain
+    found = {key: PlainObject(info, known[key, info.etag]) for key, info in plain.items() if (key, info.etag) in known}
+    others = [key for key in plain if key not in found]
 
     def ask(key: str) -> PlainObject | None:
         try:
@@ -94,6 +83,5 @@ def described(info: ObjectInfo, mine: Attempt | None) -> PlainObject:
     if owner is None:
         return PlainObject(info, Origin.FOREIGN)
     number, _, writer = owner.partition("@")
-    others = mine is not None and writer != mine.slot and (writer in mine.hosts or not mine.leads)
-    origin = Origin.OTHER_HOST if others else Origin.OURS
+    origin = Origin.OTHER_HOST if mine is not None and mine.leaves(writer) else Origin.OURS
     return PlainObject(info, origin, metadata.get(keys.CONTENT), int(number) if number.isdecimal() else 0)

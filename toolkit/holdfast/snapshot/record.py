@@ -17,10 +17,8 @@ class FileEntry:
 
     Attributes:
         path: relative to the checkpoint directory, with slashes.
-        size: bytes.
         mtime_ns: modification time, nanoseconds since the epoch.
         mode: permission bits.
-        crc64nvme: checksum of the content.
         key: of the content, relative to the prefix. Content at a plain key may have moved to its preserved key.
         etag: the store's name for that content.
         parts: of a large file, the checksums of its parts (`transfer.part_checksums`): a hint.
@@ -50,13 +48,9 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True)
 class FileList:
-    """A part of a snapshot's files, in an object of its own.
+    """A part of a snapshot's files, in an object of its own, with that object's key, ETag, size and checksum.
 
     Attributes:
-        key: of that object, relative to the prefix.
-        etag: the store's name for it.
-        size: its bytes.
-        crc64nvme: its checksum.
         count: number of files.
         entries: the files, in the order of their paths; empty until the object has been read.
     """
@@ -73,10 +67,7 @@ class FileList:
 class Fence:
     """The object at the key of an ended attempt's next record, after which it can commit nothing.
 
-    Attributes:
-        attempt: the attempt that has taken over.
-        host: of that attempt.
-        conditional: as in Snapshot.
+    `attempt` is the one that has taken over, on `host`; `conditional` is as in Snapshot.
     """
 
     attempt: int
@@ -89,11 +80,8 @@ class Snapshot:
     """A committed, immutable record of the checkpoint directory at a quiet moment.
 
     Attributes:
-        attempt: number of the attempt that committed it.
         sequence: 1, 2, … within the attempt.
         created: UTC.
-        host: name of the host that committed it.
-        version: of holdfast.
         files: by path.
         adopted: foreign objects that this snapshot or an earlier one has adopted, key → ETag. They are not adopted
             again: `files` has what the script has made of them since.

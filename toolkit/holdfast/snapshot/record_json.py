@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -23,35 +23,15 @@ MOST_LIST_BYTES = 64 << 20
 
 def to_json(record: Snapshot | Fence) -> bytes:
     """Return the stored form of a record or a fence."""
-    body = _fence_to_value(record) if isinstance(record, Fence) else _snapshot_to_value(record)
+    body: dict[str, Any] = {"format": FORMAT}
+    if isinstance(record, Fence):
+        body["fence"] = _write(record, _FENCE)
+    else:
+        body |= _write(record, _SNAPSHOT)
+        body["files"] = [] if record.lists else [to_value(entry) for _, entry in sorted(record.files.items())]
+        body["lists"] = [_write(file_list, _LIST) for file_list in record.lists]
+        body["adopted"] = dict(sorted(record.adopted.items()))
     return json.dumps({**body, "checksum": _seal(body)}).encode()
-
-
-def _fence_to_value(fence: Fence) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "fence": {"attempt": fence.attempt, "host": fence.host, "conditional": fence.conditional},
-    }
-
-
-def _snapshot_to_value(snapshot: Snapshot) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "attempt": snapshot.attempt,
-        "sequence": snapshot.sequence,
-        "created": _to_text(snapshot.created),
-        "since": _to_text(snapshot.since) if snapshot.since else None,
-        "host": snapshot.host,
-        "hosts": list(snapshot.hosts),
-        "ended": snapshot.ended,
-        "token": snapshot.token,
-        "complete": snapshot.complete,
-        "conditional": snapshot.conditional,
-        "holdfast": snapshot.version,
-        "files": [] if snapshot.lists else [to_value(entry) for _, entry in sorted(snapshot.files.items())],
-        "lists": [_list_to_value(file_list) for file_list in snapshot.lists],
-        "adopted": dict(sorted(snapshot.adopted.items())),
-    }
 
 
 def from_json(text: bytes, *, name: str) -> Snapshot | Fence:
@@ -69,9 +49,13 @@ def from_json(text: bytes, *, name: str) -> Snapshot | Fence:
         if body.pop("checksum") != _seal(body):
             raise DamagedError(f"snapshot {name}: the record's checksum is wrong")
         if "fence" in body:
-            fence = body["fence"]
-            return Fence(_whole(fence["attempt"]), str(fence["host"]), fence["conditional"] is True)
-        snapshot = _snapshot(body)
+            return Fence(**_read(body["fence"], _FENCE))
+        snapshot = Snapshot(
+            **_read(body, _SNAPSHOT),
+            files={entry.path: entry for entry in map(to_entry, body["files"])},
+            lists=tuple(FileList(**_read(value, _LIST)) for value in body["lists"]),
+            adopted={str(key): str(etag) for key, etag in body["adopted"].items()},
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DamagedError(f"snapshot {name}: the record does not parse: {type(error).__name__}: {error}") from error
     if snapshot.name != name:
@@ -118,25 +102,6 @@ def _refuse_lists(snapshot: Snapshot) -> None:
         raise DamagedError(f"snapshot {snapshot.name}: {reason}")
 
 
-def _snapshot(body: dict[str, Any]) -> Snapshot:
-    return Snapshot(
-        attempt=_whole(body["attempt"]),
-        sequence=_whole(body["sequence"]),
-        created=_from_text(body["created"]),
-        host=str(body["host"]),
-        version=str(body["holdfast"]),
-        files={entry.path: entry for entry in map(to_entry, body["files"])},
-        adopted={str(key): str(etag) for key, etag in body["adopted"].items()},
-        hosts=tuple(map(str, body["hosts"])),
-        since=_from_text(body["since"]) if body["since"] is not None else None,
-        ended=bool(body["ended"]),
-        token=str(body["token"]),
-        complete=bool(body["complete"]),
-        lists=tuple(map(_to_list, body["lists"])),
-        conditional=body["conditional"] is True,
-    )
-
-
 def _to_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -163,11 +128,7 @@ def to_value(entry: FileEntry) -> dict[str, Any]:
 
 
 def to_entry(value: dict[str, Any]) -> FileEntry:
-    """Return the file of a JSON value.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: the value is not that of a file.
-    """
+    """Return the file of a JSON value; raise any of Python's errors where it is none."""
     path, key = str(value["path"]), str(value["key"])
     return FileEntry(
         path=path,
@@ -181,31 +142,46 @@ def to_entry(value: dict[str, Any]) -> FileEntry:
     )
 
 
-def _list_to_value(file_list: FileList) -> dict[str, Any]:
-    return {
-        "key": file_list.key,
-        "etag": file_list.etag,
-        "size": file_list.size,
-        "crc64nvme": checksum.to_hex(file_list.crc64nvme),
-        "files": file_list.count,
-    }
-
-
-def _to_list(value: dict[str, Any]) -> FileList:
-    return FileList(
-        key=str(value["key"]),
-        etag=str(value["etag"]),
-        size=_whole(value["size"]),
-        crc64nvme=checksum.from_hex(value["crc64nvme"]),
-        count=_whole(value["files"]),
-    )
-
-
 def _whole(value: object) -> int:
     # Sizes, times and modes: none is negative here (`scan` clamps times before 1970), none needs more than 63 bits.
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise ValueError(f"{value!r} is no whole number from 0 to 2^63")
     return value
+
+
+# Name in JSON, attribute, and how its value is written and read.
+_Field = tuple[str, str, Callable[[Any], object], Callable[[Any], object]]
+_FENCE: tuple[_Field, ...] = (
+    ("attempt", "attempt", int, _whole),
+    ("host", "host", str, str),
+    ("conditional", "conditional", bool, lambda value: value is True),
+)
+_SNAPSHOT: tuple[_Field, ...] = (
+    *_FENCE,
+    ("sequence", "sequence", int, _whole),
+    ("created", "created", _to_text, _from_text),
+    ("since", "since", lambda when: when and _to_text(when), lambda when: None if when is None else _from_text(when)),
+    ("hosts", "hosts", list, lambda hosts: tuple(map(str, hosts))),
+    ("ended", "ended", bool, bool),
+    ("token", "token", str, str),
+    ("complete", "complete", bool, bool),
+    ("holdfast", "version", str, str),
+)
+_LIST: tuple[_Field, ...] = (
+    ("key", "key", str, str),
+    ("etag", "etag", str, str),
+    ("size", "size", int, _whole),
+    ("crc64nvme", "crc64nvme", checksum.to_hex, checksum.from_hex),
+    ("files", "count", int, _whole),
+)
+
+
+def _write(record: Snapshot | Fence | FileList, fields: tuple[_Field, ...]) -> dict[str, Any]:
+    return {name: write(getattr(record, attribute)) for name, attribute, write, _ in fields}
+
+
+def _read(value: dict[str, Any], fields: tuple[_Field, ...]) -> dict[str, Any]:
+    return {attribute: read(value[name]) for name, attribute, _, read in fields}
 
 
 def _refuse_unsafe(name: str, paths: Iterable[str]) -> None:

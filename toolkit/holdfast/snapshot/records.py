@@ -43,7 +43,6 @@ def load_record(
     """Read a record or a fence. A damaged one is read twice: the damage may have happened on the way.
 
     Args:
-        name: of the record.
         cache: what is known already (default: nothing).
         workers: read the lists of a large snapshot in parallel; must not be given in one of their own threads.
         again: keep the record for one more call.
