@@ -1,4 +1,4 @@
-"""More requests at a time while that brings something, fewer when the server asks for less."""
+"""More requests at a time while throughput grows, fewer when the server asks for less."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIB = 1 << 20
 
 
 class Server:
-    """A server that takes a while for each request, and together gives so many bytes per second at most."""
+    """A server with a time for each request, and a number of bytes per second for all of them together."""
 
     def __init__(
         self, *, seconds: float, rate: float, size: int = MIB, refuses_from: int = 1000, cpu: float = 0.0
@@ -25,7 +25,7 @@ class Server:
         self.seconds_more: Callable[[int], float] = lambda together: 0.0
 
     def serve(self, rounds: int) -> list[int]:
-        """Let the client ask as many at a time as it may, again and again; return what it came to allow itself."""
+        """Make as many requests at a time as the limit allows, again and again; return the limits."""
         for _ in range(rounds):
             together = self.concurrency.limit
             for _ in range(together):
@@ -40,11 +40,11 @@ class Server:
         return self.limits
 
 
-def test_it_begins_modestly() -> None:
+def test_it_begins_with_eight() -> None:
     assert Concurrency().limit == 8
 
 
-def test_it_grows_to_its_bound_while_waiting_is_all_that_costs() -> None:
+def test_it_grows_to_its_bound_while_requests_only_wait() -> None:
     server = Server(seconds=0.03, rate=1e12, size=64 << 10)
     limits = server.serve(400)
     assert limits[-1] >= 60
@@ -62,7 +62,7 @@ def test_it_finds_the_knee() -> None:
     assert 18 <= sorted(limits)[len(limits) // 2] <= 27
 
 
-def test_it_tries_again_after_a_while_since_the_line_may_have_become_another_one() -> None:
+def test_it_searches_again_after_a_while_since_the_network_may_have_changed() -> None:
     server = Server(seconds=0.03, rate=100 * MIB)
     server.serve(300)
     assert server.concurrency.limit <= 18
@@ -85,7 +85,7 @@ def test_a_busy_processor_alone_is_no_reason_for_fewer() -> None:
     assert limits.count(4) <= len(limits) // 20
 
 
-def test_fewer_requests_are_not_kept_when_each_brought_more_before() -> None:
+def test_fewer_requests_are_not_kept_when_throughput_falls() -> None:
     server = Server(seconds=0.1, rate=1e12, size=16 * MIB, cpu=0.02)  # 5 at a time fill the processor
     limits = server.serve(500)
     assert 4 <= sorted(limits)[len(limits) // 2] <= 8
@@ -129,7 +129,7 @@ def test_after_a_long_pause_the_search_begins_anew() -> None:
     assert limits[-1] >= 20
 
 
-def test_time_in_which_nobody_asks_is_no_part_of_what_is_measured() -> None:
+def test_time_without_requests_is_not_measured() -> None:
     server = Server(seconds=0.1, rate=1e12, size=16 * MIB, cpu=0.012)  # 8 at a time fill the processor
     server.now += 0.29
     server.cpu += 0.29
@@ -155,14 +155,14 @@ def test_small_requests_that_wait_for_the_network_are_many_at_a_time() -> None:
     assert server.serve(400)[-1] >= 60
 
 
-def test_large_requests_are_not_held_to_what_small_ones_are_worth() -> None:
+def test_the_limit_of_small_requests_does_not_hold_for_large_ones() -> None:
     server = Server(seconds=0.0001, rate=1e12, size=64 << 10, cpu=0.0004)
     server.serve(100)
     server.size, server.seconds = 16 * MIB, 0.02
     assert server.serve(1)[-1] == 8
 
 
-def test_after_a_pause_small_requests_are_looked_at_anew() -> None:
+def test_after_a_pause_small_requests_are_measured_again() -> None:
     server = Server(seconds=0.0001, rate=1e12, size=64 << 10, cpu=0.0004)
     assert server.serve(100)[-1] == 2
     server.now += 10
@@ -180,6 +180,13 @@ def test_a_server_that_asks_for_less_gets_less_at_once() -> None:
     assert max(limits[1:20]) <= 16
 
 
+def test_a_server_that_no_longer_asks_for_less_gets_more_again_after_a_while() -> None:
+    server = Server(seconds=0.03, rate=1e12, size=64 << 10, refuses_from=16)
+    assert server.serve(400)[-1] <= 16
+    server.refuses_from = 1000
+    assert server.serve(600)[-1] >= 60
+
+
 def test_requests_that_were_under_way_together_are_one_refusal() -> None:
     concurrency = Concurrency()
     for _ in range(8):
@@ -194,7 +201,7 @@ def test_it_never_falls_below_its_least() -> None:
     assert limits[-1] == min(limits) == 2
 
 
-def test_a_client_that_asks_for_less_than_it_may_learns_nothing() -> None:
+def test_below_the_limit_nothing_is_tried() -> None:
     server = Server(seconds=0.03, rate=1e12)
     for _ in range(500):
         server.concurrency.began()

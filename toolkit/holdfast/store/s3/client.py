@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -112,7 +113,7 @@ class Client:
                 refused = True
                 raise errors.from_connection(error, purpose) from error
             finally:
-                waited = None if response is None else response.waited
+                waited = math.inf if response is None else response.waited
                 self._concurrency.ended(_size(request, response), refused=refused, waited=waited)
                 if connection is not None:
                     if response is not None and response.reusable:
