@@ -56,7 +56,7 @@ def range_of(etag: str, offset: int, size: int, crc: int | None = None, *, key: 
 
 def in_parts(store: Store, key: str, content: bytes = CONTENT) -> str:
     """Store an object in parts of 5 MiB."""
-    upload = store.begin_upload(key)
+    upload = store.begin_upload(key, part_size=5 * MIB)
     parts = [
         store.put_part(upload, number, part_of(content[start : start + 5 * MIB]))
         for number, start in enumerate(range(0, len(content), 5 * MIB), start=1)
@@ -202,7 +202,7 @@ def test_an_upload_mixes_parts_that_are_sent_and_parts_that_are_copied(place: Pl
     store = place.store
     etag = in_parts(store, "from")
     changed = random.Random(9).randbytes(5 * MIB)
-    upload = store.begin_upload("to", metadata={"a": "b"})
+    upload = store.begin_upload("to", part_size=5 * MIB, metadata={"a": "b"})
     parts = [
         store.put_part_copy(upload, 1, range_of(etag, 0, 5 * MIB, crc64nvme(CONTENT[: 5 * MIB]))),
         store.put_part(upload, 2, part_of(changed)),
@@ -217,8 +217,8 @@ def test_an_upload_mixes_parts_that_are_sent_and_parts_that_are_copied(place: Pl
 
 def test_copied_parts_may_come_in_any_order_and_across_the_parts_of_their_source(store: Store) -> None:
     etag = in_parts(store, "from")
-    upload = store.begin_upload("to")
     size = 6 * MIB
+    upload = store.begin_upload("to", part_size=size)
     parts = [
         store.put_part_copy(upload, number, range_of(etag, start, min(size, len(CONTENT) - start)))
         for number, start in ((2, size), (1, 0))
@@ -229,7 +229,7 @@ def test_copied_parts_may_come_in_any_order_and_across_the_parts_of_their_source
 
 def test_an_object_is_replaced_by_an_upload_that_copies_parts_of_it(store: Store) -> None:
     etag = in_parts(store, "k")
-    upload = store.begin_upload("k")
+    upload = store.begin_upload("k", part_size=5 * MIB)
     parts = [
         store.put_part_copy(upload, 1, range_of(etag, 5 * MIB, 5 * MIB, key="k")),
         store.put_part(upload, 2, part_of(b"the end")),
@@ -242,7 +242,7 @@ def test_an_object_is_replaced_by_an_upload_that_copies_parts_of_it(store: Store
 def test_a_range_of_a_source_that_was_replaced_is_not_copied(place: Place) -> None:
     etag = in_parts(place.store, "from")
     in_parts(place.store, "from", CONTENT[::-1])
-    upload = place.store.begin_upload("to")
+    upload = place.store.begin_upload("to", part_size=5 * MIB)
     with pytest.raises(DamagedError, match="no longer"):
         place.store.put_part_copy(upload, 1, range_of(etag, 0, 5 * MIB))
     place.store.abort_upload(upload)
@@ -250,7 +250,7 @@ def test_a_range_of_a_source_that_was_replaced_is_not_copied(place: Place) -> No
 
 
 def test_a_range_of_a_missing_source_is_said_to_be_missing(store: Store) -> None:
-    upload = store.begin_upload("to")
+    upload = store.begin_upload("to", part_size=5 * MIB)
     with pytest.raises(NotFoundError):
         store.put_part_copy(upload, 1, range_of('"e"', 0, 5 * MIB))
     store.abort_upload(upload)
@@ -259,7 +259,7 @@ def test_a_range_of_a_missing_source_is_said_to_be_missing(store: Store) -> None
 @pytest.mark.needs("end of a copied range")
 def test_a_range_beyond_the_end_of_its_source_is_refused(store: Store) -> None:
     etag = in_parts(store, "from")
-    upload = store.begin_upload("to")
+    upload = store.begin_upload("to", part_size=5 * MIB)
     with pytest.raises(PermanentStoreError):
         store.put_part_copy(upload, 1, range_of(etag, 10 * MIB, 5 * MIB))
     store.abort_upload(upload)
@@ -268,7 +268,7 @@ def test_a_range_beyond_the_end_of_its_source_is_refused(store: Store) -> None:
 @pytest.mark.needs("checksum of a copied part")
 def test_a_range_with_another_checksum_than_was_recorded_is_an_error(store: Store) -> None:
     etag = in_parts(store, "from")
-    upload = store.begin_upload("to")
+    upload = store.begin_upload("to", part_size=5 * MIB)
     with pytest.raises(DamagedError, match="CRC64NVME"):
         store.put_part_copy(upload, 1, range_of(etag, 0, 5 * MIB, WHOLE))
     store.abort_upload(upload)
@@ -277,7 +277,7 @@ def test_a_range_with_another_checksum_than_was_recorded_is_an_error(store: Stor
 @pytest.mark.needs("smallest part")
 def test_a_part_that_is_not_the_last_has_five_mebibytes(store: Store) -> None:
     etag = in_parts(store, "from")
-    upload = store.begin_upload("to")
+    upload = store.begin_upload("to", part_size=MIB)
     parts = [store.put_part_copy(upload, number, range_of(etag, 0, MIB)) for number in (1, 2)]
     with pytest.raises(PermanentStoreError):
         store.complete_upload(upload, parts, crc64nvme=crc64nvme(CONTENT[:MIB] * 2))
@@ -291,7 +291,7 @@ def test_a_part_that_is_not_the_last_has_five_mebibytes(store: Store) -> None:
 def test_a_completion_does_not_replace_what_is_another_content_now(place: Place) -> None:
     store = place.store
     before = store.put("k", part_of(b"the old"))
-    upload = store.begin_upload("k")
+    upload = store.begin_upload("k", part_size=5 * MIB)
     part = store.put_part(upload, 1, part_of(b"the new"))
     place.intrude("k", b"somebody else's")
     with pytest.raises(AlreadyExistsError):
@@ -312,14 +312,14 @@ def test_a_completion_does_not_replace_what_is_another_content_now(place: Place)
 def test_what_was_begun_and_not_finished_is_found_and_can_be_dropped(place: Place) -> None:
     store = place.store
     assert list(store.unfinished_uploads()) == []
-    upload = store.begin_upload("large/model +ü", metadata={"a": "b"})
+    upload = store.begin_upload("large/model +ü", part_size=5 * MIB, metadata={"a": "b"})
     store.put_part(upload, 1, part_of(b"x" * 5 * MIB))
-    finished = store.begin_upload("finished")
+    finished = store.begin_upload("finished", part_size=5 * MIB)
     part = store.put_part(finished, 1, part_of(b"x"))
     store.complete_upload(finished, [part], crc64nvme=crc64nvme(b"x"))
-    dropped = store.begin_upload("dropped")
+    dropped = store.begin_upload("dropped", part_size=5 * MIB)
     store.abort_upload(dropped)
-    place.beside("-two").begin_upload("a neighbour's")
+    place.beside("-two").begin_upload("a neighbour's", part_size=5 * MIB)
     (found,) = store.unfinished_uploads()
     assert (found.upload.key, found.upload.id) == (upload.key, upload.id)
     store.abort_upload(found.upload)
@@ -330,13 +330,13 @@ def test_what_was_begun_and_not_finished_is_found_and_can_be_dropped(place: Plac
 @pytest.mark.needs("time of an upload")
 def test_an_upload_is_as_old_as_its_beginning(store: Store) -> None:
     store.put("k", part_of(b"x"))
-    store.begin_upload("large")
+    store.begin_upload("large", part_size=5 * MIB)
     (found,) = store.unfinished_uploads()
     assert abs(found.began - store.head("k").modified) < 60
 
 
 def test_several_uploads_of_one_key_are_all_found(store: Store) -> None:
-    ids = {store.begin_upload("k").id for _ in range(3)}
+    ids = {store.begin_upload("k", part_size=5 * MIB).id for _ in range(3)}
     assert {found.upload.id for found in store.unfinished_uploads()} == ids
 
 

@@ -71,7 +71,7 @@ def test_the_own_records_are_objects_like_others(store: Store) -> None:
 
 
 def test_what_is_on_its_way_is_not_listed(store: Store) -> None:
-    upload = store.begin_upload("large", metadata={"a": "b"})
+    upload = store.begin_upload("large", part_size=5 << 20, metadata={"a": "b"})
     store.put_part(upload, 1, part_of(bytes(5 << 20)))
     assert keys(store) == []
     store.abort_upload(upload)

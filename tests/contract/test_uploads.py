@@ -30,7 +30,7 @@ FIRST = crc64nvme(PIECES[0])
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1), (3, 1, 2)])
 def test_parts_may_come_in_any_order(place: Place, order: Sequence[int]) -> None:
     store = place.store
-    upload = store.begin_upload("large/model", metadata={"holdfast-attempt": "3"})
+    upload = store.begin_upload("large/model", part_size=5 * MIB, metadata={"holdfast-attempt": "3"})
     parts = [store.put_part(upload, number, part_of(PIECES[number - 1])) for number in order]
     with pytest.raises(NotFoundError):
         store.head("large/model")
@@ -43,7 +43,7 @@ def test_parts_may_come_in_any_order(place: Place, order: Sequence[int]) -> None
 
 def test_a_part_stored_again_replaces_what_it_was(place: Place) -> None:
     store = place.store
-    upload = store.begin_upload("k")
+    upload = store.begin_upload("k", part_size=5 * MIB)
     store.put_part(upload, 2, part_of(bytes(1000)))
     first = store.put_part(upload, 1, part_of(PIECES[0]))
     store.put_part(upload, 2, part_of(b"longer" * 1000))
@@ -53,7 +53,7 @@ def test_a_part_stored_again_replaces_what_it_was(place: Place) -> None:
 
 
 def test_an_upload_that_is_dropped_leaves_nothing(place: Place) -> None:
-    upload = place.store.begin_upload("k")
+    upload = place.store.begin_upload("k", part_size=5 * MIB)
     place.store.put_part(upload, 1, part_of(PIECES[0]))
     place.store.abort_upload(upload)
     place.store.abort_upload(upload)
@@ -63,7 +63,7 @@ def test_an_upload_that_is_dropped_leaves_nothing(place: Place) -> None:
 
 @pytest.mark.needs("end of an upload")  # moto's server answers with 500
 def test_an_upload_that_was_dropped_takes_no_more_parts(place: Place) -> None:
-    upload = place.store.begin_upload("k")
+    upload = place.store.begin_upload("k", part_size=5 * MIB)
     part = place.store.put_part(upload, 1, part_of(PIECES[0]))
     place.store.abort_upload(upload)
     with pytest.raises(NotFoundError):
@@ -75,7 +75,7 @@ def test_an_upload_that_was_dropped_takes_no_more_parts(place: Place) -> None:
 @pytest.mark.needs("completion only if absent")
 def test_a_conditional_completion_leaves_what_is_there_alone(place: Place) -> None:
     store = place.store
-    upload = store.begin_upload("k", metadata={"who": "late"})
+    upload = store.begin_upload("k", part_size=5 * MIB, metadata={"who": "late"})
     part = store.put_part(upload, 1, part_of(PIECES[0]))
     store.put("k", part_of(b"first"), metadata={"who": "first"})
     with pytest.raises(AlreadyExistsError):
@@ -90,7 +90,7 @@ def test_of_eight_conditional_completions_one_wins(place: Place) -> None:
     if place.server in ("moto", "radosgw"):
         pytest.skip("moto looks and completes in two steps, radosgw does not look: of eight at once, several win")
     contents = [bytes([number]) * 5 * MIB for number in range(8)]
-    uploads = [place.store.begin_upload("k") for _ in contents]
+    uploads = [place.store.begin_upload("k", part_size=5 * MIB) for _ in contents]
     parts = [
         place.store.put_part(upload, 1, part_of(content)) for upload, content in zip(uploads, contents, strict=True)
     ]
@@ -115,7 +115,7 @@ def test_of_eight_conditional_completions_one_wins(place: Place) -> None:
 def test_a_part_whose_file_changed_is_not_stored(place: Place, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(PIECES[0])
-    upload = place.store.begin_upload("k")
+    upload = place.store.begin_upload("k", part_size=5 * MIB)
     with pytest.raises(FileChangedError):
         place.store.put_part(upload, 1, Part(file, 0, 5 * MIB, crc64nvme(PIECES[1])))
     place.store.abort_upload(upload)
@@ -124,7 +124,7 @@ def test_a_part_whose_file_changed_is_not_stored(place: Place, tmp_path: Path) -
 
 @pytest.mark.needs("wrong checksum of the whole refused")
 def test_parts_that_are_not_the_announced_whole_are_refused(store: Store) -> None:
-    upload = store.begin_upload("k")
+    upload = store.begin_upload("k", part_size=5 * MIB)
     part = store.put_part(upload, 1, part_of(PIECES[0]))
     with pytest.raises(StoreError):
         store.complete_upload(upload, [part], crc64nvme=FIRST ^ 1)
@@ -133,7 +133,7 @@ def test_parts_that_are_not_the_announced_whole_are_refused(store: Store) -> Non
 
 
 def test_a_part_that_was_never_stored_is_refused(store: Store) -> None:
-    upload = store.begin_upload("k")
+    upload = store.begin_upload("k", part_size=5 * MIB)
     part = store.put_part(upload, 1, part_of(PIECES[0]))
     with pytest.raises(StoreError):
         store.complete_upload(upload, [part, StoredPart(2, part.etag, part.size, FIRST)], crc64nvme=0)
@@ -143,7 +143,7 @@ def test_a_part_that_was_never_stored_is_refused(store: Store) -> None:
 
 @pytest.mark.needs("checksum of parts kept")
 def test_a_description_has_the_checksum_of_the_whole(store: Store) -> None:
-    upload = store.begin_upload("k")
+    upload = store.begin_upload("k", part_size=5 * MIB)
     parts = [store.put_part(upload, number, part_of(piece)) for number, piece in enumerate(PIECES, start=1)]
     store.complete_upload(upload, parts, crc64nvme=WHOLE)
     assert store.head("k").crc64nvme == WHOLE

@@ -84,7 +84,7 @@ class Bucket:
     ) -> str:
         return self._store(key, self._expect(source.key, source.etag), metadata, condition)
 
-    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
+    def begin_upload(self, key: str, *, part_size: int, metadata: Metadata | None = None) -> Upload:
         raise NotImplementedError("these objects are small")
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:

@@ -220,8 +220,10 @@ class CountedStore:
             lambda: self._store.copy(source, key, metadata=metadata, condition=condition),
         )
 
-    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
-        return self._fuse.run("begin upload", lambda: self._store.begin_upload(key, metadata=metadata))
+    def begin_upload(self, key: str, *, part_size: int, metadata: Metadata | None = None) -> Upload:
+        return self._fuse.run(
+            "begin upload", lambda: self._store.begin_upload(key, part_size=part_size, metadata=metadata)
+        )
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         return self._fuse.run("put part", lambda: self._store.put_part(upload, number, part))

@@ -59,7 +59,7 @@ def test_a_key_that_is_no_name_below_the_root_is_refused(root: Path, key: str) -
     store = DirectoryStore(root)
     for ask in (
         lambda: store.put(key, BYTES),
-        lambda: store.begin_upload(key),
+        lambda: store.begin_upload(key, part_size=5),
         lambda: store.head(key),
         lambda: store.read(key, sink=lambda piece: None),
         lambda: store.delete(key),
@@ -284,7 +284,7 @@ import pathlib, resource, signal, sys
 from holdfast.store.directory.store import DirectoryStore
 from holdfast.store import Part
 store = DirectoryStore(pathlib.Path(sys.argv[1]))
-store.put_part(store.begin_upload("large"), 2, Part(b"12345", 0, 5, int(sys.argv[2])))
+store.put_part(store.begin_upload("large", part_size=5), 2, Part(b"12345", 0, 5, int(sys.argv[2])))
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # killed by the first byte beyond the limit
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
@@ -314,7 +314,7 @@ def test_an_upload_whose_key_was_not_written_down_is_found_too(root: Path) -> No
 
 def test_parts_that_do_not_fit_together_are_refused_with_the_reason(root: Path) -> None:
     store = DirectoryStore(root)
-    upload = store.begin_upload("k")
+    upload = store.begin_upload("k", part_size=5)
     part = store.put_part(upload, 1, BYTES)
     for parts, crc, said in (
         ([part], 0, "checksum"),
@@ -326,14 +326,14 @@ def test_parts_that_do_not_fit_together_are_refused_with_the_reason(root: Path) 
             store.complete_upload(upload, parts, crc64nvme=crc)
 
 
-def test_a_waiting_part_that_was_tampered_with_is_not_completed(root: Path) -> None:
+def test_a_part_that_reaches_into_the_next_one_is_refused(root: Path) -> None:
     store = DirectoryStore(root)
-    upload = store.begin_upload("k")
+    upload = store.begin_upload("k", part_size=5)
     second = store.put_part(upload, 2, BYTES)
+    with pytest.raises(PermanentStoreError, match="part 1 of 'k' has 6 bytes"):
+        store.put_part(upload, 1, Part(b"678901", 0, 6, crc64nvme(b"678901")))
     first = store.put_part(upload, 1, Part(b"67890", 0, 5, crc64nvme(b"67890")))
-    (root / f".holdfast/uploads/{upload.id}/2").write_bytes(b"54321")
-    with pytest.raises(PermanentStoreError, match="send it again"):
-        store.complete_upload(upload, [first, second], crc64nvme=crc64nvme(b"6789012345"))
+    store.complete_upload(upload, [first, second], crc64nvme=crc64nvme(b"6789012345"))
 
 
 REPLACES = """

@@ -345,7 +345,7 @@ def test_every_other_request_is_repeated_too(pauses: Pauses) -> None:
     with ScriptedServer(*answers) as server:
         store = open_at(server, pauses)
         store.head("k")
-        assert store.begin_upload("k", metadata=METADATA) == Upload("k", "id", METADATA)
+        assert store.begin_upload("k", part_size=5, metadata=METADATA) == Upload("k", "id", METADATA)
         store.put_part(UPLOAD, 1, BYTES)
         store.abort_upload(UPLOAD)
         store.delete("k")

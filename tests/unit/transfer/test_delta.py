@@ -186,10 +186,10 @@ def test_the_parts_of_the_next_file_travel_while_a_file_is_completed(job: Job, c
     class Waits(DirectoryStore):
         """Completes the first upload when another one has begun."""
 
-        def begin_upload(self, key: str, *, metadata: Mapping[str, str] | None = None) -> Upload:
+        def begin_upload(self, key: str, *, part_size: int, metadata: Mapping[str, str] | None = None) -> Upload:
             if list(self.unfinished_uploads()):
                 begun.set()
-            return super().begin_upload(key, metadata=metadata)
+            return super().begin_upload(key, part_size=part_size, metadata=metadata)
 
         def complete_upload(self, *args: Any, **options: Any) -> str:
             assert begun.wait(60)

@@ -185,7 +185,7 @@ def test_an_upload_that_nobody_goes_on_with_is_dropped_after_the_next_commit(job
 
 
 def test_an_upload_of_another_host_is_left_alone(job: Job, content: bytes) -> None:
-    upload = job.store.begin_upload("model.bin", metadata={"holdfast-attempt": "1@algo-2"})
+    upload = job.store.begin_upload("model.bin", part_size=PART, metadata={"holdfast-attempt": "1@algo-2"})
     job.write("model.bin", content)
     ResumableUploads(job.root / "one", "algo-2").begin(upload, "model.bin", SIZE)
     syncer = job.syncer("one")

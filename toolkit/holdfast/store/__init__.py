@@ -216,15 +216,15 @@ class Store(Protocol):
         """
         ...
 
-    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
-        """Begin a multipart upload; nothing becomes visible before `complete_upload`."""
+    def begin_upload(self, key: str, *, part_size: int, metadata: Metadata | None = None) -> Upload:
+        """Begin a multipart upload; nothing becomes visible before `complete_upload`.
+
+        All parts but the last have `part_size` bytes, at least 5 MiB.
+        """
         ...
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
-        """Store one part: `number` is 1 to 10,000; all but the last are of the same size, at least 5 MiB.
-
-        Raises FileChangedError as `put`.
-        """
+        """Store one part: `number` is 1 to 10,000. Raises FileChangedError as `put`."""
         ...
 
     def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:

@@ -65,17 +65,24 @@ def _from_memory(source: bytes, part: Part, allow: Callable[[int], int]) -> Iter
 
 def _from_file(path: Path, part: Part, allow: Callable[[int], int]) -> Iterator[memoryview]:
     with reading(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY)
     try:
-        view = memoryview(bytearray(min(BLOCK, part.size)))
-        position, end = part.offset, part.offset + part.size
-        while position < end:
-            wanted = allow(min(len(view), end - position))
-            with os_errors(path, "read"):
-                length = os.preadv(descriptor, [view[:wanted]], position)
-            if length == 0:
-                return
-            position += length
-            yield view[:length]
+        yield from range_blocks(descriptor, path, part.offset, part.size, allow)
     finally:
         os.close(descriptor)
+
+
+def range_blocks(
+    descriptor: int, path: Path, offset: int, size: int, allow: Callable[[int], int] = lambda wanted: wanted
+) -> Iterator[memoryview]:
+    """Yield a range of an open file, up to its end; blocks and `allow` are as in `blocks`."""
+    view = memoryview(bytearray(min(BLOCK, size)))
+    end = offset + size
+    while offset < end:
+        wanted = allow(min(len(view), end - offset))
+        with os_errors(path, "read"):
+            length = os.preadv(descriptor, [view[:wanted]], offset)
+        if length == 0:
+            return
+        offset += length
+        yield view[:length]

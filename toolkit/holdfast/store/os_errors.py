@@ -40,6 +40,17 @@ def os_errors(path: Path, doing: str) -> Iterator[None]:
 
 
 @contextmanager
+def opened(path: Path, flags: int, doing: str) -> Iterator[int]:
+    """Open a file for the `with`, and return its descriptor; `flags` are those of `os.open`."""
+    with os_errors(path, doing):
+        descriptor = os.open(path, flags, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn the operating system's errors about a file to be sent into ours; one that is gone is a FileChangedError."""
     try:

@@ -161,8 +161,8 @@ class RetryingStore:
             lambda: self._own(key, source.size, source.crc64nvme, metadata),
         )
 
-    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
-        return self._repeat(lambda: self._store.begin_upload(key, metadata=metadata))
+    def begin_upload(self, key: str, *, part_size: int, metadata: Metadata | None = None) -> Upload:
+        return self._repeat(lambda: self._store.begin_upload(key, part_size=part_size, metadata=metadata))
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         return self._repeat(lambda: self._store.put_part(upload, number, part))

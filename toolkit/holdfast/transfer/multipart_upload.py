@@ -26,7 +26,7 @@ from holdfast.stop import StoppedError
 from holdfast.store import Condition, Metadata, ObjectRange, Part, StoredPart, Upload
 from holdfast.transfer.content_index import ContentIndex, Place
 from holdfast.transfer.parallel import Transfer, drop, look
-from holdfast.transfer.parts import PartSums
+from holdfast.transfer.parts import PartSums, part_size
 from holdfast.transfer.resumable import UploadNote
 
 _KEPT = (StoppedError, TransientStoreError)
@@ -213,7 +213,8 @@ class _Upload:
             if self._upload is None:
                 try:
                     look(self._store, self._key, self._condition)
-                    upload = self._store.begin_upload(self._key, metadata=self._metadata)
+                    step = part_size(self._sums.size)
+                    upload = self._store.begin_upload(self._key, part_size=step, metadata=self._metadata)
                 except StoreError as error:
                     self._refused = error
                     raise

@@ -8,7 +8,7 @@ from operator import attrgetter
 from holdfast.errors import PermanentStoreError
 from holdfast.store import Condition, Content, Metadata, ObjectRange
 from holdfast.transfer.parallel import Transfer, drop, look
-from holdfast.transfer.parts import ranges
+from holdfast.transfer.parts import part_size, ranges
 
 SINGLE_COPY = 64 << 20
 """An object smaller than this many bytes is one request to copy; the parts of a larger one are copied side by side."""
@@ -42,7 +42,7 @@ def copy_object(
     look(store, key, condition)
     if source.size < SINGLE_COPY:
         return store.copy(source, key, metadata=metadata, condition=condition)
-    upload = store.begin_upload(key, metadata=metadata)
+    upload = store.begin_upload(key, part_size=part_size(source.size), metadata=metadata)
     try:
         wanted = (
             ObjectRange(key=source.key, etag=source.etag, offset=start, size=length)

@@ -128,7 +128,7 @@ def test_a_description_that_is_none_is_transient() -> None:
 
 def test_an_upload_without_a_name_is_transient() -> None:
     with ScriptedServer(Answer(body=b"<InitiateMultipartUploadResult/>")) as server, pytest.raises(TransientStoreError):
-        open_at(server).begin_upload("k")
+        open_at(server).begin_upload("k", part_size=5 << 20)
 
 
 def test_bytes_that_arrived_otherwise_are_sent_again() -> None:

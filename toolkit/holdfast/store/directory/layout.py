@@ -10,14 +10,13 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.errors import AlreadyExistsError, NoBucketError, PermanentStoreError
 from holdfast.fsync import fsync
 from holdfast.store import Absent, Condition, Metadata, Replaces
 from holdfast.store.directory.lock import Lock
-from holdfast.store.os_errors import os_error, os_errors
+from holdfast.store.os_errors import opened, os_error, os_errors
 
 OWN = ".holdfast/"
 RESERVED = (f"{OWN}tmp/", f"{OWN}metadata/", f"{OWN}uploads/", f"{OWN}locks/")
@@ -29,31 +28,8 @@ def etag_of(state: os.stat_result) -> str:
     return f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_size:x}"'
 
 
-@dataclass(frozen=True, slots=True)
-class NewFile:
-    """A file that is being written.
-
-    Attributes:
-        path: of the file.
-        descriptor: open for reading and writing.
-    """
-
-    path: Path
-    descriptor: int
-
-    def synced(self) -> Path:
-        """Make the content durable and return the path."""
-        with os_errors(self.path, "sync"):
-            os.fsync(self.descriptor)
-        return self.path
-
-
 class Layout:
-    """The files of a directory store.
-
-    Args:
-        root: the directory of the store.
-    """
+    """The files of a directory store."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -99,8 +75,8 @@ class Layout:
             yield
 
     @contextmanager
-    def new_file(self, key: str) -> Iterator[NewFile]:
-        """Create an empty file for a key. Afterwards it is deleted, unless it was renamed to become the object.
+    def new_file(self, key: str) -> Iterator[tuple[Path, int]]:
+        """Create an empty file for a key, and return its path and descriptor. Unless it is published it is deleted.
 
         Raises:
             PermanentStoreError: as `place`; nothing was written.
@@ -109,12 +85,10 @@ class Layout:
         directory = self.root / OWN / "tmp"
         self.make_directories(directory)
         path = directory / secrets.token_hex(8)
-        with os_errors(path, "create"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            yield NewFile(path, descriptor)
+            with opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, "create") as descriptor:
+                yield path, descriptor
         finally:
-            os.close(descriptor)
             path.unlink(missing_ok=True)
 
     def make_directories(self, directory: Path) -> None:
@@ -134,19 +108,22 @@ class Layout:
                 path.mkdir(exist_ok=True)
                 fsync(path.parent)
 
-    def publish(self, file: Path, key: str, metadata: Metadata | None, condition: Condition | None = None) -> str:
-        """Make a synced file the object of a key, in one step, and return its ETag. The file's own name may stay.
+    def publish(
+        self, file: Path, descriptor: int, key: str, metadata: Metadata | None, condition: Condition | None
+    ) -> str:
+        """Sync an open file and make it the object of a key, in one step, and return its ETag. Its own name may stay.
 
         Raises:
             AlreadyExistsError: the condition does not hold (`Absent` neither where the path is a directory, or has a
             file as its parent).
         """
+        with os_errors(file, "sync"):
+            os.fsync(descriptor)
+            etag = etag_of(os.fstat(descriptor))
         target = self.path(key)
         if isinstance(condition, Absent) and any(parent.is_file() for parent in target.parents):
             raise AlreadyExistsError(f"there is an object where the directory of {key!r} should be")
         self.make_directories(target.parent)
-        with os_errors(file, "look at"):
-            etag = etag_of(file.lstat())
         self._write_metadata(key, etag, metadata or {})
         before = None
         try:
@@ -171,13 +148,12 @@ class Layout:
         """Return the metadata of an object; a file that another program wrote has none."""
         path = self._metadata_path(key, etag)
         try:
-            with os_errors(path, "read"):
-                metadata = json.loads(path.read_bytes())["metadata"]
-                return {str(name): str(value) for name, value in metadata.items()}
-        except PermanentStoreError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return {}
-            raise
+            metadata = json.loads(path.read_bytes())["metadata"]
+            return {str(name): str(value) for name, value in metadata.items()}
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise os_error(error, path, "read") from error
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise PermanentStoreError(
                 f"{path} is damaged: delete it, and {key!r} is an object without metadata"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from holdfast.errors import TransientStoreError
-from holdfast.store.os_errors import os_errors
+from holdfast.store.os_errors import opened, os_errors
 
 WAIT_SECONDS = 5.0
 """Longest wait for another process, which holds the lock for a check and a rename."""
@@ -41,18 +41,15 @@ class Lock:
             TransientStoreError: another process keeps it. After one such wait there is no other until it has been free
                 once: a deadline may be near.
         """
-        until = time.monotonic() + (0.0 if self._timed_out else WAIT_SECONDS)
-        if not self._threads.acquire(timeout=max(0.0, until - time.monotonic())):
+        wait = 0.0 if self._timed_out else WAIT_SECONDS
+        until = time.monotonic() + wait
+        if not self._threads.acquire(timeout=wait):
             raise self._refusal()
         try:
-            with os_errors(self._path, "lock"):
-                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
+            with opened(self._path, os.O_RDWR | os.O_CREAT, "lock") as descriptor:
                 with os_errors(self._path, "lock"):
                     self._take(descriptor, until)
                 yield
-            finally:
-                os.close(descriptor)
         finally:
             self._threads.release()
 

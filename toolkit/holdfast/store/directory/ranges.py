@@ -8,7 +8,7 @@ from pathlib import Path
 
 from holdfast.checksum import crc64nvme
 from holdfast.errors import DamagedError
-from holdfast.store.body import BLOCK
+from holdfast.store.body import BLOCK, range_blocks
 from holdfast.store.os_errors import os_errors
 
 # Two file systems, or one without this call: then the bytes go through this process.
@@ -21,9 +21,7 @@ def copy_range(source: int, target: int, path: Path, *, offset: int, size: int, 
     A file system that can share blocks, or whose server can copy, does so.
 
     Args:
-        source: descriptor to read from.
         offset: first byte in the source.
-        size: bytes.
         to: offset of the first byte in the target.
 
     Raises:
@@ -50,10 +48,7 @@ def _copy_some(source: int, target: int, size: int, offset: int, to: int) -> int
 
 def checksum_range(descriptor: int, path: Path, *, offset: int, size: int) -> int:
     """Return the CRC64NVME of a range of an open file, up to the end of the file; `path` is for the messages."""
-    view = memoryview(bytearray(min(BLOCK, max(1, size))))
-    crc, position, end = 0, offset, offset + size
-    with os_errors(path, "read"):
-        while position < end and (length := os.preadv(descriptor, [view[: end - position]], position)):
-            crc = crc64nvme(view[:length], crc)
-            position += length
+    crc = 0
+    for block in range_blocks(descriptor, path, offset, size):
+        crc = crc64nvme(block, crc)
     return crc

@@ -46,11 +46,11 @@ from holdfast.store import (
     UnfinishedUpload,
     Upload,
 )
-from holdfast.store.body import BLOCK, write_part
+from holdfast.store.body import range_blocks, write_part
 from holdfast.store.directory.layout import RESERVED, Layout, etag_of
 from holdfast.store.directory.ranges import copy_range
 from holdfast.store.directory.uploads import Uploads
-from holdfast.store.os_errors import os_error, os_errors
+from holdfast.store.os_errors import os_error
 
 # The path has no file, or only a symbolic link, or a file where a directory should be.
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
@@ -114,38 +114,29 @@ class DirectoryStore:
                     yield ObjectInfo(key, state.st_size, etag_of(state), state.st_mtime)
 
     def head(self, key: str) -> ObjectInfo:
-        with self._opened(key) as descriptor:
+        with self._opened(key, None) as descriptor:
             state = os.fstat(descriptor)
         etag = etag_of(state)
         return ObjectInfo(key, state.st_size, etag, state.st_mtime, self._layout.metadata(key, etag))
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
-        with self._opened(key) as descriptor:
-            self._expect(key, descriptor, etag)
-            there = os.fstat(descriptor).st_size
-            end = there if size is None else offset + size
-            if end > there or offset > there:
-                raise TransientStoreError(f"reading {key!r} ended after {there:,} of {max(end, offset):,} bytes")
-            view = memoryview(bytearray(max(1, min(BLOCK, end - offset))))
-            while offset < end:
-                with os_errors(self._root / key, "read"):
-                    got = os.preadv(descriptor, [view[: end - offset]], offset)
-                if got == 0:
-                    raise TransientStoreError(f"reading {key!r} ended after {offset:,} of {end:,} bytes")
-                offset += got
-                sink(view[:got])
-            self._expect(key, descriptor, etag)
-
-    def _expect(self, key: str, descriptor: int, etag: str | None) -> None:
-        if etag not in (None, etag_of(os.fstat(descriptor))):
-            raise DamagedError(f"object {key!r} is no longer the recorded content: another writer has replaced it")
+        with self._opened(key, etag) as descriptor:
+            length = os.fstat(descriptor).st_size
+            end = length if size is None else offset + size
+            if offset <= length:
+                for block in range_blocks(descriptor, self._root / key, offset, end - offset):
+                    offset += len(block)
+                    sink(block)
+            if offset != end:
+                length = min(length, offset)
+                raise TransientStoreError(f"reading {key!r} ended after {length:,} of {max(end, offset):,} bytes")
 
     @contextmanager
-    def _opened(self, key: str) -> Iterator[int]:
-        """Open the file of a key. Raises NotFoundError."""
+    def _opened(self, key: str, etag: str | None) -> Iterator[int]:
+        """Open the file of a key, which has this ETag before and after the `with`. Raises NotFoundError."""
         path = self._layout.path(key)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             if error.errno in _MISSING:
                 self.check()
@@ -154,46 +145,46 @@ class DirectoryStore:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise NotFoundError(f"{path} is not a file")
+            _expect(key, descriptor, etag)
             yield descriptor
+            _expect(key, descriptor, etag)
         finally:
             os.close(descriptor)
 
     def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
-        with self._layout.new_file(key) as new:
-            write_part(part, new.descriptor, new.path, 0)
-            return self._layout.publish(new.synced(), key, metadata, condition)
+        with self._layout.new_file(key) as (path, descriptor):
+            write_part(part, descriptor, path, 0)
+            return self._layout.publish(path, descriptor, key, metadata, condition)
 
     def copy(
         self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
         if source.key == key:
             raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
-        with self._opened(source.key) as origin, self._layout.new_file(key) as new:
-            self._expect(source.key, origin, source.etag)
-            copied = copy_range(origin, new.descriptor, new.path, offset=0, size=source.size, to=0)
-            self._expect(source.key, origin, source.etag)
+        self._layout.path(source.key)  # an impossible key is refused before anything is written
+        with self._layout.new_file(key) as (path, descriptor):
+            with self._opened(source.key, source.etag) as origin:
+                copied = copy_range(origin, descriptor, path, offset=0, size=source.size, to=0)
             _compare(source, copied)
-            return self._layout.publish(new.synced(), key, metadata, condition)
+            return self._layout.publish(path, descriptor, key, metadata, condition)
 
-    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
-        return Upload(key, self._uploads.begin(key), dict(metadata or {}))
+    def begin_upload(self, key: str, *, part_size: int, metadata: Metadata | None = None) -> Upload:
+        return Upload(key, self._uploads.begin(key, part_size), dict(metadata or {}))
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         return self._uploads.write(upload, number, part)
 
     def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
-        with self._opened(source.key) as origin:
-            self._expect(source.key, origin, source.etag)
+        with self._opened(source.key, source.etag) as origin:
             part = self._uploads.copy(upload, number, origin, offset=source.offset, size=source.size)
-            self._expect(source.key, origin, source.etag)
         _compare(source, part.crc64nvme)
         return part
 
     def complete_upload(
         self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
     ) -> str:
-        whole = self._uploads.finish(upload, parts, crc64nvme)
-        etag = self._layout.publish(whole, upload.key, upload.metadata, condition)
+        with self._uploads.finished(upload, parts, crc64nvme) as (path, descriptor):
+            etag = self._layout.publish(path, descriptor, upload.key, upload.metadata, condition)
         self._uploads.drop(upload)
         return etag
 
@@ -223,6 +214,11 @@ class DirectoryStore:
                 raise os_error(error, path, "delete") from error
         else:
             self._layout.forget(key, existing)
+
+
+def _expect(key: str, descriptor: int, etag: str | None) -> None:
+    if etag is not None and etag != etag_of(os.fstat(descriptor)):
+        raise DamagedError(f"object {key!r} is no longer the recorded content: another writer has replaced it")
 
 
 def _compare(source: Content | ObjectRange, copied: int | None) -> None:

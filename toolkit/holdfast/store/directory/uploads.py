@@ -16,7 +16,7 @@ from holdfast.store import Part, StoredPart, UnfinishedUpload, Upload
 from holdfast.store.body import write_part
 from holdfast.store.directory.layout import OWN, Layout
 from holdfast.store.directory.ranges import checksum_range, copy_range
-from holdfast.store.os_errors import os_errors
+from holdfast.store.os_errors import opened, os_errors
 
 _TEMPORARY = "tmp/"
 """Beginning of the ids of files that `put` or `copy` were writing when their process was killed."""
@@ -25,21 +25,19 @@ _TEMPORARY = "tmp/"
 class Uploads:
     """The multipart uploads that have begun; each is a directory with the files `key` and `whole`.
 
-    The size of part 1 determines the offsets of all parts in `whole`. A part that comes before part 1 is kept in a file
-    of its own, named by its number.
+    The id of an upload ends with its part size, which determines the offsets of the parts in `whole`.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._lock = threading.Lock()
-        self._part_sizes: dict[str, int] = {}
         self._written: dict[str, set[int]] = {}
         """Parts that this process has written, by upload: those of an earlier process may be lost with its machine."""
 
-    def begin(self, key: str) -> str:
+    def begin(self, key: str, part_size: int) -> str:
         """Begin an upload and return its id."""
         self._layout.place(key)  # an impossible key is refused before anything is written
-        identity = secrets.token_hex(8)
+        identity = f"{secrets.token_hex(8)}-{part_size}"
         directory = self._directory(identity)
         self._layout.make_directories(directory)
         with os_errors(directory, "write"):
@@ -47,11 +45,7 @@ class Uploads:
         return identity
 
     def write(self, upload: Upload, number: int, part: Part) -> StoredPart:
-        """Store a part.
-
-        Raises:
-            NotFoundError: the upload has ended.
-        """
+        """Store a part."""
         with self._place(upload, number, part.size) as (descriptor, path, offset):
             write_part(part, descriptor, path, offset)
         return _stored(number, part.size, part.crc64nvme)
@@ -60,7 +54,6 @@ class Uploads:
         """Store a range of an open file as a part.
 
         Raises:
-            NotFoundError: the upload has ended.
             PermanentStoreError: the file has no such range.
         """
         if offset + size > os.fstat(source).st_size:
@@ -71,52 +64,34 @@ class Uploads:
 
     @contextmanager
     def _place(self, upload: Upload, number: int, size: int) -> Iterator[tuple[int, Path, int]]:
-        """Give the descriptor, path and offset for a part."""
-        directory = self._existing(upload)
-        waiting = directory / str(number)
-        with self._lock:
-            if number == 1:
-                self._part_sizes[upload.id] = size
-            step = self._part_sizes.get(upload.id)
-        in_place = step is not None and size <= step
-        path, offset = (directory / "whole", (number - 1) * (step or 0)) if in_place else (waiting, 0)
-        with os_errors(path, "create"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            yield descriptor, path, offset
-        finally:
-            os.close(descriptor)
-        if in_place:
-            waiting.unlink(missing_ok=True)
+        """Give the descriptor, path and offset for a part. Raises NotFoundError: the upload has ended."""
+        path, step = self._existing(upload) / "whole", _part_size(upload)
+        if size > step:
+            raise PermanentStoreError(f"part {number} of {upload.key!r} has {size:,} bytes, more than {step:,}")
+        with opened(path, os.O_RDWR | os.O_CREAT, "create") as descriptor:
+            yield descriptor, path, (number - 1) * step
         with self._lock:
             self._written.setdefault(upload.id, set()).add(number)
 
-    def finish(self, upload: Upload, parts: Sequence[StoredPart], crc64nvme: int) -> Path:
-        """Return the whole file, synced, compared with the checksum and ready to be published.
+    @contextmanager
+    def finished(self, upload: Upload, parts: Sequence[StoredPart], crc64nvme: int) -> Iterator[tuple[Path, int]]:
+        """Give path and descriptor of the whole file, compared with the checksum and ready to be published.
 
         Raises:
             NotFoundError: the upload has ended.
-            PermanentStoreError: the parts do not fit together, or one has changed or is lost.
+            PermanentStoreError: the parts do not fit together, or one is lost.
         """
-        directory = self._existing(upload)
-        whole = directory / "whole"
+        whole = self._existing(upload) / "whole"
         written = self._written.get(upload.id, set())
         ordered = sorted(parts, key=lambda part: part.number)
         total = _check(upload, ordered, crc64nvme)
-        with os_errors(whole, "write"):
-            descriptor = os.open(whole, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                for part in ordered:
-                    waiting = directory / str(part.number)
-                    if waiting.exists():
-                        _move(waiting, part, descriptor, whole, (part.number - 1) * ordered[0].size)
-                    elif part.number not in written:
-                        _refuse_if_lost(part, descriptor, whole, (part.number - 1) * ordered[0].size)
+        with opened(whole, os.O_RDWR | os.O_CREAT, "write") as descriptor:
+            for part in ordered:
+                if part.number not in written:
+                    _refuse_if_lost(part, descriptor, whole, (part.number - 1) * _part_size(upload))
+            with os_errors(whole, "write"):
                 os.ftruncate(descriptor, total)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        return whole
+            yield whole, descriptor
 
     def drop(self, upload: Upload) -> None:
         """Delete an upload and its parts, or a temporary file; a missing one is not an error."""
@@ -126,7 +101,6 @@ class Uploads:
                 path.unlink(missing_ok=True)
             return
         with self._lock:
-            self._part_sizes.pop(upload.id, None)
             self._written.pop(upload.id, None)
         directory = self._directory(upload.id)
         if directory.exists():
@@ -159,11 +133,8 @@ class Uploads:
         return directory
 
 
-def _move(waiting: Path, part: StoredPart, descriptor: int, whole: Path, to: int) -> None:
-    with os_errors(waiting, "read"), waiting.open("rb") as file:
-        crc = copy_range(file.fileno(), descriptor, whole, offset=0, size=part.size, to=to)
-    if crc != part.crc64nvme:
-        raise PermanentStoreError(f"{waiting} has changed since it was stored: send it again")
+def _part_size(upload: Upload) -> int:
+    return int(upload.id.rpartition("-")[2])
 
 
 def _refuse_if_lost(part: StoredPart, descriptor: int, path: Path, offset: int) -> None:
@@ -194,7 +165,7 @@ def _check(upload: Upload, parts: Sequence[StoredPart], crc64nvme: int) -> int:
     problem: str | None = None
     if [part.number for part in parts] != list(range(1, len(parts) + 1)) or not parts:
         problem = "its parts are not numbered 1, 2, …"
-    elif any(part.size != parts[0].size for part in parts[:-1]) or parts[-1].size > parts[0].size:
+    elif any(part.size != _part_size(upload) for part in parts[:-1]) or parts[-1].size > _part_size(upload):
         problem = "its parts but the last are not of the same size"
     else:
         # A directory store computes the checksum of every part.

@@ -169,7 +169,7 @@ class S3Store:
             "x-amz-copy-source-if-match": source.etag,
         }
 
-    def begin_upload(self, key: str, *, metadata: Metadata | None = None) -> Upload:
+    def begin_upload(self, key: str, *, part_size: int, metadata: Metadata | None = None) -> Upload:
         headers = {
             "x-amz-checksum-algorithm": "CRC64NVME",
             "x-amz-checksum-type": "FULL_OBJECT",
