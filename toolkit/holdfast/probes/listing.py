@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from holdfast.probes.formats import json_text
+from holdfast.probes.verdict import CutError, UnclearError
 from holdfast.probes.view import View
 
 _Result = TypeVar("_Result")
@@ -56,6 +57,29 @@ class Listing:
                 return reader(View(descriptor=file.fileno(), name=path.rpartition("/")[2], size=size, budget=size))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+
+    def check_ranges(self, index: str, what: str, read_ends: Callable[[View], Mapping[str, int]]) -> dict[str, str]:
+        """Return why the set of an index is incomplete, by the path that proves it.
+
+        Args:
+            what: the index in words.
+            read_ends: returns the least size of each file, by its name beside the index.
+        """
+        try:
+            ends = self.read(index, read_ends) or {}
+        except CutError as error:
+            return {index: str(error)}
+        except UnclearError:
+            return {}
+        directory, slash, _ = index.rpartition("/")
+        for name, needs in sorted(ends.items()):
+            path = directory + slash + name
+            has = self.size(path)
+            if has is not None and has < needs:
+                return {path: f"file of {has:,} bytes of which its {what} names {needs:,}"}
+            if has is None and self.alone:
+                return {index: f"{what} that names {name!r}, which is missing"}
+        return {}
 
     def json(self, path: str) -> object:
         """Return the value of a JSON file, None where it cannot be read."""

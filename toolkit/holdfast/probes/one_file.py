@@ -12,6 +12,7 @@ from pathlib import Path
 from holdfast.probes.formats import (
     archive,
     binary_json,
+    dcp,
     hdf5,
     json_text,
     npy,
@@ -21,7 +22,7 @@ from holdfast.probes.formats import (
     sstable,
 )
 from holdfast.probes.pickles import pickled
-from holdfast.probes.verdict import CutError, Finding, UnclearError, cut, unknown
+from holdfast.probes.verdict import CutError, Finding, UnclearError, Verdict
 from holdfast.probes.view import View
 
 CONTENT_BUDGET = 1 << 28
@@ -31,7 +32,6 @@ PROBE_FAILED = "the probe itself failed"
 _HEAD = 512
 _PARTS = re.compile(r".+\.distcp|.+\.data-\d{5}-of-\d{5}|[0-9a-f]{32}")
 """Names of shards of torch, TensorFlow and OCDBT: rows of values without a format of their own."""
-_METADATA = re.compile(r"(?:__\d+)?\.metadata")
 _JSON = (".json", "_METADATA", ".zarray", ".zattrs", ".zgroup", "_sharding")
 _Check = Callable[[View], Finding]
 
@@ -43,7 +43,6 @@ _BY_HEAD: tuple[tuple[bytes, _Check], ...] = (
     (packed.ZSTD, packed.check_zstd),
     *((magic, partial(packed.check, magic=magic)) for magic in (packed.GZIP, packed.BZIP2, packed.XZ)),
 )
-_MAGICS = tuple(magic for magic, _ in _BY_HEAD)
 _BY_LOOKS: tuple[tuple[Callable[[str, bytes], bool], _Check], ...] = (
     (lambda name, head: name.endswith(safetensors.SUFFIX) or safetensors.looks_like_one(head), safetensors.check),
     (
@@ -105,13 +104,13 @@ def probe(path: Path, *, content_budget: int = CONTENT_BUDGET) -> Finding:
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
-            return unknown("no regular file")
+            return Finding(Verdict.UNKNOWN, "no regular file")
         finding = _probe(View(descriptor=descriptor, name=path.name, size=before.st_size, budget=content_budget))
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        return unknown("changed while it was looked at")
+        return Finding(Verdict.UNKNOWN, "changed while it was looked at")
     return finding
 
 
@@ -124,33 +123,34 @@ def _probe(view: View) -> Finding:
     try:
         return _check(view)
     except CutError as error:
-        return cut(str(error))
+        return Finding(Verdict.CUT, str(error))
     except UnclearError as error:
-        return unknown(str(error))
+        return Finding(Verdict.UNKNOWN, str(error))
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  one file must not stop the others from being stored
-        return unknown(f"{PROBE_FAILED}: {error!r}")
+        return Finding(Verdict.UNKNOWN, f"{PROBE_FAILED}: {error!r}")
 
 
 def _check(view: View) -> Finding:
     if _PARTS.fullmatch(view.name):
-        return unknown("a shard, which only the index of its checkpoint can prove to be cut")
+        raise UnclearError("a shard, which only the index of its checkpoint can prove to be cut")
     head = view.at(0, _HEAD)
-    if head.startswith(_MAGICS):
-        return next(check for magic, check in _BY_HEAD if head.startswith(magic))(view)
+    for magic, check in _BY_HEAD:
+        if head.startswith(magic):
+            return check(view)
     if any(len(head) < len(first) and first.startswith(head) for first in _beginnings(view.name)):
-        return cut(f"a file of {len(head)} bytes, shorter than the first mark of the format in its name")
+        raise CutError(f"a file of {len(head)} bytes, shorter than the first mark of the format in its name")
     for looks, check in _BY_LOOKS:
         if looks(view.name, head):
             return check(view)
-    return unknown("a format that no probe knows")
+    raise UnclearError("a format that no probe knows")
 
 
 def _beginnings(name: str) -> tuple[bytes, ...]:
     """Return the ways in which a file of this name begins; empty for a name without a known format."""
     suffix = Path(name).suffix.lower()
-    if _METADATA.fullmatch(name):
+    if dcp.METADATA.fullmatch(name):
         return _PICKLE
     if suffix == ".bin" and name.startswith(_WEIGHTS):
         return _TORCH

@@ -19,12 +19,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A verdict and its reason.
-
-    Attributes:
-        verdict: see `Verdict`.
-        reason: a clause for the log, in terms of the format.
-    """
+    """A verdict and its reason: a clause for the log, in terms of the format."""
 
     verdict: Verdict
     reason: str
@@ -38,25 +33,10 @@ class UnclearError(Exception):
     """The file is not of the format, or too large to decide. Used inside this package only."""
 
 
-def whole(reason: str) -> Finding:
-    """Return the finding that the file is whole."""
-    return Finding(Verdict.WHOLE, reason)
-
-
-def cut(reason: str) -> Finding:
-    """Return the finding that the file is cut."""
-    return Finding(Verdict.CUT, reason)
-
-
-def unknown(reason: str) -> Finding:
-    """Return the finding that nothing is proven."""
-    return Finding(Verdict.UNKNOWN, reason)
-
-
 def sized(what: str, *, has: int, needs: int) -> Finding:
     """Return the finding for a format that announces the file's length in bytes, and has no checksum of the content."""
     if has < needs:
-        return cut(f"{what} of {has:,} bytes that announces {needs:,}")
+        raise CutError(f"{what} of {has:,} bytes that announces {needs:,}")
     if has > needs:
-        return unknown(f"{what} with {has - needs:,} bytes after its announced end")
-    return unknown(f"{what} that has its announced length; nothing in it vouches for its content")
+        raise UnclearError(f"{what} with {has - needs:,} bytes after its announced end")
+    return Finding(Verdict.UNKNOWN, f"{what} that has its announced length; nothing in it vouches for its content")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from holdfast.probes.verdict import CutError, UnclearError
+from holdfast.probes.verdict import CutError, Finding, UnclearError, sized
 
 _CHUNK = 1 << 20
 _LINE = 1 << 16
@@ -18,7 +18,6 @@ class View:
     """One open file.
 
     Attributes:
-        descriptor: open for reading.
         name: last name of the file.
         size: in bytes, when the file was opened.
         budget: bytes of content that may be read beside headers and directories.
@@ -64,8 +63,6 @@ class Cursor:
     """A position in a file that moves forward. Every method raises CutError where the file ends too early.
 
     Args:
-        view: the file.
-        position: where to begin (default 0).
         window: bytes that are read at a time (default 64 KiB); small where most of the file is skipped.
     """
 
@@ -102,12 +99,7 @@ class Cursor:
         self.position += length
 
     def line(self) -> bytes:
-        """Return the rest of the line, and move behind its line feed.
-
-        Raises:
-            CutError: the file has no further line feed.
-            UnclearError: the line is longer than 64 KiB.
-        """
+        """Return the rest of the line, of at most 64 KiB, and move behind its line feed."""
         ahead = self.view.at(self.position, _LINE)
         end = ahead.find(b"\n")
         if end < 0 and len(ahead) == _LINE:
@@ -119,9 +111,17 @@ class Cursor:
 
     def number(self, layout: str) -> int:
         """Return the next integer in a layout of `struct`."""
-        value = struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
-        return int(value)
+        return int(struct.unpack(layout, self.take(struct.calcsize(layout)))[0])
 
     def _refuse_end(self, length: int) -> None:
         if self.position + length > self.view.size:
             raise CutError(f"ends at {self.view.size:,} of at least {self.position + length:,} bytes")
+
+
+def walk(what: str, cursor: Cursor, skip: Callable[[Cursor], object]) -> Finding:
+    """Return the finding for a file of a format; `skip` moves the cursor behind all that the format announces."""
+    try:
+        skip(cursor)
+    except CutError as error:
+        raise CutError(f"{what} that {error}") from None
+    return sized(what, has=cursor.view.size, needs=cursor.position)

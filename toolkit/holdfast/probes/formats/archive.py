@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from holdfast.probes.verdict import CutError, Finding, UnclearError, whole
+from holdfast.probes.verdict import CutError, Finding, UnclearError, Verdict
 from holdfast.probes.view import View
 
 MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
@@ -25,15 +25,13 @@ _ENCRYPTED, _DESCRIPTOR = 0x1, 0x8
 _STORED, _DEFLATED = 0, 8
 
 
-@dataclass(frozen=True, slots=True)
-class _Directory:
-    offset: int
-    size: int
+class _Directory(NamedTuple):
     entries: int
+    size: int
+    offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(NamedTuple):
     name: bytes
     flags: int
     method: int
@@ -56,7 +54,9 @@ def check(view: View) -> Finding:
         raise UnclearError(f"zip archive with its end record; its {content:,} bytes were not all read")
     for member, start in zip(members, starts, strict=True):
         _check_content(view, member, start)
-    return whole(f"zip archive with its end record; the checksums of all its {len(members)} members hold")
+    return Finding(
+        Verdict.WHOLE, f"zip archive with its end record; the checksums of all its {len(members)} members hold"
+    )
 
 
 def _find_directory(view: View) -> _Directory:
@@ -88,18 +88,19 @@ def _read_end(view: View, record: bytes, position: int) -> tuple[_Directory, int
 
     Large archives have a second end record before it. Where the two disagree, the result fits no archive.
     """
-    short = struct.unpack_from("<HII", record, 10)
+    short = _Directory(*struct.unpack_from("<HII", record, 10))
     locator = view.at(position - 20, 20) if position >= 20 else b""
     if locator[:4] == b"PK\x06\x07":
         large_at = int.from_bytes(locator[8:16], "little")
         large = view.at(large_at, 56)
         if len(large) == 56 and large[:4] == b"PK\x06\x06":
-            numbers = struct.unpack_from("<QQQ", large, 32)
-            for number, small, full in zip(numbers, short, (_FULL_2, _FULL_4, _FULL_4), strict=True):
-                if small not in (number, full):
-                    return _Directory(0, 0, 0), position
-            return _Directory(numbers[2], numbers[1], numbers[0]), large_at
-    return _Directory(short[2], short[1], short[0]), position
+            full = _Directory(*struct.unpack_from("<QQQ", large, 32))
+            agree = all(
+                small in (number, limit)
+                for number, small, limit in zip(full, short, (_FULL_2, _FULL_4, _FULL_4), strict=True)
+            )
+            return (full, large_at) if agree else (_Directory(0, 0, 0), position)
+    return short, position
 
 
 def _read_directory(view: View, directory: _Directory) -> Iterator[_Member]:

@@ -5,8 +5,8 @@ Formats: ubjson.org, "Type Reference"; github.com/msgpack/msgpack, spec.md.
 
 from __future__ import annotations
 
-from holdfast.probes.verdict import CutError, Finding, UnclearError, sized
-from holdfast.probes.view import Cursor, View
+from holdfast.probes.verdict import Finding, UnclearError
+from holdfast.probes.view import Cursor, View, walk
 
 UBJSON_SUFFIX, MESSAGEPACK_SUFFIX = ".ubj", ".msgpack"
 _STEPS = 5_000_000
@@ -23,12 +23,7 @@ def looks_like_xgboost(head: bytes) -> bool:
 
 def check_ubjson(view: View) -> Finding:
     """Probe a UBJSON file."""
-    cursor = Cursor(view)
-    try:
-        _skip_ubjson(cursor)
-    except CutError as error:
-        raise CutError(f"UBJSON that {error}") from None
-    return sized("UBJSON", has=view.size, needs=cursor.position)
+    return walk("UBJSON", Cursor(view), _skip_ubjson)
 
 
 def _skip_ubjson(cursor: Cursor) -> None:
@@ -37,20 +32,21 @@ def _skip_ubjson(cursor: Cursor) -> None:
     kind = cursor.take(1)
     for _ in range(_STEPS):
         if kind in (b"{", b"["):
-            left = _begin(cursor, kind)
-            if left is not None:
-                open_ones.append((b"}" if kind == b"{" else b"]", left))
+            open_ones.append((b"}" if kind == b"{" else b"]", _begin(cursor, kind)))
+        elif kind in (b"S", b"H"):
+            cursor.skip(_length(cursor))
+        elif kind in _PLAIN:
+            cursor.skip(_PLAIN[kind])
         else:
-            _skip_plain(cursor, kind)
-        next_kind = _next(cursor, open_ones)
-        if next_kind is None:
+            raise UnclearError("no UBJSON: a type is not known")
+        kind = _next(cursor, open_ones)
+        if not kind:
             return
-        kind = next_kind
     raise UnclearError("UBJSON of more values than may be looked at")
 
 
-def _begin(cursor: Cursor, kind: bytes) -> int | None:
-    """Move behind the head of a container; return how many values follow, None where all have been skipped."""
+def _begin(cursor: Cursor, kind: bytes) -> int:
+    """Move behind the head of a container, and the values of a typed one; return how many values follow."""
     if _peek(cursor) not in (b"$", b"#"):
         return _ENDLESS
     one = None
@@ -65,11 +61,11 @@ def _begin(cursor: Cursor, kind: bytes) -> int | None:
     if kind != b"[" or one not in _PLAIN:
         raise UnclearError("UBJSON with a typed container that is not known")
     cursor.skip(_PLAIN[one] * count)
-    return None
+    return 0
 
 
-def _next(cursor: Cursor, open_ones: list[tuple[bytes, int]]) -> bytes | None:
-    """Return the type of the next value, after closing the containers that end here; None at the end."""
+def _next(cursor: Cursor, open_ones: list[tuple[bytes, int]]) -> bytes:
+    """Return the type of the next value, after closing the containers that end here; none at the end."""
     while open_ones:
         closing, left = open_ones.pop()
         while left == _ENDLESS and _peek(cursor) == b"N":
@@ -83,16 +79,7 @@ def _next(cursor: Cursor, open_ones: list[tuple[bytes, int]]) -> bytes | None:
         if closing == b"}":
             cursor.skip(_length(cursor))
         return cursor.take(1)
-    return None
-
-
-def _skip_plain(cursor: Cursor, kind: bytes) -> None:
-    if kind in (b"S", b"H"):
-        cursor.skip(_length(cursor))
-    elif kind in _PLAIN:
-        cursor.skip(_PLAIN[kind])
-    else:
-        raise UnclearError("no UBJSON: a type is not known")
+    return b""
 
 
 def _length(cursor: Cursor) -> int:
@@ -119,17 +106,7 @@ def looks_like_messagepack(head: bytes) -> bool:
 
 def check_messagepack(view: View) -> Finding:
     """Probe a MessagePack file of one map."""
-    cursor = Cursor(view)
-    waiting, seen = 1, 0
-    try:
-        while waiting:
-            waiting += _skip_messagepack(cursor) - 1
-            seen += 1
-            if seen > _STEPS:
-                raise UnclearError("MessagePack of more values than may be looked at")
-    except CutError as error:
-        raise CutError(f"MessagePack that {error}") from None
-    return sized("MessagePack", has=view.size, needs=cursor.position)
+    return walk("MessagePack", Cursor(view), _skip_messagepack)
 
 
 # Mark → bytes of the value that follow it.
@@ -142,7 +119,16 @@ _SIZED = {0xC4: (">B", 0), 0xC5: (">H", 0), 0xC6: (">I", 0), 0xC7: (">B", 1), 0x
 _COUNTED = {0xDC: (">H", 1), 0xDD: (">I", 1), 0xDE: (">H", 2), 0xDF: (">I", 2)}
 
 
-def _skip_messagepack(cursor: Cursor) -> int:
+def _skip_messagepack(cursor: Cursor) -> None:
+    waiting = 1
+    for _ in range(_STEPS):
+        waiting += _skip_mark(cursor) - 1
+        if not waiting:
+            return
+    raise UnclearError("MessagePack of more values than may be looked at")
+
+
+def _skip_mark(cursor: Cursor) -> int:
     """Move behind one mark and its own bytes; return how many values it announces."""
     mark = cursor.take(1)[0]
     if mark < 0x80 or mark >= 0xE0:

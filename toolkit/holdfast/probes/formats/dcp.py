@@ -14,7 +14,7 @@ from holdfast.probes.verdict import CutError, UnclearError
 from holdfast.probes.view import Cursor, View
 
 # One for all ranks, or one for each rank where ranks do not wait for each other.
-_METADATA = re.compile(r"(?:__\d+)?\.metadata")
+METADATA = re.compile(r"(?:__\d+)?\.metadata")
 _SHARD = re.compile(r"__\d+_\d+\.distcp")
 
 
@@ -22,34 +22,21 @@ def check(listing: Listing) -> dict[str, str]:
     """Return why a directory of shards is incomplete, by the path that proves it."""
     reasons: dict[str, str] = {}
     for directory, names in sorted(listing.directories().items()):
-        metadata = sorted(name for name in names if _METADATA.fullmatch(name))
+        metadata = sorted(name for name in names if METADATA.fullmatch(name))
         shards = sorted(name for name in names if _SHARD.fullmatch(name))
         for name in metadata:
-            reasons |= _check_shards(listing, directory, directory + name)
+            reasons |= listing.check_ranges(directory + name, ".metadata", _shard_ends)
         if shards and not metadata and listing.alone:
             reasons[directory + shards[0]] = "torch.distributed.checkpoint shards without their .metadata"
     return reasons
 
 
-def _check_shards(listing: Listing, directory: str, metadata: str) -> dict[str, str]:
-    try:
-        ends = listing.read(metadata, _shard_ends)
-    except CutError as error:
-        return {metadata: f".metadata that {error}"}
-    except UnclearError:
-        return {}
-    for name, needs in sorted((ends or {}).items()):
-        has = listing.size(directory + name)
-        if has is not None and has < needs:
-            return {directory + name: f"shard of {has:,} bytes of which .metadata names {needs:,}"}
-        if has is None and listing.alone:
-            return {metadata: f".metadata that names {name!r}, which is missing"}
-    return {}
-
-
 def _shard_ends(view: View) -> dict[str, int]:
     """Return the end of the last range in each file that the metadata names."""
-    metadata = inert.load(Cursor(view))
+    try:
+        metadata = inert.load(Cursor(view))
+    except CutError as error:
+        raise CutError(f".metadata that {error}") from None
     storage = metadata.get("storage_data") if isinstance(metadata, Record) else None
     if not isinstance(storage, Pairs):
         raise UnclearError("no metadata of torch.distributed.checkpoint")

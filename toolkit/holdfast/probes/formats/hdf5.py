@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from holdfast.probes.verdict import CutError, Finding, UnclearError, cut, sized
+from holdfast.probes.verdict import CutError, Finding, UnclearError, sized
 from holdfast.probes.view import Cursor, View
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -29,7 +29,7 @@ def check(view: View) -> Finding:
     if spread:
         raise UnclearError("HDF5 that is spread over several files")
     if view.size < base + end:
-        return cut(f"HDF5 file of {view.size:,} bytes whose superblock announces {base + end:,}")
+        raise CutError(f"HDF5 file of {view.size:,} bytes whose superblock announces {base + end:,}")
     # A version 1 header begins with its version, a later one with a signature.
     if view.at(base + root, 1) != b"\x01" and view.at(base + root, 4) != b"OHDR":
         raise CutError("HDF5 file whose root group has not been written")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from holdfast.probes.verdict import CutError, Finding, UnclearError, unknown
+from holdfast.probes.verdict import CutError, Finding, UnclearError, Verdict
 from holdfast.probes.view import View
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -36,7 +36,9 @@ def check(view: View) -> Finding:
         raise CutError(f"JSON with {missing} that is not closed, cut at {end:,} bytes")
     if depth < 0:
         raise UnclearError("JSON with more brackets closed than opened")
-    return unknown(f"JSON with its last bracket, of {view.size:,} bytes; nothing in it vouches for its content")
+    return Finding(
+        Verdict.UNKNOWN, f"JSON with its last bracket, of {view.size:,} bytes; nothing in it vouches for its content"
+    )
 
 
 def parse(content: bytes) -> object:
@@ -65,15 +67,11 @@ def _check_last(view: View, start: bytes, end: int) -> Finding:
     last = view.at(max(0, end - _CHUNK), min(end, _CHUNK)).rstrip(_SPACE)[-1:]
     if last != {b"{": b"}", b"[": b"]"}[start]:
         raise CutError(f"JSON without its last bracket, cut at {end:,} bytes")
-    return unknown(f"JSON with a last bracket, of {view.size:,} bytes that were not all read")
+    raise UnclearError(f"JSON with a last bracket, of {view.size:,} bytes that were not all read")
 
 
 def _scan(view: View, end: int) -> tuple[int, bytes]:
-    """Return the number of brackets that are open at `end`, and the open string.
-
-    Raises:
-        UnclearError: it is no JSON.
-    """
+    """Return the number of brackets that are open at `end`, and the open string."""
     depth, rest = 0, b""
     for number, chunk in enumerate(view.chunks(0, end)):
         text = rest + (chunk if number else chunk.removeprefix(_BYTE_ORDER_MARK))

@@ -6,7 +6,7 @@ Format: google.github.io/tensorstore/kvstore/ocdbt, "Storage format".
 from __future__ import annotations
 
 from holdfast.probes.crc32c import crc32c
-from holdfast.probes.verdict import CutError, Finding, UnclearError, sized, unknown, whole
+from holdfast.probes.verdict import CutError, Finding, UnclearError, Verdict, sized
 from holdfast.probes.view import View
 
 MAGIC = b"\x0c\xdb\x3a\x2a"
@@ -23,8 +23,8 @@ def check(view: View) -> Finding:
     if length != view.size:
         return sized("OCDBT manifest", has=view.size, needs=length)
     if length > _CHECKED:
-        return unknown("OCDBT manifest of its announced length, too large to check")
+        raise UnclearError("OCDBT manifest of its announced length, too large to check")
     content = view.at(0, length)
     if crc32c(content[:-4]) != int.from_bytes(content[-4:], "little"):
         raise UnclearError("OCDBT manifest whose checksum does not hold")
-    return whole("OCDBT manifest of its announced length, and its checksum holds")
+    return Finding(Verdict.WHOLE, "OCDBT manifest of its announced length, and its checksum holds")

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 
 from holdfast.probes.crc32c import crc32c
-from holdfast.probes.verdict import CutError, Finding, UnclearError, unknown, whole
+from holdfast.probes.verdict import CutError, Finding, UnclearError, Verdict
 from holdfast.probes.view import View
 
 SUFFIX = ".index"
@@ -28,17 +28,12 @@ def check(view: View) -> Finding:
     for _ in _entries(view):
         pass
     if view.size > _CHECKED:
-        return unknown("TensorFlow index with its footer, too large to check")
-    return whole("TensorFlow index with its footer, and the checksums of its blocks hold")
+        raise UnclearError("TensorFlow index with its footer, too large to check")
+    return Finding(Verdict.WHOLE, "TensorFlow index with its footer, and the checksums of its blocks hold")
 
 
-def shard_sizes(view: View) -> list[int]:
-    """Return the least size of each data file, in bytes.
-
-    Raises:
-        CutError: the index is cut.
-        UnclearError: it cannot be read.
-    """
+def shard_sizes(view: View) -> dict[str, int]:
+    """Return the least size of each data file, in bytes, by its last name."""
     sizes: list[int] = []
     for key, value in _entries(view):
         fields = _fields(value)
@@ -52,7 +47,8 @@ def shard_sizes(view: View) -> list[int]:
         if shard >= len(sizes):
             raise UnclearError("TensorFlow index that names a data file beyond its last")
         sizes[shard] = max(sizes[shard], fields.get(4, 0) + fields.get(5, 0))
-    return sizes
+    stem = view.name.removesuffix(SUFFIX)
+    return {f"{stem}.data-{shard:05}-of-{len(sizes):05}": size for shard, size in enumerate(sizes)}
 
 
 def _entries(view: View) -> Iterator[tuple[bytes, bytes]]:
@@ -62,12 +58,9 @@ def _entries(view: View) -> Iterator[tuple[bytes, bytes]]:
     if view.size > _LARGEST:
         raise UnclearError("TensorFlow index of many megabytes")
     footer = view.at(view.size - _FOOTER, _FOOTER)
-    at = _varint(footer, _varint(footer, 0)[1])[1]
-    offset, at = _varint(footer, at)
-    length, _ = _varint(footer, at)
+    _, _, offset, length, _ = _varints(footer, 0, 4)
     for _, handle in _block(view, offset, length):
-        block_at, at = _varint(handle, 0)
-        block_length, _ = _varint(handle, at)
+        block_at, block_length, _ = _varints(handle, 0, 2)
         yield from _block(view, block_at, block_length)
 
 
@@ -84,9 +77,7 @@ def _block(view: View, offset: int, length: int) -> Iterator[tuple[bytes, bytes]
     end = length - 4 - 4 * int.from_bytes(content[length - 4 : length], "little")
     key, at = b"", 0
     while at < end:
-        shared, at = _varint(content, at)
-        own, at = _varint(content, at)
-        size, at = _varint(content, at)
+        shared, own, size, at = _varints(content, at, 3)
         key = key[:shared] + content[at : at + own]
         at += own + size
         if at > end:
@@ -98,13 +89,12 @@ def _fields(message: bytes) -> dict[int, int]:
     """Return the integers of a protobuf message, by field number."""
     fields, at = {}, 0
     while at < len(message):
-        tag, at = _varint(message, at)
+        tag, at = _varints(message, at, 1)
         kind = tag & 7
         if kind == 0:
-            fields[tag >> 3], at = _varint(message, at)
+            fields[tag >> 3], at = _varints(message, at, 1)
         elif kind == 2:
-            size, at = _varint(message, at)
-            at += size
+            at = sum(_varints(message, at, 1))  # its size, and where it begins
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
         else:
@@ -112,14 +102,17 @@ def _fields(message: bytes) -> dict[int, int]:
     return fields
 
 
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """Return the number at a position, seven bits a byte, and the position behind it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(content):
-            break
+def _varints(content: bytes, at: int, count: int) -> list[int]:
+    """Return the numbers from a position, seven bits a byte, and last the position behind them."""
+    values: list[int] = []
+    value = shift = 0
+    while len(values) < count:
+        if at >= len(content) or shift >= 70:
+            raise UnclearError("TensorFlow index with a number that does not end")
         value |= (content[at] & 0x7F) << shift
+        shift += 7
+        if not content[at] & 0x80:
+            values.append(value)
+            value = shift = 0
         at += 1
-        if not content[at - 1] & 0x80:
-            return value, at
-    raise UnclearError("TensorFlow index with a number that does not end")
+    return [*values, at]

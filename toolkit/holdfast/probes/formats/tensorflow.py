@@ -9,9 +9,9 @@ import re
 
 from holdfast.probes.formats import sstable
 from holdfast.probes.listing import Listing
-from holdfast.probes.verdict import CutError, UnclearError
 from holdfast.probes.view import View
 
+_INDEX = "TensorFlow index"
 _DATA = re.compile(r"(.+)\.data-\d{5}-of-(\d{5})")
 
 
@@ -22,33 +22,16 @@ def check(listing: Listing) -> dict[str, str]:
     for name in sorted(names):
         index = name + sstable.SUFFIX
         if index in listing.files:
-            reasons |= _check_set(listing, name, index)
+            reasons |= listing.check_ranges(index, _INDEX, sstable.shard_sizes)
         elif listing.alone and "/" in name:
             # At the top level it is left over from a deletion: nothing resumes from it, and it does no harm.
             first = min(path for path in listing.files if path.startswith(f"{name}.data-"))
             reasons[first] = f"TensorFlow data without its index {index!r}"
     for index in listing.ending(sstable.SUFFIX):
         if index.removesuffix(sstable.SUFFIX) not in names and listing.read(index, _looks_like_one):
-            reasons |= _check_set(listing, index.removesuffix(sstable.SUFFIX), index)
+            reasons |= listing.check_ranges(index, _INDEX, sstable.shard_sizes)
     return reasons
 
 
 def _looks_like_one(view: View) -> bool:
     return bool(sstable.HEAD.match(view.at(0, 16)))
-
-
-def _check_set(listing: Listing, name: str, index: str) -> dict[str, str]:
-    try:
-        sizes = listing.read(index, sstable.shard_sizes)
-    except CutError as error:
-        return {index: str(error)}
-    except UnclearError:
-        return {}
-    for number, needs in enumerate(sizes or ()):
-        data = f"{name}.data-{number:05}-of-{len(sizes or ()):05}"
-        has = listing.size(data)
-        if has is not None and has < needs:
-            return {data: f"TensorFlow data of {has:,} bytes where its index announces {needs:,}"}
-        if has is None and listing.alone:
-            return {index: f"TensorFlow index without its data file {data!r}"}
-    return {}

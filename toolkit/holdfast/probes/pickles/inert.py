@@ -9,7 +9,6 @@ from holdfast.probes.pickles.opcodes import Argument, operations
 from holdfast.probes.verdict import UnclearError
 from holdfast.probes.view import Cursor
 
-_STEPS = 5_000_000
 _KEPT = 1 << 26  # bytes of strings, all together
 
 
@@ -34,13 +33,7 @@ class Pairs:
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """An object that `pickle` would make with a call.
-
-    Attributes:
-        made_by: what would be called, mostly a `Name`.
-        arguments: of the call.
-        state: what the object would be given afterwards.
-    """
+    """An object that `pickle` would make with a call of `made_by`, and give its state afterwards."""
 
     made_by: object
     arguments: object
@@ -51,25 +44,17 @@ class Record:
         return self.state.get(attribute) if isinstance(self.state, Pairs) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """An object that is kept outside of the pickle, under a key."""
-
-    key: object
-
-
 def load(
     cursor: Cursor,
     *,
-    when_built: Callable[[Record], object] = lambda record: record,
-    when_referred: Callable[[Reference], object] = lambda reference: reference,
+    when_built: Callable[[Record], object] = lambda _: None,
+    when_referred: Callable[[object], object] = lambda _: None,
 ) -> object:
     """Read one pickle; the cursor is behind it afterwards.
 
     Args:
-        cursor: at the beginning of the pickle.
-        when_built: receives each object that was given a state, and returns its replacement; may move the cursor.
-        when_referred: receives each reference, and returns its replacement.
+        when_built: receives each object that was given a state; may move the cursor.
+        when_referred: receives the key of each object that is kept outside of the pickle.
 
     Raises:
         CutError: the file ends before the pickle does.
@@ -77,7 +62,7 @@ def load(
     """
     machine = _Machine(when_built, when_referred)
     try:
-        for name, argument in operations(cursor, _STEPS):
+        for name, argument in operations(cursor):
             _DO.get(name, _Machine.push)(machine, argument)
         return machine.pop()
     except (IndexError, TypeError, KeyError, ValueError):
@@ -87,7 +72,7 @@ def load(
 class _Machine:
     """The stack machine of `pickle`, with records in place of objects."""
 
-    def __init__(self, when_built: Callable[[Record], object], when_referred: Callable[[Reference], object]) -> None:
+    def __init__(self, when_built: Callable[[Record], object], when_referred: Callable[[object], object]) -> None:
         self.stack: list[object] = []
         self._marks: list[list[object]] = []
         self._memo: dict[object, object] = {}
@@ -136,10 +121,6 @@ class _Machine:
         if isinstance(self.stack[-1], Pairs):
             self.stack[-1].pairs.extend(_pairs(values))
 
-    def set_item(self) -> None:
-        value, key = self.pop(), self.pop()
-        self.update([key, value])
-
     def push_name(self, argument: Argument) -> None:
         """Push a name from the operation itself, or from the stack."""
         if isinstance(argument, tuple):
@@ -161,9 +142,8 @@ class _Machine:
         values = self.marked()
         if isinstance(argument, tuple):
             self.push_name(argument)
-            self.stack.append(Record(self.pop(), tuple(values)))
-        else:
-            self.stack.append(Record(values[0], tuple(values[1:])))
+            values.insert(0, self.pop())
+        self.stack.append(Record(values[0], tuple(values[1:])))
 
     def build(self) -> None:
         """Give the topmost object its state."""
@@ -171,11 +151,11 @@ class _Machine:
         built = self.stack[-1]
         if isinstance(built, Record):
             built.state = state
-            self.stack[-1] = self._when_built(built)
+            self._when_built(built)
 
     def refer(self, argument: Argument) -> None:
-        key = self.pop() if argument is None else argument
-        self.stack.append(self._when_referred(Reference(key)))
+        self.stack.append(self.pop() if argument is None else argument)
+        self._when_referred(self.stack[-1])
 
 
 def _number(argument: Argument) -> object:
@@ -203,7 +183,8 @@ _DO: dict[str, Callable[[_Machine, Argument], object]] = {
     "APPEND": lambda machine, _: machine.extend([machine.pop()]),
     "APPENDS": lambda machine, _: machine.extend(machine.marked()),
     "ADDITEMS": lambda machine, _: machine.extend(machine.marked()),
-    "SETITEM": lambda machine, _: machine.set_item(), "SETITEMS": lambda machine, _: machine.update(machine.marked()),
+    "SETITEM": lambda machine, _: machine.update([machine.pop(), machine.pop()][::-1]),
+    "SETITEMS": lambda machine, _: machine.update(machine.marked()),
     "GET": _Machine.recall, "BINGET": _Machine.recall, "LONG_BINGET": _Machine.recall,
     "PUT": _Machine.memoize, "BINPUT": _Machine.memoize, "LONG_BINPUT": _Machine.memoize,
     "MEMOIZE": _Machine.memoize, "GLOBAL": _Machine.push_name, "STACK_GLOBAL": _Machine.push_name,

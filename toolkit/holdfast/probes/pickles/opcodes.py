@@ -22,6 +22,8 @@ _LENGTHS = {
     pickletools.TAKEN_FROM_ARGUMENT8U: "<Q",
 }
 _KEPT = 4096
+STEPS = 5_000_000
+"""Default limit of operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +36,10 @@ class Blob:
 Argument = int | float | bytes | tuple[bytes, bytes] | Blob | None
 
 
-def operations(cursor: Cursor, steps: int) -> Iterator[tuple[str, Argument]]:
+def operations(cursor: Cursor, steps: int = STEPS) -> Iterator[tuple[str, Argument]]:
     """Yield name and argument of each operation, including the one that ends the pickle.
 
     Strings are bytes, as in the file. The cursor is behind the yielded operation, and may be moved.
-
-    Args:
-        cursor: at the beginning of the pickle.
-        steps: limit of operations.
-
-    Raises:
-        CutError: the file ends before the pickle.
-        UnclearError: it is no pickle, or has more operations.
     """
     for _ in range(steps):
         opcode = _OPCODES.get(cursor.byte())

@@ -9,15 +9,14 @@ from math import prod
 
 from holdfast.probes.dtype import item_size
 from holdfast.probes.pickles import inert
-from holdfast.probes.pickles.inert import Name, Record, Reference
-from holdfast.probes.pickles.opcodes import operations
+from holdfast.probes.pickles.inert import Name, Record
+from holdfast.probes.pickles.opcodes import STEPS, operations
 from holdfast.probes.verdict import CutError, Finding, UnclearError, sized
-from holdfast.probes.view import Cursor, View
+from holdfast.probes.view import Cursor, View, walk
 
 PROTOCOLS = tuple(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5))
 # torch.serialization.MAGIC_NUMBER, as pickle writes it.
 _TORCH = b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little") + b"."
-_STEPS = 5_000_000
 _SOME = 16  # operations after which a file without a pickle's name is taken for one
 _ARRAY = Name("joblib.numpy_pickle", "NumpyArrayWrapper")
 # Bytes per element of the classes that torch.save names (torch/storage.py).
@@ -33,23 +32,19 @@ def check(view: View, start: int = 0, *, named: bool) -> Finding:
     """Probe one or several pickles.
 
     Args:
-        view: the file.
         start: of the first pickle, in bytes (default 0).
         named: whether more than the first two bytes shows that it is a pickle.
-
-    Raises:
-        CutError: the file ends before the last pickle does.
-        UnclearError: it is no pickle, or has more than 5,000,000 operations.
     """
     if view.at(start + 2, len(_TORCH)) == _TORCH:
-        return _check_torch(view, start)
+        return walk("torch file", Cursor(view, start), _skip_torch)
     cursor, seen = Cursor(view, start), 0
     try:
         while cursor.position == start or view.at(cursor.position, 2) in PROTOCOLS:
-            for _, argument in operations(cursor, _STEPS - seen):
+            for _, argument in operations(cursor, STEPS - seen):
                 seen += 1
-                if _is_array_class(argument):
-                    return _check_joblib(view, start)
+                # In the operation that names it, or in the string from which a later operation makes the name.
+                if argument in ((b"joblib.numpy_pickle", b"NumpyArrayWrapper"), b"NumpyArrayWrapper"):
+                    return walk("joblib file", Cursor(view, start), _skip_joblib)
     except CutError as error:
         if not named and seen < _SOME:
             raise UnclearError("something that begins like a pickle") from error
@@ -57,28 +52,14 @@ def check(view: View, start: int = 0, *, named: bool) -> Finding:
     return sized("pickle", has=view.size, needs=cursor.position)
 
 
-def _is_array_class(argument: object) -> bool:
-    # In the operation that names it, or in the string from which a later operation makes the name.
-    return argument in ((b"joblib.numpy_pickle", b"NumpyArrayWrapper"), b"NumpyArrayWrapper")
-
-
-def _check_joblib(view: View, start: int) -> Finding:
-    cursor = Cursor(view, start)
-
-    def skip_array(record: Record) -> Record:
-        if record.made_by == _ARRAY:
-            _skip_array(cursor, record)
-        return record
-
-    try:
-        inert.load(cursor, when_built=skip_array)
-    except CutError as error:
-        raise CutError(f"joblib file that {error}") from None
-    return sized("joblib file", has=view.size, needs=cursor.position)
+def _skip_joblib(cursor: Cursor) -> None:
+    inert.load(cursor, when_built=lambda record: _skip_array(cursor, record))
 
 
 def _skip_array(cursor: Cursor, wrapper: Record) -> None:
     """Move behind an array that joblib wrote between the operations (joblib/numpy_pickle.py, `write_array`)."""
+    if wrapper.made_by != _ARRAY:
+        return
     shape, size = wrapper.get("shape"), _item_size(wrapper.get("dtype"))
     if size is None:
         inert.load(cursor)
@@ -104,27 +85,21 @@ def _item_size(dtype: object) -> int | None:
     return item_size(kind)
 
 
-def _check_torch(view: View, start: int) -> Finding:
-    """Probe a legacy file of torch.save: five pickles, then the storages that they name."""
-    cursor = Cursor(view, start)
-    try:
-        while view.at(cursor.position + 2, len(_TORCH)) == _TORCH:
-            _skip_torch(cursor)
-    except CutError as error:
-        raise CutError(f"torch file that {error}") from None
-    return sized("torch file", has=view.size, needs=cursor.position)
-
-
 def _skip_torch(cursor: Cursor) -> None:
+    while cursor.view.at(cursor.position + 2, len(_TORCH)) == _TORCH:
+        _skip_torch_object(cursor)
+
+
+def _skip_torch_object(cursor: Cursor) -> None:
+    """Move behind the result of a legacy torch.save: five pickles, then the storages that they name."""
     sizes: dict[str, int] = {}
 
-    def note(reference: Reference) -> Reference:
-        if isinstance(reference.key, tuple) and len(reference.key) >= 5 and reference.key[0] == "storage":
-            kind, key = reference.key[1:3]
+    def note(reference: object) -> None:
+        if isinstance(reference, tuple) and len(reference) >= 5 and reference[0] == "storage":
+            kind, key = reference[1:3]
             if not isinstance(kind, Name) or kind.name not in _STORAGES:
                 raise UnclearError("torch file with a storage type that is not known")
             sizes[str(key)] = _STORAGES[kind.name]
-        return reference
 
     for _ in range(3):
         inert.load(cursor)
