@@ -52,7 +52,7 @@ def main() -> None:
                 ring = Ring(server, Path(work), options.binaries, _show)
                 compared.append(ring.compare(workload, contestants, rounds, SMALL if small else 1))
             print(table.as_text(compared[-1:]), flush=True)
-            # Now, not at the end: the whole takes an hour, and whoever breaks it off has what was measured.
+            # Now, not at the end: the whole takes an hour, and an interrupted run has what was measured.
             _write(options.json, json.dumps({**about, "compared": _plain(compared)}, indent=1) + "\n")
             if options.markdown:
                 page = table.as_markdown(compared, {**machine, "size": options.size, "rounds": rounds})

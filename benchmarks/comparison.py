@@ -189,7 +189,7 @@ class _Turn:
     def _run(self, step: str, line: Line, job: Job) -> Measured:
         environ = measure.environment(job.scratch.parent, **self.contestant.environ(job))
         self.log.write_bytes(b"")
-        os.sync()  # nobody pays for what another has written
+        os.sync()  # no contestant waits for the writes of another
         job.server.reset()
         usage = measure.run(line(job), environ=environ, cwd=ROOT, log=self.log)
         counted = job.server.counted()

@@ -13,7 +13,7 @@ from benchmarks.server import Server
 
 
 class Kind(StrEnum):
-    """What somebody is compared as."""
+    """What a contestant is compared as."""
 
     HOLDFAST = "holdfast"
     TOOL = "tool"
@@ -69,7 +69,7 @@ _RCLONE = {
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """Somebody who takes part.
+    """A tool or library that is compared.
 
     Attributes:
         name: for the command line and the results.

@@ -4,7 +4,7 @@
     python -m benchmarks.flush --runs 5 --size 512 --files 2000
     python -m benchmarks.flush --runs 5 --size 125 --files 2000 --apart   # each file is a checkpoint of its own
 
-The script writes its checkpoint when it hears SIGTERM and ends: all of it is dirty then. In turn, in the same run: the
+The script writes its checkpoint on SIGTERM and ends, so that all of it is dirty. In turn, in the same run: the
 bare transfer of the same bytes by the same engine, called directly, which is the measured rate. The bar: at most 1.15 x
 the bare transfer + 1 s; with nothing dirty at most 0.5 s.
 """

@@ -31,7 +31,7 @@ class Usage:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """Return a bare environment: no proxies, keys, authorities and settings of whoever runs the benchmark.
+    """Return a bare environment: no proxies, keys, authorities and settings of the user who runs the benchmark.
 
     Args:
         home: the home directory; an empty one, so that there are no configuration files.
@@ -56,7 +56,7 @@ def run(command: Sequence[str], *, environ: Mapping[str, str], cwd: Path, log: P
             command, env=environ, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
         with Watched(process.pid) as watched:
-            # Not Popen.wait: the usage is told only to whoever reaps the process.
+            # Not Popen.wait: only the reaping call returns the usage.
             _, status, usage = os.wait4(process.pid, 0)
             wall = time.monotonic() - begin
         process.returncode = os.waitstatus_to_exitcode(status)

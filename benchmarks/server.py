@@ -126,7 +126,7 @@ def serve(folder: Path = Path("/dev/shm"), *, tls: bool = False, most_gib: float
                     raise OSError("the server for measurements did not start; its message is above")
                 yield Server(endpoint, authority)
             finally:
-                process.stdin.close()  # it ends when there is nobody who could want it
+                process.stdin.close()  # it ends with this process
 
 
 def _certificates(folder: Path) -> tuple[Path, Path]:

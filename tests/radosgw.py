@@ -47,7 +47,7 @@ osd pool default min size = 1
 osd pool default pg num = 8
 osd pool default pgp num = 8
 osd crush chooseleaf type = 0
-# The OSD would ask where in a data centre it stands, and not come up where nobody knows: `osd crush add` says it.
+# The OSD waits for its place in the data centre, which `osd crush add` gives it below.
 osd class update on start = false
 osd crush update on start = false
 osd objectstore = memstore

@@ -128,7 +128,7 @@ class ScriptedServer:
 
     Args:
         answers: one for each request; a request for which there is none gets a 418.
-        tls: certificate and key in PEM files, for a server that speaks TLS.
+        tls: certificate and key in PEM files, for a server with TLS.
     """
 
     def __init__(self, *answers: Answer | Callable[[Seen], Answer], tls: tuple[str, str] | None = None) -> None:

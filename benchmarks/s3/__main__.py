@@ -31,7 +31,7 @@ def _serve(connection: socket.socket, context: ssl.SSLContext | None, buckets: B
             connection = context.wrap_socket(connection, server_side=True)
         Connection(connection, buckets, counters).serve()
     except (OSError, ValueError):
-        pass  # the client has gone, or speaks something else
+        pass  # the client has gone, or does not speak HTTP
     finally:
         connection.close()
 

@@ -98,7 +98,7 @@ class Bucket:
 
 
 class Buckets:
-    """Every bucket there can be: one that nobody has named yet is empty.
+    """Every bucket that is named: empty at first.
 
     Args:
         folder: where larger contents lie.
@@ -114,7 +114,7 @@ class Buckets:
         return self._buckets[name]
 
     def names(self) -> list[str]:
-        """Those that somebody has named."""
+        """Return the buckets that were named."""
         return sorted(self._buckets)
 
     def forget(self, name: str) -> None:

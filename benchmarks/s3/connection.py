@@ -98,7 +98,7 @@ class Connection:
             request = _parse(method, target, headers, Body(self._incoming, headers))
             kind, answer = self._answer(request)
             for _ in request.body:
-                pass  # what nobody read stands before the next request
+                pass  # the unread rest would stand before the next request
             self._give(kind, answer, method)
             if headers.get("connection", "").lower() == "close":
                 return

@@ -1,4 +1,4 @@
-"""The XML that S3 speaks: answers, and the bodies of requests."""
+"""The XML of S3: answers, and the bodies of requests."""
 
 from __future__ import annotations
 

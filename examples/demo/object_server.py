@@ -27,7 +27,7 @@ class ObjectServer:
         bucket: a bucket, empty at first.
         environment: the variables with which a program on this host, or a container on its network, uses it.
         client: a boto3 client for it.
-        pid: of the server's process; None for one that somebody else has started.
+        pid: of the server's process; None for a server that was running before.
     """
 
     endpoint: str

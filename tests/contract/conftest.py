@@ -53,8 +53,8 @@ class Place:
         store: the store.
         beside: opens the store whose prefix is this one's with something added.
         missing: a store in a bucket or directory that does not exist.
-        intrude: somebody else writes an object.
-        send_damaged: somebody sends bytes with the checksum of others; None where nothing is sent.
+        intrude: another writer writes an object.
+        send_damaged: sends bytes with the checksum of other bytes; None where nothing is sent.
         unfinished: counts the uploads that were begun and neither completed nor dropped.
     """
 

@@ -183,10 +183,10 @@ def test_a_copy_does_not_replace_what_is_another_content_now(place: Place) -> No
     store = place.store
     store.put("from", part_of(b"new"))
     before = store.put("to", part_of(b"the old"))
-    place.intrude("to", b"somebody else's")
+    place.intrude("to", b"another writer's")
     with pytest.raises(AlreadyExistsError):
         copy(store, "from", "to", b"new", condition=Replaces(before))
-    assert content_of(store, "to") == b"somebody else's"
+    assert content_of(store, "to") == b"another writer's"
     store.delete("to")
     with pytest.raises(AlreadyExistsError):
         copy(store, "from", "to", b"new", condition=Replaces(before))
@@ -293,10 +293,10 @@ def test_a_completion_does_not_replace_what_is_another_content_now(place: Place)
     before = store.put("k", part_of(b"the old"))
     upload = store.begin_upload("k", part_size=5 * MIB)
     part = store.put_part(upload, 1, part_of(b"the new"))
-    place.intrude("k", b"somebody else's")
+    place.intrude("k", b"another writer's")
     with pytest.raises(AlreadyExistsError):
         store.complete_upload(upload, [part], crc64nvme=crc64nvme(b"the new"), condition=Replaces(before))
-    assert content_of(store, "k") == b"somebody else's"
+    assert content_of(store, "k") == b"another writer's"
     store.delete("k")
     with pytest.raises(AlreadyExistsError):
         store.complete_upload(upload, [part], crc64nvme=crc64nvme(b"the new"), condition=Replaces(before))
@@ -354,10 +354,10 @@ def test_exactly_the_content_that_should_go_is_deleted(store: Store) -> None:
 @pytest.mark.needs("conditional delete")
 def test_what_is_another_content_now_is_not_deleted(place: Place) -> None:
     etag = place.store.put("k", part_of(b"old"))
-    place.intrude("k", b"somebody else's")
+    place.intrude("k", b"another writer's")
     with pytest.raises(AlreadyExistsError):
         place.store.delete("k", etag=etag)
-    assert content_of(place.store, "k") == b"somebody else's"
+    assert content_of(place.store, "k") == b"another writer's"
 
 
 # Whole objects
@@ -429,13 +429,13 @@ def test_what_changes_while_a_large_object_is_copied_there_is_left_alone(
     def intrude() -> bool:
         asked.append(None)
         if len(asked) == 2:  # the first time is before the first look
-            place.intrude("to", b"somebody else's")
+            place.intrude("to", b"another writer's")
         return False
 
     watched = Transfer(place.store, stop=StopToken(when=intrude))
     with pytest.raises(AlreadyExistsError):
         server_copy.copy_object(watched, of("from", etag, large), "to", condition=Replaces(before))
-    assert content_of(place.store, "to") == b"somebody else's"
+    assert content_of(place.store, "to") == b"another writer's"
     assert place.unfinished() == 0
 
 

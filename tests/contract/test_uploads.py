@@ -192,10 +192,10 @@ def test_a_large_file_for_a_taken_key_is_not_even_begun(place: Place, large: Pat
 
 def test_a_key_that_is_taken_while_a_large_file_is_on_its_way_is_left_alone(place: Place, large: Path) -> None:
     sums = parts_module.checksum_file(large)
-    up = Transfer(place.store, progress=lambda _: place.intrude("k", b"somebody else's"))
+    up = Transfer(place.store, progress=lambda _: place.intrude("k", b"another writer's"))
     with pytest.raises(AlreadyExistsError):
         transfer.upload_file(up, "k", large, size=sums.size, condition=Absent())
-    assert content_of(place.store, "k") == b"somebody else's"
+    assert content_of(place.store, "k") == b"another writer's"
     assert place.unfinished() == 0
 
 

@@ -24,7 +24,7 @@ from holdfast.store import (
 
 @dataclass
 class Bucket:
-    """A bucket that somebody has filled before us.
+    """A bucket that another writer has filled before.
 
     Attributes:
         objects: key → content and user metadata. The ETag is the content's hash.

@@ -121,7 +121,7 @@ class Left:
         machine: its checkpoint directory.
         attempt: of the life.
         base: the name of the commit from which it went on; empty: there was none.
-        tree: the checkpoints that nobody was writing.
+        tree: the checkpoints that were not being written.
     """
 
     machine: Path
@@ -130,7 +130,7 @@ class Left:
     tree: Tree
 
     def is_newest(self, name: str) -> bool:
-        """Say whether nobody has committed behind this life, where that is the newest commit."""
+        """Return whether no other attempt has committed after this life, where that is the newest commit."""
         return name == self.base or name.startswith(f"{self.attempt:06d}-")
 
 

@@ -359,7 +359,7 @@ class Life:
         with self._disk.used_by(None):
             self._seen = read_tree(self._plan.machine)
             self._met.update(map(checkpoint_of, self._seen))
-            # What somebody else wrote is as good as committed when it is there: no commit is made for it alone.
+            # An object of another writer counts as committed when it is there: no commit is made for it alone.
             theirs = {path: file for path, file in self._seen.items() if path in self._foreign}
             self._base = {
                 **{path: file for path, file in theirs.items() if file.content == self._world.foreign[path]},
@@ -374,7 +374,7 @@ class Life:
             try:
                 listed = [unpack(content_of(store, it["key"]), key=it["key"]) for it in record["lists"]]
             except NotFoundError:
-                return  # a successor has swept it, so its fence is there: nobody may find this record committed
+                return  # a successor has swept it, so its fence is there: no restore may find this record
             files = [*record["files"], *(to_value(entry) for entries in listed for entry in entries)]
             entries = {entry["path"]: entry for entry in files}
             tree: dict[str, File] = {}
@@ -393,7 +393,7 @@ class Life:
             self._pending = tree
 
     def _mixtures(self, name: str, tree: Tree) -> list[str]:
-        """Each checkpoint is as the directory had it, in which case nobody was at it, or as it was committed before."""
+        """Each checkpoint is as the directory had it (and was not being written), or as it was committed before."""
         problems = []
         for checkpoint in {checkpoint_of(path) for path in (*tree, *self._seen, *self._base)}:
             found, seen, base = (_part(which, checkpoint) for which in (tree, self._seen, self._base))

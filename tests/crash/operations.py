@@ -44,7 +44,7 @@ class Disk:
     """The operating system's functions that change a disk, and the sockets, while `installed`.
 
     Attributes:
-        fuse: of the life that runs now; None: somebody else, who is not counted.
+        fuse: of the life that runs now; None: another writer, whose operations are not counted.
     """
 
     def __init__(self) -> None:

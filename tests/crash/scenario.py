@@ -228,7 +228,7 @@ class Stage:
             return
         try:
             life.live()
-        except BaseException:  # noqa: BLE001  there is nobody above who could hear of it
+        except BaseException:  # noqa: BLE001  no caller above could report it
             self._disk.fuse = None
             self.world.journal.note(Violation(traceback.format_exc()))
         finally:

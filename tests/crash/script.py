@@ -1,6 +1,6 @@
 """A training script that saves checkpoints in every way that scripts do, one small step after the other.
 
-A move is a generator: it yields the seconds that pass before its next step, and whoever drives it may look at the
+A move is a generator: it yields the seconds that pass before its next step, and its driver may look at the
 directory meanwhile, or never come back.
 """
 
@@ -176,7 +176,7 @@ class Script:
         yield 0.0
 
     def take_over(self) -> Move:
-        """Overwrite or delete what somebody else had put there and the restore has brought."""
+        """Overwrite or delete what another writer had put there and the restore has placed."""
         theirs = sorted(path for path in self._directory.rglob("foreign-*") if path.is_file())
         if theirs and self._dice.random() < 0.5:
             yield from self._save(self._dice.choice(theirs).relative_to(self._directory).as_posix())

@@ -60,7 +60,7 @@ def test_tidying_copes_with_content_that_somebody_else_has_overwritten(job: Job)
     sync(syncer)
     job.write("b", b"same")
     sync(syncer)
-    (job.root / "store/a").write_bytes(b"somebody else's")
+    (job.root / "store/a").write_bytes(b"another writer's")
     syncer.tidy()
     job.write("c", b"more")
     assert sync(syncer).snapshot is not None

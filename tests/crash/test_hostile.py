@@ -228,7 +228,7 @@ def test_nothing_in_a_bucket_leads_out_of_the_directory_or_to_an_error_that_nobo
         directory = parent / "machine" / "checkpoints"
         directory.mkdir(parents=True)
         (parent / "elsewhere").mkdir()
-        (parent / "elsewhere" / "inside").write_bytes(b"of somebody else")
+        (parent / "elsewhere" / "inside").write_bytes(b"of another writer")
         (directory / "here").write_bytes(b"here before")
         (directory / "link").symlink_to(parent / "elsewhere")
         before = look(parent)

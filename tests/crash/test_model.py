@@ -70,7 +70,7 @@ class TwoAttempts(RuleBasedStateMachine):
     @precondition(lambda self: self._lives)
     @rule(which=st.integers(0, 1))
     def commit(self, which: int) -> None:
-        """Store everything, publish, let go of what is not kept; the older of two is told that it is over."""
+        """Store everything, publish, delete what is not kept; the older of two attempts finds that it is superseded."""
         with suppress(SupersededError):
             self._lives[which % len(self._lives)][0].flush()
 
@@ -81,7 +81,7 @@ class TwoAttempts(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 3))
     def intrude(self, number: int) -> None:
-        """Somebody else puts a file beside ours, once."""
+        """Another writer puts a file beside ours, once."""
         if f"foreign-{number}" not in self.world.foreign:
             self.world.intrude(f"foreign-{number}")
 

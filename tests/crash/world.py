@@ -47,7 +47,7 @@ class Backend(Protocol):
         ...
 
     def intrude(self, key: str, content: bytes) -> None:
-        """Write an object as somebody who knows nothing of holdfast."""
+        """Write an object as a program that knows nothing of holdfast."""
         ...
 
 
@@ -96,7 +96,7 @@ class World:
         return machine / "checkpoints"
 
     def intrude(self, name: str) -> None:
-        content = f"{name} of somebody else".encode()
+        content = f"{name} of another writer".encode()
         self.foreign[name] = content
         self.backend.intrude(name, content)
 
@@ -127,7 +127,7 @@ class World:
             kept: what it says an earlier life on this machine had finished.
         """
         if name is not None and name not in self.journal.commits:
-            raise Broken(f"TORN: restored {name}, which nobody committed")
+            raise Broken(f"TORN: restored {name}, which no attempt committed")
         if (name or "") < not_before:
             raise Broken(f"LOST: restored {name}, and {not_before} was durable")
         commit = self.journal.commits[name] if name else None
@@ -163,7 +163,7 @@ class World:
         for checkpoint in set(map(checkpoint_of, kept)):
             finished = {path: it for path, it in left.tree.items() if checkpoint_of(path) == checkpoint} if left else {}
             if finished != {path: it for path, it in kept.items() if checkpoint_of(path) == checkpoint}:
-                raise Broken(f"TORN: kept {checkpoint}, which nobody had finished so")
+                raise Broken(f"TORN: kept {checkpoint}, which was never finished so")
 
     def check_newest(self, name: str | None, machine: Path) -> None:
         """Hold the newest checkpoint that a machine has against the one that it has when everything is restored."""
@@ -217,7 +217,7 @@ class World:
 
     def _check_record(self, store: Store, found: Catalog, snapshot: Snapshot) -> None:
         if snapshot.name not in self.journal.commits:
-            raise Broken(f"TORN: nobody committed {snapshot.name}")
+            raise Broken(f"TORN: no attempt committed {snapshot.name}")
         tree = self.journal.commits[snapshot.name].tree
         objects = {**found.objects().plain, **found.objects().stored}
         for path, entry in snapshot.files.items():

@@ -78,7 +78,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Exchange:
-    """A request that passed, for tests to look at: `broken` says whether a fault befell it."""
+    """A request that passed, for tests to look at: `broken` says whether a fault broke it."""
 
     method: str
     target: str

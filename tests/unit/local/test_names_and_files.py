@@ -193,7 +193,7 @@ def test_a_directory_that_may_not_be_read_is_told_from_one_that_is_gone() -> Non
 
 
 def as_nobody(work: Callable[[], disk.Scan]) -> disk.Scan:
-    """Do work as somebody who may not read everything; whoever is not root is one already."""
+    """Do work as a user who may not read everything; every user but root is one already."""
     if os.geteuid() != 0:
         return work()
     os.seteuid(65534)

@@ -117,14 +117,14 @@ def test_a_renamed_file_keeps_its_content_when_its_old_name_is_used_again(job: J
 
 def test_what_others_wrote_is_preserved_while_needed_and_never_deleted(job: Job) -> None:
     (job.root / "store/theirs").write_bytes(b"theirs")
-    (job.root / "store/unused").write_bytes(b"nobody touches this")
+    (job.root / "store/unused").write_bytes(b"untouched")
     syncer = job.syncer("one", retention=Retention(last=1))
     (job.root / "one/unused").unlink()
     job.write("theirs", b"ours now")
     sync(syncer)
     syncer.tidy()
     assert stored(job)["theirs"] == b"ours now", "the script has overwritten it, as it would on SageMaker"
-    assert stored(job)["unused"] == b"nobody touches this"
+    assert stored(job)["unused"] == b"untouched"
 
 
 def test_mirror_deletes_what_the_script_deleted_whoever_wrote_it(job: Job) -> None:

@@ -38,7 +38,7 @@ def restored(job: Job, store: Store) -> Restored:
 
 
 def breaks_after(job: Job, parts: int) -> Path:
-    """Break the way to the store when so many parts have come; return the file that is there by halves."""
+    """Break the connection to the store after so many parts; return the half-fetched file."""
     left = iter(range(parts))
 
     def breaks(key: str) -> None:

@@ -153,7 +153,7 @@ def test_what_an_earlier_life_has_left_on_the_disk_counts_as_restored_and_half_o
 def test_older_checkpoints_on_the_disk_of_an_earlier_life_come_back_without_travelling(job: Job) -> None:
     three_steps(job)
     done, _, background = job.resumed("one", Mode.LATEST)
-    assert tree(job, "one") == of_steps(3)  # nobody has summed up the others yet
+    assert tree(job, "one") == of_steps(3)  # the others have no checksum yet
     store, fetched = job.root / "store", done.bytes_fetched
     shutil.rmtree(store / "step-1")
     shutil.rmtree(store / "step-2")
@@ -177,7 +177,7 @@ def test_a_checkpoint_that_arrived_and_was_deleted_leaves_the_snapshot_and_does_
     three_steps(job)
     _, syncer, background = job.resumed("two", Mode.LATEST)
     background.run()
-    shutil.rmtree(job.root / "two/step-1")  # nobody has looked between the two
+    shutil.rmtree(job.root / "two/step-1")  # no scan came between the two
     assert sorted(syncer.changes.vanished(syncer.scan())) == of_steps(1)
     sync(syncer)
     assert committed(job) == of_steps(2, 3)
@@ -291,7 +291,7 @@ def test_content_that_was_tidied_to_another_key_meanwhile_still_arrives(job: Job
     write(job, "step-9.pt", 90)
     sync(syncer)
     _, syncer, background = job.resumed("two", Mode.LATEST)
-    for number in range(5):  # the tidying copies it to its plain key, and lets go of the content key
+    for number in range(5):  # the upkeep copies it to its plain key, and deletes the content key
         job.write("log.txt", b"x" * number, "two")
         sync(syncer)
         syncer.tidy()

@@ -91,7 +91,7 @@ def test_logs_and_metrics_beside_the_checkpoints_are_not_taken_for_one(tmp_path:
     assert holdfast.latest(directory=tmp_path) == good
     good.unlink()
     assert holdfast.latest(directory=tmp_path) == tmp_path / "notes"  # who knows: better than nothing
-    assert holdfast.latest("*.log", directory=tmp_path) == tmp_path / "train.log"  # whoever asks gets
+    assert holdfast.latest("*.log", directory=tmp_path) == tmp_path / "train.log"  # asked for by name
 
 
 def test_a_notice_interrupts_and_counts_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -388,7 +388,7 @@ def test_nobody_replaces_or_deletes_what_another_process_has_looked_at_to_replac
     with pytest.raises(TransientStoreError, match="locked by another process"):
         store.delete("there", etag=before)
     assert store.head("there").etag == before
-    assert store.put("elsewhere", BYTES, condition=Absent()), "a commit waits for nobody"
+    assert store.put("elsewhere", BYTES, condition=Absent()), "a commit does not wait"
     store.delete("elsewhere")
     asleep.communicate("go on\n")
     assert asleep.returncode == 0

@@ -264,7 +264,7 @@ def copy(store: RetryingStore, condition: Condition | None = None) -> str:
     "second",
     [
         [TAKEN, SOURCE],  # the copy lies at the key, which is no longer absent or what was to be replaced
-        [TAKEN, replace(SOURCE, headers=HEAD)],  # somebody has replaced the source meanwhile
+        [TAKEN, replace(SOURCE, headers=HEAD)],  # another writer has replaced the source meanwhile
         [error(404, "NoSuchKey"), Answer(404)],  # or deleted it
     ],
 )

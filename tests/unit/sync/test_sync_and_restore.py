@@ -425,9 +425,9 @@ def test_what_somebody_has_put_over_a_file_of_the_snapshot_is_adopted_and_the_re
     job.write("model.pt", b"ours")
     job.write("optimizer.pt", b"ours too")
     sync(job.syncer("one"))
-    (job.root / "store/model.pt").write_bytes(b"somebody else's")
+    (job.root / "store/model.pt").write_bytes(b"another writer's")
     done = job.restore("two")
     assert done.foreign == {"model.pt"}
-    assert (job.root / "two/model.pt").read_bytes() == b"somebody else's"
+    assert (job.root / "two/model.pt").read_bytes() == b"another writer's"
     assert (job.root / "two/optimizer.pt").read_bytes() == b"ours too"
     assert logged() == [], "nothing was passed over"

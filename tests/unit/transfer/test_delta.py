@@ -241,7 +241,7 @@ def test_a_source_that_is_no_longer_there_is_not_asked_twice_and_its_parts_trave
         if damage == "deleted":
             path.unlink(missing_ok=True)
         elif path.stat().st_size == SIZE:
-            path.write_bytes(b"somebody else's")
+            path.write_bytes(b"another writer's")
 
     store = CopiesAre(job.root / "store", happens)
     syncer = job.syncer("one", store)

@@ -151,7 +151,7 @@ def test_an_upload_that_cannot_go_on_begins_anew(job: Job, content: bytes, what:
     store = Watched(job.root / "store")
     syncer = job.syncer("one", store)
     if what == "key taken":
-        (job.root / "store/model.bin").write_bytes(b"somebody else's")
+        (job.root / "store/model.bin").write_bytes(b"another writer's")
     done = sync(syncer)
     assert done.bytes_uploaded >= SIZE
     assert done.snapshot is not None
