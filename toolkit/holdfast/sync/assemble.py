@@ -41,12 +41,8 @@ class Engine:
     """What all parts of a syncer work with.
 
     Attributes:
-        store: the store of the prefix.
-        workers: threads that run the transfers.
-        clock: returns the time, UTC.
         drivers: threads that wait for the parts of a large file, so that those of the next one travel while it is
             completed; None: one file is completed before the next begins. Never the threads that run the transfers.
-        bandwidth: measures the transfers; None: a measurement of the syncer's own.
         prefix_bytes: bytes that the prefix and its slash take of a key's 1,024.
     """
 
@@ -72,8 +68,6 @@ def assemble(
     """Return the syncer of one checkpoint directory.
 
     Args:
-        engine: what its parts work with.
-        base: what the directory was restored from.
         retention: which snapshots are kept (default: the last three).
         unsent: note of finished checkpoints that are not stored yet; None: nothing is noted.
         only: name of the one checkpoint that is stored; None: all.
@@ -86,7 +80,13 @@ def assemble(
     deferred, uploads = Deferred(base.deferred), ResumableUploads(directory, attempt.slot)
     plain, known = PlainKeys(store, attempt, base.plain, workers), ContentIndex(entries.values())
     uploader = FileUploader(
-        store, directory, attempt, plain=plain, known=known, uploads=uploads, progress=bandwidth.count
+        store=store,
+        directory=directory,
+        attempt=attempt,
+        plain=plain,
+        known=known,
+        uploads=uploads,
+        progress=bandwidth.count,
     )
     references = References(
         store,
@@ -121,8 +121,8 @@ def assemble(
         drop_unfinished=partial(uploads.drop_stale, store),
     )
     look = partial(scan.scan, directory, room_for_prefix=engine.prefix_bytes + keys.room(attempt.slot), only=only)
-    there = look().files if entries or base.theirs else {}  # without entries nothing is compared
-    files = {path: state for path, state in there.items() if path not in base.unsent}
+    files = look().files if entries or base.theirs else {}  # without entries nothing is compared
+    files = {path: state for path, state in files.items() if path not in base.unsent}
     return Syncer(
         directory=directory,
         attempt=attempt,
@@ -131,7 +131,6 @@ def assemble(
         look=look,
         plain=plain,
         known=known,
-        uploader=uploader,
         outbox=Outbox(uploader, workers, engine.drivers),
         commits=commits,
         changes=Changes(entries, base.theirs, files, deferred),

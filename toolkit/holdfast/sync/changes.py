@@ -11,13 +11,9 @@ from holdfast.snapshot.record import FileEntry
 
 
 class Changes:
-    """The files of the last snapshot of one host. Not safe for several threads.
+    """The files of the last snapshot of one host, and those restored from other hosts (`theirs`).
 
-    Args:
-        entries: its files.
-        theirs: files of other hosts, as they were restored.
-        files: the directory as it is.
-        deferred: which of the files are not placed yet.
+    Not safe for several threads.
     """
 
     def __init__(
@@ -46,20 +42,18 @@ class Changes:
         """Note the state of deferred files that were placed, and the adopted ones that no snapshot has yet."""
         self.entries |= adopted
         for path, state in states.items():
-            (self._states if path in self.entries else self._theirs)[path] = state
+            self._states_with(path)[path] = state
 
     def changed(self, scan: Scan) -> list[FileState]:
         """Return the files that differ from the last snapshot, those of the newest checkpoint first."""
-        states = [state for path, state in scan.files.items() if self._is_changed(path, state)]
+        states = [state for path, state in scan.files.items() if self._states_with(path).get(path) != state]
         newest: dict[str, int] = {}
         for state in states:
             newest[state.checkpoint] = max(newest.get(state.checkpoint, 0), state.mtime_ns)
         return sorted(states, key=lambda state: (-newest[state.checkpoint], state.checkpoint, state.path))
 
-    def _is_changed(self, path: str, state: FileState) -> bool:
-        if path in self.entries:
-            return self._states.get(path) != state
-        return self._theirs.get(path) != state  # unchanged files of another host are its own to commit
+    def _states_with(self, path: str) -> dict[str, FileState]:
+        return self._states if path in self.entries else self._theirs  # which another host commits until they change
 
     def dirty(self, scan: Scan) -> list[str]:
         """Return the paths in which the directory differs from the last snapshot."""
@@ -71,7 +65,8 @@ class Changes:
         An empty directory is not committed: a script that wipes it at its start must not wipe what is stored.
         """
         gone = [path for path in self.entries if path not in scan.files] if scan.files else []
-        return [path for path in gone if path not in self._deferred and not _is_below(path, scan.unreadable)]
+        unreadable = tuple(f"{directory}/" for directory in scan.unreadable)
+        return [path for path in gone if path not in self._deferred and not path.startswith(unreadable)]
 
     def located(self, path: str) -> FileEntry | None:
         """Return a file of the last snapshot with the key of its content. Safe from another thread."""
@@ -96,7 +91,3 @@ def _as_restored(entries: Mapping[str, FileEntry], files: Mapping[str, FileState
         for path, entry in entries.items()
         if path in files and (files[path].size, files[path].mtime_ns) == (entry.size, entry.mtime_ns)
     }
-
-
-def _is_below(path: str, directories: Collection[str]) -> bool:
-    return any(path.startswith(f"{directory}/") for directory in directories)

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.ownership import Origin
 from holdfast.snapshot.record import FileEntry
 from holdfast.stop import StoppedError, StopToken
-from holdfast.store import Absent, Part, Store
+from holdfast.store import Absent, Store
 from holdfast.transfer import upload
 from holdfast.transfer.content_index import ContentIndex, Place
 from holdfast.transfer.multipart_upload import MultipartUpload
@@ -42,42 +42,25 @@ _CONTENT_BUDGET = 16 << 20
 """Bytes of content that a probe may read beside headers; most cuts show without any."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class FileUploader:
     """Upload files of one checkpoint directory. Several files may be uploaded at a time, each by one thread.
 
-    Args:
-        plain: what lies at the plain keys.
-        known: content that the store has.
-        uploads: journal of unfinished uploads.
-        progress: gets the bytes of each part that was sent.
+    Attributes:
+        number: number of the pass, part of content keys.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        directory: Path,
-        attempt: Attempt,
-        *,
-        plain: PlainKeys,
-        known: ContentIndex,
-        uploads: ResumableUploads,
-        progress: Callable[[int], None],
-    ) -> None:
-        self.uploaded = 0
-        """Bytes of content that were sent in this attempt."""
-        self.number = 0
-        """Number of the pass, part of content keys."""
-        self._store = store
-        self._directory = directory
-        self._attempt = attempt
-        self._plain = plain
-        self._known = known
-        self._uploads = uploads
-        self._progress = progress
-        self._warned: set[str] = set()
-        self._warned_of_copies = False
-        self._counting = threading.Lock()
-        self._locks: dict[tuple[int, int], threading.Lock] = {}
+    store: Store
+    directory: Path
+    attempt: Attempt
+    plain: PlainKeys
+    known: ContentIndex
+    uploads: ResumableUploads
+    progress: Callable[[int], None]
+    number: int = 0
+    _warned: set[str] = field(default_factory=set)
+    _warned_of_copies: bool = False
+    _locks: dict[tuple[int, int], threading.Lock] = field(default_factory=dict)
 
     def store_file(
         self,
@@ -90,7 +73,6 @@ class FileUploader:
         """Store a file, unless the store has its content already, and return its entry.
 
         Args:
-            state: the file as it was scanned.
             parts: threads that send the parts of a large file; None: the caller's thread.
             stop: ends the upload between two parts; when winding down, the upload does not begin.
             on_last: called when the last part of a large file has been handed to `parts`.
@@ -102,102 +84,79 @@ class FileUploader:
         """
         if stop.winding_down():
             raise StoppedError(f"{state.path}: no time was left to send it")
-        if state.size <= MIB:
-            entry = self._store_small(state, self._read(state), stop)
-        elif state.size < upload.SINGLE_PUT:
-            self._refuse_if_cut(state)
-            part = whole_file(self._directory / state.path, size=state.size)
-            self._refuse_if_changed(state)
-            entry = self._store_small(state, part, stop)
+        if state.size < upload.SINGLE_PUT:
+            entry = self._store_small(state, stop)
         else:
-            self._refuse_if_cut(state)
             entry = self._store_large(state, parts, stop, on_last)
         self._refuse_if_changed(state)
         return entry
 
-    def _read(self, state: FileState) -> Part:
-        """Read a small file once, so that the bytes probed are the bytes sent."""
-        part = whole_file(self._directory / state.path, size=state.size)
+    def _store_small(self, state: FileState, stop: StopToken) -> FileEntry:
+        part = whole_file(self.directory / state.path, size=state.size)
         self._refuse_if_changed(state)
-        self._refuse_if_cut(state, part.source if isinstance(part.source, bytes) else None)
-        return part
-
-    def _store_small(self, state: FileState, part: Part, stop: StopToken) -> FileEntry:
-        content = (state.size, part.crc64nvme)
+        self._refuse_if_cut(state, part.source)  # the bytes of a file in memory are probed and sent
 
         def send(key: str) -> Place:
             stop.refuse_if_stopped(f"storing {state.path}")
-            metadata = {keys.OWNER: self._attempt.owner}
-            etag = self._store.put(key, part, metadata=metadata, condition=Absent())
-            self._count(state.size)
+            metadata = {keys.OWNER: self.attempt.owner}
+            etag = self.store.put(key, part, metadata=metadata, condition=Absent())
+            self.progress(state.size)
             return Place(key, etag)
 
+        content = (state.size, part.crc64nvme)
         with self._locks.setdefault(content, threading.Lock()):  # files of one content wait
-            place = self._known.place(*content) or self._send(state, send, lambda: part.crc64nvme, lambda: True)
-            entry = _entry(state, place, part.crc64nvme)
-            self._known.add(entry)
+            place = self.known.place(*content) or self._send(state, send)
+            entry = self._stored(state, place, part.crc64nvme)
         self._locks.pop(content, None)
         return entry
 
     def _store_large(
-        self,
-        state: FileState,
-        parts: Executor | None,
-        stop: StopToken,
-        on_last: Callable[[], object],
+        self, state: FileState, parts: Executor | None, stop: StopToken, on_last: Callable[[], object]
     ) -> FileEntry:
-        path, step = self._directory / state.path, part_size(state.size)
+        path = self.directory / state.path
+        self._refuse_if_cut(state, path)
         sending = MultipartUpload(
-            transfer=Transfer(self._store, parts, stop, self._count),
+            transfer=Transfer(self.store, parts, stop, self.progress),
             sums=PartSums(path, state.size),
-            known=self._known,
+            known=self.known,
             refuse_if_changed=partial(self._refuse_if_changed, state),
-            note=partial(self._uploads.begin, path=state.path, size=state.size),
+            note=partial(self.uploads.begin, path=state.path, size=state.size),
             on_last=on_last,
         )
-        send = partial(sending.to, metadata={keys.OWNER: self._attempt.owner}, condition=Absent())
+        send = partial(sending.to, metadata={keys.OWNER: self.attempt.owner}, condition=Absent())
         beginning = (state.size, sum_range(path, 0, MIB))
         with self._locks.setdefault(beginning, threading.Lock()):  # files that may have one content wait
-            place = self._resume(state, sending) or self._send(
-                state, send, lambda: sending.sums.all().whole, lambda: sending.completing
-            )
+            place = self._resume(state, sending) or self._send(state, send, sending)
             sums = sending.sums.all()
-            entry = _entry(state, place, sums.whole, Grid(step, sums.parts).to_text())
-            self._known.add(entry)
+            entry = self._stored(state, place, sums.whole, Grid(part_size(state.size), sums.parts).to_text())
         self._locks.pop(beginning, None)
-        if not self._known.copies and not self._warned_of_copies:
+        if not self.known.copies and not self._warned_of_copies:
             self._warned_of_copies = True
             _LOG.info("this store copies no parts of objects: files that change in part are sent as a whole")
         return entry
 
-    def _count(self, size: int) -> None:
-        with self._counting:
-            self.uploaded += size
-        self._progress(size)
-
     def located(self, entry: FileEntry) -> FileEntry | None:
         """Return an entry with the key of its content now; None when the content has been deleted since."""
-        place = self._known.place(entry.size, entry.crc64nvme)
+        place = self.known.place(entry.size, entry.crc64nvme)
         return None if place is None else replace(entry, key=place.key, etag=place.etag)
 
-    def _refuse_if_cut(self, state: FileState, content: bytes | None = None) -> None:
+    def _refuse_if_cut(self, state: FileState, source: Path | bytes) -> None:
         from holdfast import probes  # noqa: PLC0415  loaded with the first file, not at the start
 
-        path = self._directory / state.path
         try:
-            if content is None:
-                finding = probes.probe(path, content_budget=_CONTENT_BUDGET)
+            if isinstance(source, bytes):
+                finding = probes.probe_content(Path(state.path).name, source, content_budget=_CONTENT_BUDGET)
             else:
-                finding = probes.probe_content(path.name, content, content_budget=_CONTENT_BUDGET)
+                finding = probes.probe(source, content_budget=_CONTENT_BUDGET)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise FileChangedError(f"{path} is gone") from error
+            raise FileChangedError(f"{self.directory / state.path} is gone") from error
         except OSError:
             return  # the upload reports an unreadable file
         if finding.verdict is probes.Verdict.CUT:
             raise CutFileError(f"it is not whole: {finding.reason}")
 
     def _refuse_if_changed(self, state: FileState) -> None:
-        if scan.look(self._directory, state.path) != state:
+        if scan.look(self.directory, state.path) != state:
             raise FileChangedError(f"{state.path} changed while it was read")
 
     def _resume(self, state: FileState, sending: MultipartUpload) -> Place | None:
@@ -207,35 +166,25 @@ class FileUploader:
         attempts of this host.
         """
         try:
-            note = self._uploads.resumable(self._store, state.path, state.size, self._plain.is_free)
+            note = self.uploads.resumable(self.store, state.path, state.size, self.plain.is_free)
             if note is None:
                 return None
             send = partial(sending.to, condition=Absent(), resumed=note)
-            return self._send_to(note.upload.key, state, send, lambda: sending.completing)
+            return self._send_to(note.upload.key, state, send, sending)
         except (AccessDeniedError, NoBucketError):
             raise
         except PermanentStoreError:
             return None  # the upload has ended, or its parts differ from the journal
 
-    def _send(
-        self,
-        state: FileState,
-        send: Callable[[str], Place],
-        crc64nvme: Callable[[], int],
-        may_be_visible: Callable[[], bool],
-    ) -> Place:
+    def _send(self, state: FileState, send: Callable[[str], Place], multipart: MultipartUpload | None = None) -> Place:
         """Send a file to its plain key, or to a content key when that is taken, so that nothing is overwritten."""
-        if self._plain.is_free(state.path):
+        if self.plain.is_free(state.path):
             with contextlib.suppress(AlreadyExistsError):
-                return self._send_to(state.path, state, send, may_be_visible)
-        key = keys.content_key(self._attempt.number, self.number, self._attempt.slot, state.path)
-        place = self._send_to(key, state, send, may_be_visible)
-        if place.key == key:
-            self._warn_of_conflict(state, crc64nvme())
-        return place
+                return self._send_to(state.path, state, send, multipart)
+        return self._send_to(self._content_key(state), state, send, multipart)
 
     def _send_to(
-        self, key: str, state: FileState, send: Callable[[str], Place], may_be_visible: Callable[[], bool]
+        self, key: str, state: FileState, send: Callable[[str], Place], multipart: MultipartUpload | None
     ) -> Place:
         """Send a file to one key, and note what lies at the key then."""
         is_plain = key == state.path
@@ -244,20 +193,41 @@ class FileUploader:
         except (FileChangedError, StoppedError):
             raise  # nothing has become visible
         except BaseException as error:
-            if is_plain and (isinstance(error, AlreadyExistsError) or may_be_visible()):
-                self._plain.note(key, state.size, None)  # the content of the key is unknown now
+            may_be_visible = multipart is None or multipart.completing
+            if is_plain and (may_be_visible or isinstance(error, AlreadyExistsError)):
+                self.plain.note(key, state.size, None)  # the content of the key is unknown now
             raise
         if place.key == key:
-            self._known.sent.add(key)
+            self.known.sent.add(key)
             if is_plain:
-                self._plain.note(key, state.size, place.etag)
+                self.plain.note(key, state.size, place.etag)
         return place
+
+    def _content_key(self, state: FileState) -> str:
+        return keys.content_key(self.attempt.number, self.number, self.attempt.slot, state.path)
+
+    def _stored(self, state: FileState, place: Place, crc64nvme: int, parts: str | None = None) -> FileEntry:
+        """Return the entry of a stored file, and note where its content lies."""
+        if place.key == self._content_key(state):
+            self._warn_of_conflict(state, crc64nvme)
+        entry = FileEntry(
+            path=state.path,
+            size=state.size,
+            mtime_ns=state.mtime_ns,
+            mode=state.mode,
+            crc64nvme=crc64nvme,
+            key=place.key,
+            etag=place.etag,
+            parts=parts,
+        )
+        self.known.add(entry)
+        return entry
 
     def _warn_of_conflict(self, state: FileState, crc64nvme: int) -> None:
         """Warn when another host of this attempt has stored other content under the same path."""
-        if not self._attempt.hosts or state.path in self._warned:
+        if not self.attempt.hosts or state.path in self._warned:
             return
-        there = self._plain.meet(state.path)
+        there = self.plain.meet(state.path)
         if there is None or there.origin is not Origin.OTHER_HOST:
             return
         if there.info.size != state.size or there.info.crc64nvme not in (None, crc64nvme):
@@ -266,16 +236,3 @@ class FileUploader:
                 "%r has other content on another host: both are kept, and each host gets its own back; "
                 "let every rank write under a name of its own", state.path,
             )  # fmt: skip
-
-
-def _entry(state: FileState, place: Place, crc64nvme: int, parts: str | None = None) -> FileEntry:
-    return FileEntry(
-        path=state.path,
-        size=state.size,
-        mtime_ns=state.mtime_ns,
-        mode=state.mode,
-        crc64nvme=crc64nvme,
-        key=place.key,
-        etag=place.etag,
-        parts=parts,
-    )

@@ -23,8 +23,6 @@ def refuse_cut_sets(
     """Return changed files that provably belong to an incomplete set: files of it are missing or too short.
 
     Args:
-        scan: its files.
-        changed: the files that differ from the last snapshot.
         waiting: names of checkpoints that are not committed now.
         alone: whether no other host writes parts of the same checkpoints.
         more: whether files of the last snapshot are still deferred.
@@ -52,19 +50,12 @@ def left_behind(
 
     Files at the top level that are overwritten together may belong together. A file that changes all the time or is
     cut holds back nothing but itself: otherwise one file that never settles would hold back all others.
-
-    Args:
-        states: the files to store.
-        failed: path → why it was not stored.
-        overwritten: paths of which the last snapshot has an older version.
+    `overwritten`: paths of which the last snapshot has an older version.
     """
-    group = [
-        state.path
-        for state in states
-        if group_of(state.path) == TOP_LEVEL and state.path in overwritten and not is_log(state.path)
-    ]
-    late = [path for path in group if isinstance(failed.get(path), StoppedError | StoreError)]
-    if not late:
+    paths = [state.path for state in states if state.path in overwritten and not is_log(state.path)]
+    group = [path for path in paths if group_of(path) == TOP_LEVEL]
+    late = next((path for path in group if isinstance(failed.get(path), StoppedError | StoreError)), None)
+    if late is None:
         return {}
-    reason = LeftBehindError(f"it may belong to {late[0]!r}, which was not stored: {failed[late[0]]}")
+    reason = LeftBehindError(f"it may belong to {late!r}, which was not stored: {failed[late]}")
     return {path: reason for path in group if path not in failed}

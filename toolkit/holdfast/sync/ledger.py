@@ -15,7 +15,6 @@ class Ledger:
     Attributes:
         stored: checkpoint → bytes of its changed files that are durable.
         missed: checkpoint → bytes of its changed files that are not.
-        sent: bytes sent.
         seconds: since the flush began.
         rate: measured bytes per second; None where too few were sent.
         short: seconds that the missed checkpoints would still take.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 
@@ -28,13 +29,9 @@ FILES_AT_A_TIME = 3
 
 
 class Outbox:
-    """Send files, and remember which of them no snapshot names yet. Not safe for several threads.
+    """Send files, and remember which of them no snapshot names yet. Not safe for several threads."""
 
-    Args:
-        drivers: threads that wait for the parts of large files, as in `Engine`.
-    """
-
-    def __init__(self, uploader: FileUploader, workers: Executor, drivers: Executor | None = None) -> None:
+    def __init__(self, uploader: FileUploader, workers: Executor, drivers: Executor | None) -> None:
         self._uploader = uploader
         self._workers = workers
         self._drivers = drivers
@@ -54,25 +51,14 @@ class Outbox:
     ) -> tuple[dict[str, FileEntry], dict[str, HoldfastError]]:
         """Send files: small ones in parallel; of large ones, one after the other, the parts in parallel.
 
-        A file that was sent before and has not changed since is not read.
-
-        Args:
-            states: the files as they were scanned.
-            stop: ends the sending between two parts; when winding down, no other file begins.
-
-        Returns:
-            The entries of what is stored, by path, and why the other files are not.
+        A file that was sent before and has not changed since is not read. Returns the entries of what is stored, by
+        path, and why the other files are not.
         """
         self._uploader.number += 1
-        stored: dict[str, FileEntry] = {}
+        states = list(states)
+        sent = {state.path: entry for state in states if (entry := self._find(state)) is not None}
+        todo = [state for state in states if state.path not in sent]
         steps: list[tuple[FileState, Callable[[], FileEntry]]] = []
-        todo: list[FileState] = []
-        for state in states:
-            sent = self._find(state)
-            if sent is None:
-                todo.append(state)
-            else:
-                stored[state.path] = sent
         store_file = partial(self._uploader.store_file, stop=stop)
         small = [state for state in todo if state.size < upload.SINGLE_PUT]  # they begin first, in their order
         for batch in batches(small):
@@ -81,45 +67,42 @@ class Outbox:
         for state in todo:
             if state.size >= upload.SINGLE_PUT:
                 steps.append((state, self._begin_large(partial(store_file, state))))
-        unfinished = self._take(steps, stored)
-        return stored, unfinished
+        stored, unfinished = self._take(steps)
+        return sent | stored, unfinished
 
     def _begin_large(self, store_file: Callable[..., FileEntry]) -> Callable[[], FileEntry]:
         """Begin to store a large file; return what waits for its entry, when the parts of the next may begin."""
-        if self._drivers is None:
-            return partial(store_file, self._workers)
-        last = threading.Event()
-        try:
-            future = self._drivers.submit(store_file, self._workers, on_last=last.set)
-        except RuntimeError:  # no more threads are allowed here
-            return partial(store_file, self._workers)
-        future.add_done_callback(lambda _: last.set())
-        last.wait()
-        return future.result
+        with contextlib.suppress(RuntimeError):  # no more threads are allowed here
+            if self._drivers is not None:
+                last = threading.Event()
+                future = self._drivers.submit(store_file, self._workers, on_last=last.set)
+                future.add_done_callback(lambda _: last.set())
+                last.wait()
+                return future.result
+        return partial(store_file, self._workers)
 
     def _take(
-        self, steps: list[tuple[FileState, Callable[[], FileEntry]]], stored: dict[str, FileEntry]
-    ) -> dict[str, HoldfastError]:
-        """Wait for all steps, note what is stored, and return why the rest is not."""
+        self, steps: Sequence[tuple[FileState, Callable[[], FileEntry]]]
+    ) -> tuple[dict[str, FileEntry], dict[str, HoldfastError]]:
+        """Wait for all steps; return what is stored, and why the rest is not."""
+        stored: dict[str, FileEntry] = {}
         unfinished: dict[str, HoldfastError] = {}
         failure: Exception | None = None
-        any_stored = False
         for state, step in steps:
             try:
                 stored[state.path] = step()
                 self._sent[state.path] = state, stored[state.path]
-                any_stored = True
             except (AccessDeniedError, NoBucketError) as error:
                 failure = failure or error  # about the whole store, not this file
             except (FileChangedError, CutFileError, StoreError, StoppedError) as error:
                 unfinished[state.path] = error  # a name that a server or proxy refuses holds back no other
             except Exception as error:  # noqa: BLE001  every future is waited for; the first failure is raised below
                 failure = failure or error
-        if failure is None and not any_stored:
+        if failure is None and not stored:
             failure = next((error for error in unfinished.values() if isinstance(error, TransientStoreError)), None)
         if failure is not None:
             raise failure
-        return unfinished
+        return stored, unfinished
 
     def _find(self, state: FileState) -> FileEntry | None:
         """Return the entry of a file that was sent as it is now, if its content has not been deleted since."""

@@ -21,7 +21,6 @@ from holdfast.snapshot.commit import Commits
 from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.stop import NEVER, StopToken
 from holdfast.sync.changes import Changes
-from holdfast.sync.file_upload import FileUploader
 from holdfast.sync.hold_back import left_behind, refuse_cut_sets
 from holdfast.sync.outbox import Outbox
 from holdfast.transfer.content_index import ContentIndex
@@ -37,7 +36,6 @@ class Synced:
 
     Attributes:
         snapshot: the committed snapshot; None when nothing had changed.
-        bytes_uploaded: bytes of content that were sent.
         unfinished: path → why it is not in the snapshot although it changed.
     """
 
@@ -59,13 +57,7 @@ class Syncer:
     """Commit the changes of one checkpoint directory under one prefix. Owned by one thread; `assemble` makes it.
 
     Attributes:
-        bandwidth: measures the transfers.
-        deferred: files of the last snapshot that the background restore may still place.
         look: scans the checkpoint directory.
-        plain: what lies at the plain keys.
-        known: content that the store has.
-        changes: the last snapshot, and how the directory differs from it.
-        upkeep: follows a commit: plain keys and expiry.
         unsent: note of finished checkpoints that are not stored yet; None: nothing is noted.
         unadopted: deferred objects of other writers that no snapshot has yet: key → ETag.
         base_name: name of the record that was restored; empty on a fresh start.
@@ -79,7 +71,6 @@ class Syncer:
     look: Callable[[], Scan]
     plain: PlainKeys
     known: ContentIndex
-    uploader: FileUploader
     outbox: Outbox
     commits: Commits
     changes: Changes
@@ -93,7 +84,7 @@ class Syncer:
     @property
     def uploaded(self) -> int:
         """Bytes of content that were sent in this attempt."""
-        return self.uploader.uploaded
+        return self.bandwidth.arrived
 
     def scan(self) -> Scan:
         """Look at the checkpoint directory."""
@@ -126,12 +117,9 @@ class Syncer:
         return [part for group in pending for part in divided(group, self.outbox.unsent, overwritten)]
 
     def note_unsent(self, scan: Scan, pending: Iterable[Group], *, ended: bool = False) -> None:
-        """Note for the next attempt on this directory what is finished and not stored yet.
+        """Note for the next attempt on this directory what is finished (`pending`) and not stored yet.
 
-        Args:
-            scan: the directory.
-            pending: the finished files.
-            ended: the script has ended, so that its files may be flushed to the disk.
+        `ended`: the script has ended, so that its files may be flushed to the disk.
         """
         if self.unsent is not None:
             newest = self.commits.newest
@@ -146,29 +134,18 @@ class Syncer:
     def send_ahead(self, states: Iterable[FileState], *, stop: StopToken) -> None:
         """Send files of checkpoints that are not complete yet, so that less is left to send at their commit.
 
-        No snapshot names these objects before their checkpoint is complete. A file that changes before that is sent
-        again, and the object that it leaves is deleted after the next complete snapshot. Errors as `Outbox.send`.
+        A file that changes before its checkpoint is complete is sent again, and the object that it leaves is deleted
+        after the next complete snapshot. Errors as `Outbox.send`.
         """
         with self.bandwidth.sending():
             self.outbox.send(states, stop=stop)
 
-    def sync(
-        self,
-        scan: Scan,
-        held: Collection[str] = (),
-        *,
-        stop: StopToken = NEVER,
-    ) -> Synced:
-        """Store what changed and commit.
+    def sync(self, scan: Scan, held: Collection[str] = (), *, stop: StopToken = NEVER) -> Synced:
+        """Store what changed and commit. Files that are not sent when `stop` stops are returned as unfinished.
 
         A log in `held` keeps its version in the last snapshot. A checkpoint with any other file in `held`, or with one
         that changes while it is read, keeps that version as a whole. So do files at the top level that the last
         snapshot has, where one of them was stopped or refused: they may belong together.
-
-        Args:
-            scan: the directory as it is.
-            held: paths that may not be committed yet.
-            stop: ends the sending; files not sent by then are returned as unfinished.
 
         Raises:
             StoreError: nothing was committed; what was stored is not sent again.
@@ -192,9 +169,8 @@ class Syncer:
         waiting |= {checkpoint_of(path) for path in unfinished if path not in skipped}
         last = self.changes.entries
         entries = {path: last[path] for path in last if checkpoint_of(path) in waiting or path in self.deferred}
-        for path, state in scan.files.items():
-            if state.checkpoint not in waiting and (path in stored or path in last):
-                entries[path] = stored[path] if path in stored else last[path]
+        committable = [path for path, state in scan.files.items() if state.checkpoint not in waiting]
+        entries |= {path: entry for path in committable if (entry := stored.get(path) or last.get(path))}
         snapshot = self._commit(entries, complete=not waiting) if self._worth_a_commit(entries) else None
         # What was stored and waits for the rest of its checkpoint still counts as changed.
         taken = {path for path, entry in stored.items() if entries.get(path) == entry}
@@ -211,10 +187,10 @@ class Syncer:
     def _worth_a_commit(self, entries: Mapping[str, FileEntry]) -> bool:
         if entries == self.changes.entries:
             return False
-        if all(path in self.deferred for path in entries):
+        is_empty = all(path in self.deferred for path in entries)
+        if is_empty:
             _LOG.warning("the checkpoint directory is empty: the last snapshot stays the newest")
-            return False
-        return True
+        return not is_empty
 
     def commit_base(self) -> None:
         """Commit what was restored, where newer snapshots did not verify: the next start need not try them."""
@@ -230,9 +206,7 @@ class Syncer:
         """Repeat the last record, which says to other hosts that this one has nothing newer; alone: do nothing.
 
         A checkpoint of another host counts as complete only after a later record of this host (`snapshot.candidates`).
-
-        Args:
-            ended: whether the script has ended and nothing follows in this attempt.
+        `ended`: the script has ended, and nothing follows in this attempt.
         """
         newest = self.commits.newest
         if self.attempt.hosts and not (newest is not None and newest.ended):

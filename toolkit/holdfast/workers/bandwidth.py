@@ -25,8 +25,9 @@ class Bandwidth:
     """
 
     def __init__(self, ticks: Callable[[], float], *, progress: Callable[[int], None] = lambda size: None) -> None:
+        self.arrived = 0
+        """Bytes of files that the store has got."""
         self._progress = progress
-        self._arrived = 0
         self._left = 0
         self._ticks = ticks
         self._lock = threading.Lock()
@@ -38,12 +39,12 @@ class Bandwidth:
     @property
     def sent(self) -> int:
         """Bytes of files that were sent so far."""
-        return max(self._arrived, self._left)
+        return max(self.arrived, self._left)
 
     def count(self, size: int) -> None:
         """Count bytes of a file that have arrived: a whole file, or a part of it."""
         with self._lock:
-            self._arrived += size
+            self.arrived += size
         self._progress(size)
 
     def leaving(self, size: int) -> None:
