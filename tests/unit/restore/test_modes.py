@@ -12,8 +12,9 @@ import pytest
 from tests.logs import Logged
 from tests.unit.job import Job, Reads, sync
 
-from holdfast.restore.plan import SMALL, TOGETHER, Mode, PlannedFile, split
+from holdfast.restore.plan import SMALL, TOGETHER, Mode, split
 from holdfast.script.checkpoints import latest
+from holdfast.snapshot.record import FileEntry
 
 LARGE = SMALL + 1
 SECOND = 1_000_000_000
@@ -25,13 +26,13 @@ def job(tmp_path: Path) -> Iterator[Job]:
         yield Job(tmp_path, workers)
 
 
-def file(path: str, seconds: float, size: int = LARGE) -> PlannedFile:
-    return PlannedFile(
+def file(path: str, seconds: float, size: int = LARGE) -> FileEntry:
+    return FileEntry(
         path=path, size=size, mtime_ns=int(seconds * SECOND), mode=0o644, crc64nvme=0, key=path, etag="etag"
     )
 
 
-def first(*files: PlannedFile) -> list[str]:
+def first(*files: FileEntry) -> list[str]:
     now, later = split(files, Mode.LATEST)
     assert sorted(path for checkpoint in now + later for path in checkpoint.files) == sorted(
         file.path for file in files
@@ -160,7 +161,7 @@ def test_older_checkpoints_on_the_disk_of_an_earlier_life_come_back_without_trav
     background.run()
     assert fetched == 0
     assert tree(job, "one") == of_steps(1, 2, 3)
-    assert done.displaced == ()
+    assert not (job.root / "one/.holdfast/displaced").exists()
 
 
 def test_a_checkpoint_that_the_script_writes_itself_replaces_the_absent_one_as_a_whole(job: Job) -> None:

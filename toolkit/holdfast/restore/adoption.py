@@ -1,4 +1,4 @@
-"""Choose the objects of other writers that a restore adopts."""
+"""Choose the foreign objects that a restore adopts."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from holdfast import names
-from holdfast.restore.plan import PlannedFile
+from holdfast.restore.plan import UNKNOWN
+from holdfast.snapshot.ownership import Origin, PlainObject
 from holdfast.snapshot.record import FileEntry
-from holdfast.store import ObjectInfo
 
 _LOG = logging.getLogger(__name__)
 
 
-def adoptable_files(foreign: Mapping[str, ObjectInfo], recorded: Mapping[str, FileEntry]) -> dict[str, PlannedFile]:
+def adoptable_files(plain: Mapping[str, PlainObject], recorded: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
     """Return the foreign files to restore, by path; log those whose names must not or cannot be written."""
+    foreign = {key: found.info for key, found in plain.items() if found.origin is Origin.FOREIGN}
     if not foreign:
         return {}
     adopted = {}
-    every = foreign.keys() | recorded.keys()
-    directories = {str(parent) for path in every for parent in PurePosixPath(path).parents}
+    directories = {str(parent) for path in foreign.keys() | recorded.keys() for parent in PurePosixPath(path).parents}
     for key, info in sorted(foreign.items()):
         reason = names.unsafe_reason(key)
         if reason is None and key in directories:
@@ -33,7 +33,7 @@ def adoptable_files(foreign: Mapping[str, ObjectInfo], recorded: Mapping[str, Fi
             _LOG.warning("object %r is not restored: %s", key, reason)
             continue
         modified = int(info.modified * 1e9)
-        adopted[key] = PlannedFile(
-            path=key, size=info.size, mtime_ns=modified, mode=0o644, crc64nvme=None, key=key, etag=info.etag
+        adopted[key] = FileEntry(
+            path=key, size=info.size, mtime_ns=modified, mode=0o644, crc64nvme=UNKNOWN, key=key, etag=info.etag
         )
     return adopted

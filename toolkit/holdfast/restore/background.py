@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from holdfast.errors import DamagedError, DiskFullError, HoldfastError, NotFoundError, TransientStoreError
+from holdfast.local import scan
 from holdfast.restore.deferred import Deferred
 from holdfast.restore.placement import Placement
-from holdfast.restore.plan import PlannedCheckpoint, PlannedFile, newest
+from holdfast.restore.plan import UNKNOWN, PlannedCheckpoint, newest
 from holdfast.restore.request import Restored
 from holdfast.restore.staging import Staging
 from holdfast.snapshot.record import FileEntry
@@ -29,17 +30,13 @@ PAUSE = 30.0
 class BackgroundRestore(threading.Thread):
     """Restore the deferred checkpoints while the script runs, newest first, each as a whole.
 
-    A checkpoint that cannot be restored stays deferred, with a warning in the log. No error ends the script.
+    A checkpoint that cannot be restored stays deferred, with a warning in the log. No error ends the script. When the
+    script has removed all that was restored, nothing more is placed. As many bytes as the newest checkpoint has stay
+    free on the disk for the next one.
 
     Args:
-        store: the store of the prefix.
-        directory: the checkpoint directory.
-        restored: result of the restore before the script. When the script has removed all that it placed, nothing more
-            is placed. As many bytes as the newest checkpoint has stay free on the disk for the next one.
-        deferred: the deferred files.
+        restored: result of the restore before the script.
         located: returns the entry of a file with the key of its content now, which may change at any time.
-        workers: threads that run the transfers.
-        stop: ends it between two parts.
     """
 
     def __init__(
@@ -76,7 +73,7 @@ class BackgroundRestore(threading.Thread):
             self._stopped.set()
 
     def run(self) -> None:
-        """Run the thread."""
+        """Restore all deferred checkpoints."""
         try:
             while self.step():
                 pass
@@ -96,7 +93,6 @@ class BackgroundRestore(threading.Thread):
 
         Raises:
             StoppedError: stopped, or the script has removed all that was restored.
-            StoreError: the store cannot be read.
             DiskFullError: the disk has no room.
             OSError: the script has removed the checkpoint directory, or it may not be written.
         """
@@ -134,27 +130,28 @@ class BackgroundRestore(threading.Thread):
         while True:
             files = self._as_located(checkpoint)
             try:
-                return self._staging.fetch(files, self._staging.staged(checkpoint.name, files))
+                return self._staging.fetch(files, self._staging.staged(files, checkpoint=checkpoint.name))
             except (DamagedError, NotFoundError):
                 if files == self._as_located(checkpoint):
                     raise
 
-    def _as_located(self, checkpoint: PlannedCheckpoint) -> dict[str, PlannedFile]:
-        found = {path: (file, self._located(path)) for path, file in checkpoint.files.items()}
-        return {
-            path: replace(file, key=entry.key, etag=entry.etag)
-            if entry is not None and file.crc64nvme == entry.crc64nvme
-            else file
-            for path, (file, entry) in found.items()
-        }
+    def _as_located(self, checkpoint: PlannedCheckpoint) -> dict[str, FileEntry]:
+        found = dict(checkpoint.files)
+        for path, file in checkpoint.files.items():
+            entry = self._located(path)
+            if entry is not None and entry.crc64nvme == file.crc64nvme:
+                found[path] = replace(file, key=entry.key, etag=entry.etag)
+        return found
 
     def _put(self, checkpoint: PlannedCheckpoint, sums: dict[str, int]) -> bool:
-        foreign = {path: file.as_entry(sums[path]) for path, file in checkpoint.files.items() if file.crc64nvme is None}
+        files = checkpoint.files.items()
+        foreign = {path: replace(file, crc64nvme=sums[path]) for path, file in files if file.crc64nvme == UNKNOWN}
         with self._placing:
             self._stop_token.refuse_if_stopped(f"restoring {checkpoint.name}")
             if not any(os.path.lexists(self._directory / name) for name in self._restored):
                 raise StoppedError("the script has removed all that was restored")
-            self._deferred.coming(self._staging.states(checkpoint.files), foreign)
+            states = scan.scan(self._staging.root, only=checkpoint.name).files
+            self._deferred.coming(checkpoint.name, states, foreign)
             arrived = self._placement.arrive(checkpoint)
             if arrived:
                 self._deferred.placed(checkpoint.name)

@@ -21,7 +21,7 @@ class Seen:
 
     Attributes:
         arrived: path → state of the placed file.
-        adopted: path → entry of those of another writer, which no snapshot has yet.
+        adopted: path → entry of the foreign ones, which no snapshot has yet.
         replaced: paths that the script has replaced or deleted.
     """
 
@@ -31,19 +31,14 @@ class Seen:
 
 
 class Deferred:
-    """The deferred files. Safe for several threads: one restores them while another one scans the directory.
-
-    Args:
-        paths: files of the snapshot that are not in the directory.
-    """
+    """The deferred files, at first all of `paths`. Safe for several threads: one restores them, another one scans."""
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
         self._lock = threading.Lock()
         self._paths: dict[str, set[str]] = {}
         for path in paths:
             self._paths.setdefault(checkpoint_of(path), set()).add(path)
-        self._coming: dict[str, FileState] = {}
-        self._entries: dict[str, FileEntry] = {}
+        self._coming: dict[str, tuple[Mapping[str, FileState], Mapping[str, FileEntry]]] = {}
         self._placed: set[str] = set()
 
     def __contains__(self, path: str) -> bool:
@@ -56,16 +51,10 @@ class Deferred:
         """Return whether a checkpoint is still deferred: the script has made none of its name."""
         return checkpoint in self._paths
 
-    def coming(self, states: Mapping[str, FileState], adopted: Mapping[str, FileEntry]) -> None:
-        """Note the files that are about to be placed. Call it before they become visible.
-
-        Args:
-            states: states of the staged files, by path.
-            adopted: entries of those of another writer, by path.
-        """
+    def coming(self, checkpoint: str, states: Mapping[str, FileState], adopted: Mapping[str, FileEntry]) -> None:
+        """Note the staged files of a checkpoint before they become visible; `adopted`: the entries of foreign ones."""
         with self._lock:
-            self._coming.update(states)
-            self._entries.update(adopted)
+            self._coming[checkpoint] = states, adopted
 
     def placed(self, checkpoint: str) -> None:
         """Note that a checkpoint has been placed. A scan that begins from now on sees it, unless it was deleted."""
@@ -85,28 +74,23 @@ class Deferred:
             placed: result of `before_look` before the scan.
         """
         seen = Seen()
-        present = {checkpoint_of(path) for path in files} | set(placed)
+        present = {checkpoint_of(path) for path in files}.union(placed)
         with self._lock:
             for checkpoint in present & self._paths.keys():
-                self._look_at(checkpoint, files, placed, seen)
+                paths = self._paths.pop(checkpoint)
+                states, entries = self._coming.pop(checkpoint, ({}, {}))
+                arrived = {path for path in paths if _is_same(states.get(path), files.get(path))}
+                seen.arrived.update((path, files[path]) for path in arrived)
+                seen.adopted.update((path, entries[path]) for path in arrived & entries.keys())
+                # A checkpoint is placed at one moment, so a file of it that is missing has been deleted since.
+                if not arrived and checkpoint not in placed:
+                    seen.replaced.update(paths)
+                self._placed.discard(checkpoint)
         return seen
 
-    def _look_at(self, checkpoint: str, files: Mapping[str, FileState], placed: Collection[str], seen: Seen) -> None:
-        paths = self._paths.pop(checkpoint)
-        arrived = {path for path in paths if path in files and _same(self._coming.get(path), files[path])}
-        seen.arrived.update((path, files[path]) for path in arrived)
-        seen.adopted.update((path, self._entries[path]) for path in arrived if path in self._entries)
-        # A checkpoint is placed at one moment, so a file of it that is missing has been deleted since.
-        if not arrived and checkpoint not in placed:
-            seen.replaced.update(paths)
-        self._placed.discard(checkpoint)
-        for path in paths:
-            self._coming.pop(path, None)
-            self._entries.pop(path, None)
 
-
-def _same(coming: FileState | None, found: FileState) -> bool:
+def _is_same(coming: FileState | None, found: FileState | None) -> bool:
     """Return whether a file is the one that was placed. The renaming has set its change time."""
-    if coming is None:
+    if coming is None or found is None:
         return False
     return (coming.inode, coming.size, coming.mtime_ns) == (found.inode, found.size, found.mtime_ns)

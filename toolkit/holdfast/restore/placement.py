@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -11,52 +13,47 @@ from pathlib import Path, PurePosixPath
 
 from holdfast import names
 from holdfast.local import scan
-from holdfast.restore.plan import PlannedCheckpoint, PlannedFile
+from holdfast.restore.plan import PlannedCheckpoint, is_like
+from holdfast.snapshot.record import FileEntry
+
+_LOG = logging.getLogger(__name__)
 
 
 class Placement:
-    """Moves files from staging into a checkpoint directory.
-
-    Args:
-        directory: the checkpoint directory.
-        staged: folder of the staged files, each under its path.
-    """
+    """Moves files from staging, where each has its path below `staged`, into a checkpoint directory."""
 
     def __init__(self, directory: Path, staged: Path) -> None:
         self._directory = directory
         self._own = directory / names.OWN_DIRECTORY
         self._staged = staged
+        self._aside = self._own / "displaced" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
     def place(
-        self, checkpoints: Sequence[PlannedCheckpoint], deferred: Mapping[str, PlannedFile], kept: Collection[str] = ()
-    ) -> tuple[str, ...]:
-        """Place checkpoints before the script starts; return the paths of conflicting files, which were moved aside.
+        self, checkpoints: Sequence[PlannedCheckpoint], deferred: Mapping[str, FileEntry], kept: Collection[str]
+    ) -> None:
+        """Place checkpoints before the script starts. Conflicting files are moved aside, with a warning in the log.
 
         Args:
-            checkpoints: everything that the directory is to hold now.
+            checkpoints: all that the directory is to hold now.
             deferred: files that may be placed later. A file that looks like one of them goes to staging until then.
             kept: paths of files that stay as they are.
         """
-        aside = self._own / "displaced" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         stay = {path for checkpoint in checkpoints for path in checkpoint.files}.union(kept)
-        displaced = self._clear(stay, deferred, aside)
+        self._clear(stay, deferred)
         for checkpoint in checkpoints:
             staged = self._staged / checkpoint.name
             if staged.exists() and not os.path.lexists(self._directory / checkpoint.name):
                 staged.rename(self._directory / checkpoint.name)
             else:
-                displaced += self._merge(checkpoint, aside)
+                self._merge(checkpoint)
         if not deferred:
             self.end()
         self._remove_empty_directories()
         for checkpoint in checkpoints:
             self._keep_time(checkpoint, self._directory / checkpoint.name)
-        return tuple(displaced)
 
     def arrive(self, checkpoint: PlannedCheckpoint) -> bool:
-        """Place a staged checkpoint while the script runs; return False if there is one of its name.
-
-        It becomes visible as a whole.
+        """Place a staged checkpoint as a whole while the script runs; return False if there is one of its name.
 
         Raises:
             OSError: the script has removed the checkpoint directory, or it may not be written.
@@ -81,7 +78,7 @@ class Placement:
         return True
 
     def end(self) -> None:
-        """Remove staging, which is not needed any more."""
+        """Remove staging."""
         shutil.rmtree(self._staged, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._own.rmdir()  # only when it is empty
@@ -94,33 +91,22 @@ class Placement:
         else:
             shutil.rmtree(staged, ignore_errors=True)
 
-    def _clear(self, stay: Collection[str], deferred: Mapping[str, PlannedFile], aside: Path) -> list[str]:
-        """Move away all files but `stay`: deferred ones to staging, others aside. Return the paths of the latter."""
-        displaced = []
+    def _clear(self, stay: Collection[str], deferred: Mapping[str, FileEntry]) -> None:
+        """Move away all files but `stay`: deferred ones to staging, others aside."""
         for path, state in scan.scan(self._directory).files.items():
             if path in stay:
                 continue
-            file = deferred.get(path)
-            is_link = (self._directory / path).is_symlink()
-            if file is not None and (file.size, file.mtime_ns) == (state.size, state.mtime_ns) and not is_link:
-                (self._staged / path).parent.mkdir(parents=True, exist_ok=True)
-                (self._directory / path).rename(self._staged / path)
+            if is_like(state, deferred.get(path)) and not (self._directory / path).is_symlink():
+                _rename(self._directory / path, self._staged / path)
             else:
-                _move(self._directory / path, aside / path)
-                displaced.append(path)
-        return displaced
+                self._move_aside(path)
 
-    def _merge(self, checkpoint: PlannedCheckpoint, aside: Path) -> list[str]:
-        """Rename staged files into a checkpoint that exists in part; return the paths of conflicting files."""
-        displaced = []
+    def _merge(self, checkpoint: PlannedCheckpoint) -> None:
+        """Rename staged files into a checkpoint that exists in part."""
         for path in checkpoint.files:
-            staged, target = self._staged / path, self._directory / path
-            if not staged.exists():
-                continue  # it is in place already
-            displaced += self._clear_way(path, aside)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            staged.rename(target)
-        return displaced
+            if (self._staged / path).exists():  # else the file is in place already
+                self._clear_way(path)
+                _rename(self._staged / path, self._directory / path)
 
     def _keep_time(self, checkpoint: PlannedCheckpoint, place: Path) -> None:
         """Set the time of a directory to that of its newest file: some scripts sort their checkpoints by it."""
@@ -135,23 +121,21 @@ class Placement:
                 with contextlib.suppress(OSError):
                     Path(folder).rmdir()  # fails where a file is left, in `.holdfast/displaced` for one
 
-    def _clear_way(self, path: str, aside: Path) -> list[str]:
-        """Move aside a link or file where a directory must be, and whatever is at the path itself."""
-        moved = []
+    def _clear_way(self, path: str) -> None:
+        """Move aside a link or file where a directory must be, and anything at the path itself."""
         for part in [*reversed([str(parent) for parent in PurePosixPath(path).parents][:-1]), path]:
             found = self._directory / part
-            blocks = found.is_symlink() or (found.exists() and (part == path or not found.is_dir()))
-            if blocks:
-                _move(found, aside / part)
-                moved.append(part)
-        return moved
+            if found.is_symlink() or (found.exists() and (part == path or not found.is_dir())):
+                self._move_aside(part)
+
+    def _move_aside(self, path: str) -> None:
+        target, numbers = self._aside / path, itertools.count(1)
+        while os.path.lexists(target):  # a directory whose files were moved before it was
+            target = self._aside / f"{path}~{next(numbers)}"
+        _rename(self._directory / path, target)
+        _LOG.warning("local file %r differs from the snapshot: moved to %s/displaced/", path, names.OWN_DIRECTORY)
 
 
-def _move(source: Path, target: Path) -> None:
+def _rename(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    number = 0
-    free = target
-    while free.exists() or free.is_symlink():  # a directory whose files were moved before it was
-        number += 1
-        free = target.with_name(f"{target.name}~{number}")
-    source.rename(free)
+    source.rename(target)

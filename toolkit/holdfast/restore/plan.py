@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from holdfast import names
-from holdfast.names import may_be_checkpoint, rank
+from holdfast.local.scan import FileState
 from holdfast.snapshot.record import FileEntry
-from holdfast.transfer import part_checksums
-from holdfast.transfer.part_checksums import Grid
 
 TOGETHER = 5_000_000_000
 """Nanoseconds between the times of top-level files that belong together, as weights and their JSON do."""
 SMALL = 1 << 20
 """Bytes of a checkpoint that is never deferred."""
+UNKNOWN = -1
+"""The checksum of a planned file of another writer, until it has been fetched."""
 
 
 class Mode(StrEnum):
@@ -26,61 +26,12 @@ class Mode(StrEnum):
     NONE = "none"  # nothing: the files stay in the store, and in the snapshots that follow
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedFile:
-    """A file to fetch. The attributes are those of `FileEntry`; the checksum of a foreign file is not known before."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    mode: int
-    crc64nvme: int | None
-    key: str
-    etag: str
-    parts: str | None = None
-
-    @property
-    def preserved(self) -> str | None:
-        """As `FileEntry.preserved`; None for a foreign file."""
-        return None if self.crc64nvme is None else self.as_entry(self.crc64nvme).preserved
-
-    @property
-    def grid(self) -> Grid | None:
-        """The checksums of the parts, where they are known. With them an interrupted download is resumed."""
-        try:
-            return None if self.parts is None else part_checksums.from_text(self.parts, size=self.size)
-        except ValueError:  # of another version: a hint only
-            return None
-
-    def as_entry(self, crc64nvme: int) -> FileEntry:
-        """Return the entry of the file in a record, given its checksum."""
-        return FileEntry(
-            path=self.path, size=self.size, mtime_ns=self.mtime_ns, mode=self.mode, crc64nvme=crc64nvme,
-            key=self.key, etag=self.etag,
-        )  # fmt: skip
-
-
-def from_entry(entry: FileEntry) -> PlannedFile:
-    """Return the plan to fetch a file of a snapshot."""
-    return PlannedFile(
-        path=entry.path, size=entry.size, mtime_ns=entry.mtime_ns, mode=entry.mode, crc64nvme=entry.crc64nvme,
-        key=entry.key, etag=entry.etag, parts=entry.parts,
-    )  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class PlannedCheckpoint:
-    """A checkpoint to fetch, which is placed as a whole.
-
-    Attributes:
-        name: name of the top-level entry.
-        files: its files, by path.
-        size: bytes of all files.
-        modified: modification time of the newest file, nanoseconds since the epoch.
-    """
+    """A checkpoint to fetch, which is placed as a whole. `modified` is the time of its newest file, in nanoseconds."""
 
     name: str
-    files: Mapping[str, PlannedFile]
+    files: Mapping[str, FileEntry]
     size: int
     modified: int
 
@@ -90,9 +41,9 @@ class PlannedCheckpoint:
         return self.name in self.files
 
 
-def by_checkpoint(files: Iterable[PlannedFile]) -> list[PlannedCheckpoint]:
+def by_checkpoint(files: Iterable[FileEntry]) -> list[PlannedCheckpoint]:
     """Return the checkpoints of files, the newest first."""
-    groups: dict[str, dict[str, PlannedFile]] = {}
+    groups: dict[str, dict[str, FileEntry]] = {}
     for file in files:
         groups.setdefault(names.checkpoint_of(file.path), {})[file.path] = file
     found = [
@@ -106,11 +57,16 @@ def by_checkpoint(files: Iterable[PlannedFile]) -> list[PlannedCheckpoint]:
 
 def newest(found: Iterable[PlannedCheckpoint]) -> PlannedCheckpoint | None:
     """Return the checkpoint that `holdfast.latest()` returns when all of them are restored; None if there is none."""
-    candidates = [checkpoint for checkpoint in found if _may_be_newest(checkpoint)]
-    return max(candidates, key=lambda checkpoint: rank(checkpoint.name, checkpoint.modified), default=None)
+    candidates = [
+        checkpoint
+        for checkpoint in found
+        if names.likeness(checkpoint.name) and names.may_be_checkpoint(checkpoint.name)
+        if checkpoint.size > 0 or not checkpoint.is_file
+    ]
+    return max(candidates, key=lambda checkpoint: names.rank(checkpoint.name, checkpoint.modified), default=None)
 
 
-def split(files: Iterable[PlannedFile], mode: Mode) -> tuple[list[PlannedCheckpoint], list[PlannedCheckpoint]]:
+def split(files: Iterable[FileEntry], mode: Mode) -> tuple[list[PlannedCheckpoint], list[PlannedCheckpoint]]:
     """Return the checkpoints to fetch before the script starts, and the deferred ones, each newest first.
 
     With `Mode.LATEST` the former are the newest checkpoint and what a script reads beside it: top-level files that were
@@ -131,7 +87,6 @@ def split(files: Iterable[PlannedFile], mode: Mode) -> tuple[list[PlannedCheckpo
     return now, [checkpoint for checkpoint in every if not is_needed(checkpoint)]
 
 
-def _may_be_newest(checkpoint: PlannedCheckpoint) -> bool:
-    if not (names.likeness(checkpoint.name) and may_be_checkpoint(checkpoint.name)):
-        return False
-    return checkpoint.size > 0 or not checkpoint.is_file
+def is_like(state: FileState | None, file: FileEntry | None) -> bool:
+    """Return whether a file on the disk has the size and time of a planned one."""
+    return state is not None and file is not None and (state.size, state.mtime_ns) == (file.size, file.mtime_ns)

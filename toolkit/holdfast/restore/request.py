@@ -18,7 +18,7 @@ class Request:
     """What to restore.
 
     Attributes:
-        attempt: the attempt that continues from the snapshot (default: none does).
+        attempt: the attempt that continues from the snapshot (default: none).
         mode: how much of the snapshot (default: everything).
         candidates: snapshots to restore, of which the first that verifies is taken (default: all, newest first).
         adopt: whether files of other writers are adopted.
@@ -47,8 +47,6 @@ class Restored:
         snapshot: the restored snapshot; None when the prefix had none.
         base: what the next snapshot continues from; its files are the restored ones.
         foreign: paths that were adopted from other writers.
-        bytes_fetched: bytes that were fetched.
-        displaced: paths of conflicting local files, now below `.holdfast/displaced/`.
         checkpoints: checkpoints that were placed, newest first.
         later: checkpoints to restore while the script runs, newest first.
         kept: unsent checkpoints of an earlier attempt, which were left as they were.
@@ -58,7 +56,6 @@ class Restored:
     base: Base
     foreign: frozenset[str]
     bytes_fetched: int
-    displaced: tuple[str, ...]
     checkpoints: tuple[PlannedCheckpoint, ...]
     later: tuple[PlannedCheckpoint, ...]
     kept: tuple[UnsentNote, ...] = ()

@@ -6,12 +6,11 @@ Nothing in the checkpoint directory changes before everything that is needed now
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from holdfast import names
 from holdfast.errors import DamagedError, NoSnapshotError, NotFoundError
 from holdfast.local.recover import recover
 from holdfast.local.unsent import UnsentNote
@@ -19,13 +18,13 @@ from holdfast.names import checkpoint_of
 from holdfast.restore.adoption import adoptable_files
 from holdfast.restore.base import Base
 from holdfast.restore.placement import Placement
-from holdfast.restore.plan import Mode, PlannedCheckpoint, PlannedFile, from_entry, split
+from holdfast.restore.plan import Mode, PlannedCheckpoint, split
 from holdfast.restore.request import EVERYTHING, Request, Restored
 from holdfast.restore.staging import Staging
 from holdfast.snapshot.candidates import Candidate, newest_first
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.ownership import Origin, PlainObject, find_origins
-from holdfast.snapshot.record import FileEntry
+from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.stop import NEVER, StopToken
 from holdfast.store import Store
 from holdfast.wording import listed
@@ -50,19 +49,10 @@ def restore(
 ) -> Restored:
     """Bring the checkpoint directory to the newest snapshot that verifies.
 
-    Args:
-        store: the store of the prefix.
-        catalog: result of `read_catalog`.
-        directory: the checkpoint directory; created when missing.
-        request: what to restore.
-        workers: threads that run the transfers.
-        progress: called with (bytes fetched, bytes to fetch).
-        stop: ends the restore between two parts, with StoppedError.
-
     Raises:
         NoSnapshotError: there are snapshots, and none verifies. The directory is as it was.
         DiskFullError: the directory has no room for the snapshot.
-        StoreError: the store cannot be read.
+        StoppedError: stopped between two parts.
     """
     directory.mkdir(parents=True, exist_ok=True)
     staging = Staging(store, directory, workers, progress, stop)
@@ -85,19 +75,12 @@ def restore(
             "`holdfast verify --all URI` says what is wrong, `holdfast pull --checkpoint NAME URI DIRECTORY` fetches "
             "what is whole; to start from scratch on purpose, use another prefix"
         )
-    return restoring.finish(None, passed_over)
-
-
-class _ContestedError(Exception):
-    """Another writer has stored objects under the names of unsent checkpoints."""
-
-    def __init__(self, unsent: Sequence[UnsentNote]) -> None:
-        self.unsent = unsent
+    return restoring.finish(Candidate(()), passed_over)
 
 
 @dataclass(frozen=True, slots=True)
 class _Restoring:
-    """One restore, of whichever candidate verifies."""
+    """One restore, whichever candidate verifies."""
 
     store: Store
     catalog: Catalog
@@ -107,39 +90,40 @@ class _Restoring:
     workers: Executor
     stop: StopToken
 
-    def finish(self, snapshot: Candidate | None, passed_over: Sequence[str]) -> Restored:
+    def finish(self, snapshot: Candidate, passed_over: Sequence[str]) -> Restored:
         """Fetch a snapshot and the files of other writers, then place everything."""
-        if snapshot is not None:
-            _warn_of_conflicts(snapshot)
-        kept = self._recovered(snapshot) if not passed_over else []
-        while True:
-            try:
-                return self._finish(snapshot, kept, passed_over)
-            except _ContestedError as error:
-                contested = {name for note in error.unsent for name in note.checkpoints}
-                _LOG.warning("%s: not used, another writer has stored objects under the same name", listed(contested))
-                kept = [note for note in kept if note.checkpoints.isdisjoint(contested)]
+        for path, hosts in snapshot.conflicts().items():
+            _LOG.warning(
+                "%r is different on %s: each gets its own, the others that of %s; let every rank write under a name of "
+                "its own", path, " and ".join(hosts), hosts[0],
+            )  # fmt: skip
+        return self._finish(snapshot, [] if passed_over else self._recovered(snapshot.records), passed_over)
 
-    def _recovered(self, snapshot: Candidate | None) -> list[UnsentNote]:
+    def _recovered(self, records: Sequence[Snapshot]) -> list[UnsentNote]:
         """Return the unsent checkpoints of an earlier attempt in this directory that are still valid."""
-        attempt, records = self.request.attempt, snapshot.records if snapshot else ()
-        alone = attempt is not None and not attempt.hosts and len(records) <= 1 and not any(it.hosts for it in records)
+        attempt = self.request.attempt
+        alone = attempt and not attempt.hosts and len(records) <= 1 and not any(record.hosts for record in records)
         if self.request.unsent is None or self.request.checkpoint is not None or not alone:
             return []
         return recover(self.request.unsent, records[0] if records else None, self.catalog.attempts)
 
-    def _finish(self, snapshot: Candidate | None, kept: Sequence[UnsentNote], passed_over: Sequence[str]) -> Restored:
+    def _finish(self, snapshot: Candidate, kept: Sequence[UnsentNote], passed_over: Sequence[str]) -> Restored:
         attempt = self.request.attempt
-        own, theirs = snapshot.split(attempt) if snapshot else ({}, {})
+        own, theirs = snapshot.split(attempt)
         recorded = theirs | own
         unsent = {name for note in kept for name in note.checkpoints}
-        planned = self._chosen(
-            {path: from_entry(entry) for path, entry in recorded.items() if checkpoint_of(path) not in unsent}
-        )
+        planned = self._chosen({path: entry for path, entry in recorded.items() if checkpoint_of(path) not in unsent})
         fetched, failure = self._fetch_and_list(planned)
-        known = snapshot.adopted if snapshot else {}
-        plain = find_origins(self.store, self.catalog, own.values(), theirs.values(), known, attempt, self.workers)
-        adoptable = self._adoptable(plain, recorded, kept)
+        plain = find_origins(
+            self.store, self.catalog, own.values(), theirs.values(), snapshot.adopted, attempt, self.workers
+        )
+        adoptable = self._chosen(adoptable_files(plain, recorded)) if self.request.adopt else {}
+        names_of_others = set(map(checkpoint_of, adoptable))
+        contested = {name for note in kept if note.checkpoints & names_of_others for name in note.checkpoints}
+        if contested:
+            _LOG.warning("%s: not used, another writer has stored objects under the same name", listed(contested))
+            kept = [note for note in kept if note.checkpoints.isdisjoint(contested)]
+            return self._finish(snapshot, kept, passed_over)
         if adoptable:  # staged files are not fetched again; the failure may be of a file that another writer replaced
             planned |= adoptable
             fetched = self._fetch(planned)
@@ -147,25 +131,22 @@ class _Restoring:
             raise failure
         now, later, sums = fetched
         deferred = {path: file for checkpoint in later for path, file in checkpoint.files.items()}
-        displaced = self._place(now, deferred, kept) if planned or kept else ()
-        adopted = {path: planned[path].as_entry(sums[path]) for path in sums if planned[path].crc64nvme is None}
+        if planned or kept:
+            self.placement.place(now, deferred, {state.path for note in kept for state in note.states})
+        adopted = {path: replace(file, crc64nvme=sums[path]) for path, file in adoptable.items() if path in sums}
         entries = {path: recorded[path] for path in recorded if path in planned or checkpoint_of(path) in unsent}
-        others = theirs.keys() - own.keys()
-        if attempt is not None and not attempt.leads:
-            others |= adopted.keys()  # they belong to the first host
         base = replace(
-            self._base(snapshot, entries | adopted, others, plain, adopted.values()),
+            self._base(snapshot, entries, adopted, theirs.keys() - own.keys(), plain),
             passed_over=tuple(passed_over),
             deferred=frozenset(deferred),
-            unadopted={file.key: file.etag for file in deferred.values() if file.crc64nvme is None},
+            unadopted={file.key: file.etag for path, file in deferred.items() if path in adoptable},
             unsent=frozenset(path for note in kept for path in note.changed),
         )
         return Restored(
-            snapshot=snapshot,
+            snapshot=snapshot if snapshot.records else None,
             base=base,
             foreign=frozenset(adopted),
             bytes_fetched=self.staging.bytes_fetched,
-            displaced=displaced,
             checkpoints=tuple(now),
             later=tuple(later) if self.request.mode is Mode.LATEST else (),
             kept=tuple(kept),
@@ -173,61 +154,37 @@ class _Restoring:
 
     def _base(
         self,
-        snapshot: Candidate | None,
-        entries: Mapping[str, FileEntry],
-        others: Collection[str],
+        snapshot: Candidate,
+        recorded: Mapping[str, FileEntry],
+        adopted: Mapping[str, FileEntry],
+        others: set[str],
         plain: Mapping[str, PlainObject],
-        adopted: Iterable[FileEntry],
     ) -> Base:
-        """Return what the next snapshot continues from; `others` are the paths of the files of other hosts."""
-        etags = {entry.key: entry.etag for entry in adopted}
+        """Return what the next snapshot continues from; `others` are the paths of the recorded files of other hosts."""
+        if self.request.attempt is not None and not self.request.attempt.leads:
+            others |= adopted.keys()  # they belong to the first host
+        entries, etags = {**recorded, **adopted}, {entry.key: entry.etag for entry in adopted.values()}
         return Base(
             found=self.catalog,
             files={path: entry for path, entry in entries.items() if path not in others},
             theirs={path: entry for path, entry in entries.items() if path in others},
-            names=snapshot.names if snapshot else (),
-            lists=snapshot.lists if snapshot else (),
-            adopted=(snapshot.adopted if snapshot else {}) | etags,
-            plain={key: replace(it, origin=Origin.ADOPTED) if key in etags else it for key, it in plain.items()},
+            names=snapshot.names,
+            lists=snapshot.lists,
+            adopted=snapshot.adopted | etags,
+            plain={
+                key: replace(found, origin=Origin.ADOPTED) if key in etags else found for key, found in plain.items()
+            },
         )
 
-    def _adoptable(
-        self, plain: Mapping[str, PlainObject], recorded: Mapping[str, FileEntry], kept: Sequence[UnsentNote]
-    ) -> dict[str, PlannedFile]:
-        """Return the files of other writers to restore.
-
-        Raises:
-            _ContestedError: some of them belong to a checkpoint in `kept`.
-        """
-        if not self.request.adopt:
-            return {}
-        foreign = {key: found.info for key, found in plain.items() if found.origin is Origin.FOREIGN}
-        adoptable = self._chosen(adoptable_files(foreign, recorded))
-        checkpoints = set(map(checkpoint_of, adoptable))
-        if contested := [note for note in kept if note.checkpoints & checkpoints]:
-            raise _ContestedError(contested)
-        return adoptable
-
-    def _place(
-        self, now: Sequence[PlannedCheckpoint], deferred: Mapping[str, PlannedFile], kept: Sequence[UnsentNote]
-    ) -> tuple[str, ...]:
-        displaced = self.placement.place(now, deferred, {state.path for note in kept for state in note.states})
-        for path in displaced:
-            _LOG.warning("local file %r differs from the snapshot: moved to %s/displaced/", path, names.OWN_DIRECTORY)
-        return displaced
-
-    def _chosen(self, files: dict[str, PlannedFile]) -> dict[str, PlannedFile]:
+    def _chosen(self, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
         """Return the files of the requested checkpoint, or all."""
         only = self.request.checkpoint
         return {path: file for path, file in files.items() if only is None or checkpoint_of(path) == only}
 
-    def _fetch_and_list(
-        self, planned: Mapping[str, PlannedFile]
-    ) -> tuple[_Fetched, DamagedError | NotFoundError | None]:
-        """Fetch the recorded files while the rest of the prefix is listed, which `find_origins` needs.
+    def _fetch_and_list(self, planned: Mapping[str, FileEntry]) -> tuple[_Fetched, DamagedError | NotFoundError | None]:
+        """Fetch the recorded files while the rest of the prefix is listed; return the fetched ones, or the error.
 
-        Returns the fetched files and None; or nothing, and the error. A file that another writer has replaced need not
-        be fetched, which is known only when everything is listed.
+        A file that another writer has replaced need not be fetched, which is known only when everything is listed.
         """
         listing = self.workers.submit(self.catalog.objects)
         fetched: _Fetched = [], [], {}
@@ -240,22 +197,14 @@ class _Restoring:
             self.stop.refuse_if_stopped("listing the prefix")
         return fetched, failure
 
-    def _fetch(self, planned: Mapping[str, PlannedFile]) -> _Fetched:
+    def _fetch(self, planned: Mapping[str, FileEntry]) -> _Fetched:
         """Fetch to staging the files that are needed before the script starts."""
         self.staging.clear(planned)
         now, later = split(planned.values(), self.request.mode)
         if self.request.mode is Mode.NONE:  # files that an earlier attempt has left on this disk need not be fetched
             known = self.staging.already_here(planned)
             now = [checkpoint for checkpoint in later if checkpoint.files.keys() <= known.keys()]
-            later = [checkpoint for checkpoint in later if not checkpoint.files.keys() <= known.keys()]
+            later = [checkpoint for checkpoint in later if checkpoint.files.keys() - known.keys()]
             return now, later, {path: known[path] for checkpoint in now for path in checkpoint.files}
         files = {path: file for checkpoint in now for path, file in checkpoint.files.items()}
         return now, later, self.staging.fetch(files, self.staging.already_here(files))
-
-
-def _warn_of_conflicts(snapshot: Candidate) -> None:
-    for path, hosts in snapshot.conflicts().items():
-        _LOG.warning(
-            "%r is different on %s: each gets its own, the others that of %s; let every rank write under a name of "
-            "its own", path, " and ".join(hosts), hosts[0],
-        )  # fmt: skip

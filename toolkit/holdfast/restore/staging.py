@@ -1,4 +1,4 @@
-"""Fetch and check the files of a snapshot in a staging folder, before they are placed."""
+"""Fetch the files of a snapshot to a staging folder, and check them, before they are placed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from holdfast import names
 from holdfast.errors import ConfigError, DamagedError, DiskFullError, NotFoundError
 from holdfast.local import scan
 from holdfast.local.scan import FileState
-from holdfast.restore.plan import PlannedFile
+from holdfast.restore.plan import UNKNOWN, is_like
+from holdfast.snapshot.record import FileEntry
 from holdfast.stop import NEVER, StoppedError, StopToken
 from holdfast.store import Store
+from holdfast.transfer import part_checksums
 from holdfast.transfer import parts as parts_module
 from holdfast.transfer.download import Source, download_file
 from holdfast.transfer.parallel import Transfer, batches
+from holdfast.transfer.part_checksums import Grid
 
 _LARGE_FILES = 3
 """Large files that are fetched in parallel: the end of one leaves no thread idle, and the kernel's lock of a file does
@@ -30,16 +33,7 @@ not block all threads."""
 
 
 class Staging:
-    """Fetches files into `.holdfast/staging/` of a checkpoint directory.
-
-    Args:
-        store: the store of the prefix.
-        directory: the checkpoint directory.
-        workers: threads that run the transfers.
-        progress: called with (bytes fetched, bytes to fetch).
-        stop: ends the work between two parts, with StoppedError.
-        reserve: bytes that must stay free on the disk (default 0).
-    """
+    """Fetches files into `.holdfast/staging/` of a checkpoint directory; `reserve` bytes of the disk stay free."""
 
     def __init__(
         self,
@@ -51,8 +45,6 @@ class Staging:
         reserve: int = 0,
     ) -> None:
         self.bytes_fetched = 0
-        self._kept = 0
-        self._keeping = threading.Lock()
         self.root = directory / names.OWN_DIRECTORY / "staging"
         """The folder of the staged files, each under its path."""
         self._store = store
@@ -62,89 +54,75 @@ class Staging:
         self._stop = stop
         self._reserve = reserve
 
-    def clear(self, wanted: Mapping[str, PlannedFile]) -> None:
+    def clear(self, wanted: Mapping[str, FileEntry]) -> None:
         """Remove staged files of an earlier restore, or of an earlier candidate, that are not wanted now."""
         for folder, _, files in os.walk(self.root, topdown=False):
             for name in files:
                 path = Path(folder, name)
                 file = wanted.get(path.relative_to(self.root).as_posix())
                 status = path.lstat()
-                if (
-                    file is None
-                    or file.size != status.st_size
-                    or not (file.parts or file.mtime_ns == status.st_mtime_ns)
-                ):
+                same_size = file is not None and file.size == status.st_size
+                if not (file and same_size and (file.parts or file.mtime_ns == status.st_mtime_ns)):
                     path.unlink()
             with contextlib.suppress(OSError):
                 Path(folder).rmdir()  # only when it is empty
 
-    def already_here(self, wanted: Mapping[str, PlannedFile]) -> dict[str, int]:
+    def already_here(self, wanted: Mapping[str, FileEntry]) -> dict[str, int]:
         """Return the checksums of the files whose content is in the directory or in staging already, by path."""
-        files = [file for file in wanted.values() if file.crc64nvme is not None]
-        here = self._sum_up(self._directory, scan.scan(self._directory).files, files)
-        staged = scan.scan(self.root).files
-        whole = self._sum_up(self.root, staged, [file for file in files if file.path not in here])
-        self._drop(staged, wanted, whole)
-        return here | whole
+        here = self._sum_up(self._directory, scan.scan(self._directory).files, wanted.values())
+        return here | self.staged(wanted, here)
 
-    def staged(self, checkpoint: str, files: Mapping[str, PlannedFile]) -> dict[str, int]:
-        """Return the checksums of the staged files of a checkpoint, by path, and remove those that cannot be used."""
+    def staged(
+        self, files: Mapping[str, FileEntry], here: Collection[str] = (), *, checkpoint: str | None = None
+    ) -> dict[str, int]:
+        """Return the checksums of the staged files with the wanted content, and remove those that cannot be used.
+
+        Call `clear` before. Files in `here` need not be staged; `checkpoint` is the only one that is looked at.
+        """
         found = scan.scan(self.root, only=checkpoint).files
-        whole = self._sum_up(self.root, found, [file for file in files.values() if file.crc64nvme is not None])
-        self._drop(found, files, whole)
+        whole = self._sum_up(self.root, found, [file for path, file in files.items() if path not in here])
+        for path in files.keys() & found.keys() - whole.keys():
+            # A file that looks complete and is not may have other hard links, and so must not be written to. In any
+            # other one a download continues.
+            if path in here or is_like(found[path], files[path]):
+                (self.root / path).unlink()
         return whole
 
-    def _drop(self, staged: Mapping[str, FileState], wanted: Mapping[str, PlannedFile], whole: Collection[str]) -> None:
-        """Remove staged files that are not complete, unless their download can be resumed."""
-        for path in wanted.keys() & staged.keys() - whole:
-            # A file that looks complete and is not may have other hard links, and so must not be written to.
-            if wanted[path].parts is None or _is_like(staged[path], wanted[path]):
-                (self.root / path).unlink()
-
-    def fetch(self, wanted: Mapping[str, PlannedFile], known: Mapping[str, int]) -> dict[str, int]:
-        """Fetch and check files; return the checksums of all, by path.
-
-        Args:
-            wanted: the files, by path.
-            known: checksums from `already_here`. These files are not fetched.
+    def fetch(self, wanted: Mapping[str, FileEntry], known: Mapping[str, int]) -> dict[str, int]:
+        """Fetch and check the files that are not in `known`; return the checksums of all, by path.
 
         Raises:
             DamagedError, NotFoundError: an object is missing, or has other content.
             DiskFullError: the disk has no room.
-            ConfigError: the file system does not tell two names apart.
-            StoreError: the store cannot be read.
+            ConfigError: two names are one file on this file system.
         """
         missing = [file for path, file in wanted.items() if path not in known]
         total = sum(file.size for file in missing)
         self._refuse_if_too_full(total - sum(self._allocated(file) for file in missing if file.parts))
         for folder in {file.path.rpartition("/")[0] for file in missing}:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
-        fetched = self._download_all(missing, total)
+        kept: list[int] = []
+        fetched = self._download_all(missing, total, kept.append)
         refuse_if_same_file(self.root, [file.path for file in missing])
-        self.bytes_fetched += total - self._kept
+        self.bytes_fetched += total - sum(kept)
         return {**known, **fetched}
 
-    def states(self, paths: Iterable[str]) -> dict[str, FileState]:
-        """Return the states of staged files, by path."""
-        seen = {path: scan.look(self.root, path) for path in paths}
-        return {path: state for path, state in seen.items() if state is not None}
-
-    def _sum_up(self, place: Path, found: Mapping[str, FileState], files: Iterable[PlannedFile]) -> dict[str, int]:
+    def _sum_up(self, place: Path, found: Mapping[str, FileState], files: Iterable[FileEntry]) -> dict[str, int]:
         """Return the checksums of the files that are in a folder with the wanted content, by path."""
-        alike = [file for file in files if _is_like(found.get(file.path), file)]
+        alike = [file for file in files if is_like(found.get(file.path), file)]
         root = place.resolve() if alike else place
 
-        def is_same(file: PlannedFile) -> bool:
+        def is_same(file: FileEntry) -> bool:
             reached_through_a_link = (place / file.path).resolve() != root / file.path
-            if reached_through_a_link:
+            if file.crc64nvme == UNKNOWN or reached_through_a_link:
                 return False
             return parts_module.checksum_file(place / file.path, size=file.size).whole == file.crc64nvme
 
         same = zip(alike, self._workers.map(is_same, alike), strict=True)
-        return {file.path: file.crc64nvme for file, equal in same if equal and file.crc64nvme is not None}
+        return {file.path: file.crc64nvme for file, equal in same if equal}
 
-    def _allocated(self, file: PlannedFile) -> int:
-        """Return how many bytes of a staged file are allocated on the disk."""
+    def _allocated(self, file: FileEntry) -> int:
+        """Return the bytes of a staged file that are allocated on the disk."""
         try:
             return min(file.size, (self.root / file.path).stat().st_blocks * 512)
         except FileNotFoundError:
@@ -159,9 +137,9 @@ class Staging:
                 "give it a larger volume, or set CHECKPOINT_LOCAL_PATH to one"
             )
 
-    def _download_all(self, missing: Collection[PlannedFile], total: int) -> dict[str, int]:
+    def _download_all(self, missing: Collection[FileEntry], total: int, kept: Callable[[int], None]) -> dict[str, int]:
         """Fetch small files in parallel, then a few large ones at a time in parallel ranges; return the checksums."""
-        done, self._kept = 0, 0
+        done = 0
         lock = threading.Lock()
 
         def count(size: int) -> None:
@@ -172,13 +150,13 @@ class Staging:
 
         failed = threading.Event()
 
-        def fetch(files: Sequence[PlannedFile], parts: Executor | None) -> dict[str, int]:
+        def fetch(files: Sequence[FileEntry], parts: Executor | None) -> dict[str, int]:
             found = {}
             for file in files:
                 if failed.is_set():
                     raise StoppedError(f"{file.path} was not fetched: another file could not be")
                 try:
-                    found[file.path] = self._download(file, count, parts)
+                    found[file.path] = self._download(file, Transfer(self._store, parts, self._stop, count), kept)
                 except BaseException:
                     failed.set()
                     raise
@@ -194,20 +172,16 @@ class Staging:
         with ThreadPoolExecutor(_LARGE_FILES, thread_name_prefix="holdfast-file") as waiting:
             return found | _all_of([waiting.submit(fetch, [file], self._workers) for file in large])
 
-    def _count_kept(self, size: int) -> None:
-        with self._keeping:
-            self._kept += size
-
-    def _download(self, file: PlannedFile, count: Callable[[int], None], parts: Executor | None) -> int:
+    def _download(self, file: FileEntry, transfer: Transfer, kept: Callable[[int], None]) -> int:
         self._stop.refuse_if_stopped(f"fetching {file.path}")
         staged = self.root / file.path
-        transfer = Transfer(self._store, parts, self._stop, count)
-        fetch = partial(download_file, transfer, destination=staged, kept=self._count_kept)
-        source = Source(key=file.key, size=file.size, etag=file.etag, crc64nvme=file.crc64nvme, grid=file.grid)
+        fetch = partial(download_file, transfer, destination=staged, kept=kept)
+        crc64nvme = None if file.crc64nvme == UNKNOWN else file.crc64nvme
+        source = Source(key=file.key, size=file.size, etag=file.etag, crc64nvme=crc64nvme, grid=_grid(file))
         try:
             crc = fetch(source)
         except (DamagedError, NotFoundError) as error:
-            if file.preserved is None:
+            if crc64nvme is None or file.preserved is None:
                 raise
             try:
                 crc = fetch(replace(source, key=file.preserved, etag=None))
@@ -219,8 +193,16 @@ class Staging:
         return crc
 
 
+def _grid(file: FileEntry) -> Grid | None:
+    """Return the checksums of the parts, where they are known. With them an interrupted download is resumed."""
+    try:
+        return None if file.parts is None else part_checksums.from_text(file.parts, size=file.size)
+    except ValueError:  # of another version: a hint only
+        return None
+
+
 def _all_of(jobs: Collection[Future[dict[str, int]]]) -> dict[str, int]:
-    """Wait for all jobs, also after a failure, so that none writes to staging any more. Return their results."""
+    """Wait for all jobs, also after a failure, so that none writes to staging any more; return their results."""
     wait(jobs)
     failures = [error for job in jobs if (error := job.exception()) is not None]
     for error in sorted(failures, key=lambda error: isinstance(error, StoppedError)):
@@ -243,7 +225,3 @@ def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:
                 f"the file system of {directory} takes {other!r} and {path!r} for the same file: "
                 "set CHECKPOINT_LOCAL_PATH to a directory on one that tells them apart"
             )
-
-
-def _is_like(state: FileState | None, file: PlannedFile) -> bool:
-    return state is not None and (state.size, state.mtime_ns) == (file.size, file.mtime_ns)
