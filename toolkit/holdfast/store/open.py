@@ -25,7 +25,6 @@ def open_store(
     """Open the store of a location. No request is made before the first one of the caller.
 
     Args:
-        place: the location.
         environ: environment with endpoint, region, proxies, trusted certificates and keys. botocore reads the other
             sources of the AWS credentials chain (profiles, roles of tasks and machines) by itself.
         policy: how often and how long requests are repeated; None for the default.
@@ -36,24 +35,13 @@ def open_store(
     Raises:
         ConfigError: the environment names an endpoint or certificates that cannot be used.
     """
-    bare = _bare(place, environ, stop, allow, concurrency or Concurrency())
-    return RetryingStore(bare, policy, stop=stop)
-
-
-def _bare(
-    place: Location,
-    environ: Mapping[str, str],
-    stop: StopToken,
-    allow: Callable[[int], int],
-    concurrency: Concurrency,
-) -> Store:
     if place.scheme == "file":
         from holdfast.store.directory.store import DirectoryStore  # noqa: PLC0415  as below
 
-        return DirectoryStore(Path(place.prefix))
+        return RetryingStore(DirectoryStore(Path(place.prefix)), policy, stop=stop)
     # Only a location on S3 pays for botocore: 100 ms and 20 MiB.
-    from holdfast.store.s3 import settings as s3_settings  # noqa: PLC0415
+    from holdfast.store.s3.settings import from_environ  # noqa: PLC0415
     from holdfast.store.s3.store import S3Store  # noqa: PLC0415
 
-    settings = s3_settings.from_environ(environ)
-    return S3Store(place, settings, stop=stop, allow=allow, concurrency=concurrency)
+    bare = S3Store(place, from_environ(environ), stop=stop, allow=allow, concurrency=concurrency)
+    return RetryingStore(bare, policy, stop=stop)

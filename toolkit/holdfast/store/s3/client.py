@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache, partial
 from urllib.parse import quote
 
 import urllib3
@@ -15,13 +15,12 @@ import urllib3
 import holdfast
 from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.stop import StopToken
-from holdfast.store import Part, Sink
+from holdfast.store import Sink
 from holdfast.store.body import blocks
 from holdfast.store.s3 import errors, messages
-from holdfast.store.s3 import settings as s3_settings
 from holdfast.store.s3.connections import Connection, Connections
 from holdfast.store.s3.http11 import BrokenError, Response, ask
-from holdfast.store.s3.settings import Address, S3Settings
+from holdfast.store.s3.settings import Address, S3Settings, address
 from holdfast.store.s3.signer import Signer
 from holdfast.workers.concurrency import Concurrency
 
@@ -30,35 +29,10 @@ _SLOW_DOWN = (429, 503)
 _COMMON_HEADERS = (("User-Agent", f"holdfast/{holdfast.__version__}"), ("Accept-Encoding", "identity"))
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request to make, before it is addressed and signed.
-
-    Attributes:
-        method: GET, PUT, …
-        doing: its purpose, for error messages: "storing 'a/b'".
-        permission: the IAM permission that it needs.
-        key: with the prefix; None for the bucket itself.
-        query: names and values.
-        headers: without those of signature and length.
-        body: bytes to send.
-    """
-
-    method: str
-    doing: str
-    permission: str
-    key: str | None = None
-    query: Sequence[tuple[str, str]] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Part | None = None
-
-
 class Client:
     """Sends requests to one bucket and returns the answers. Safe to use from several threads.
 
     Args:
-        settings: how to reach S3.
-        bucket: its name.
         stop: its deadline limits the read timeout to half of the seconds left, so that one connection that hangs leaves
             time for another.
         allow, concurrency: as `S3Store`.
@@ -80,10 +54,10 @@ class Client:
         self._allow = allow
         self._concurrency = concurrency
         self._connections = Connections(settings, self._read_seconds)
-        self._addresses: dict[str, tuple[Address, bool]] = {}
+        self._address = cache(partial(address, settings, bucket))
 
     @contextmanager
-    def send(self, request: Request) -> Iterator[Response]:
+    def send(self, request: messages.Request) -> Iterator[Response]:
         """Make a request and yield its answer, whose body is still to be read.
 
         A request is repeated once in the right region, once with new credentials where they have expired, and once with
@@ -95,14 +69,13 @@ class Client:
         moved = renewed = clocked = False
         while True:
             region = self._region = self._region or self._signer.region()
-            address, forwarded = self._address(region)
-            purpose = errors.Purpose(request.doing, request.permission, self.bucket, address.origin)
+            place = self._address(region)
             connection = response = None
             refused = False
             self._concurrency.began()
             try:
-                connection = self._connections.take(address.origin)
-                response = self._exchange(request, address, region, connection, forwarded=forwarded)
+                connection = self._connections.take(place.origin)
+                response = self._exchange(request, place, region, connection)
                 if response.status < 300:
                     yield response
                     response.drain()
@@ -111,7 +84,7 @@ class Client:
                 refused = problem.status in _SLOW_DOWN
             except (urllib3.exceptions.HTTPError, BrokenError) as error:
                 refused = True
-                raise errors.from_connection(error, purpose) from error
+                raise errors.from_connection(error, f"{request.doing} failed: {place.origin}") from error
             finally:
                 waited = math.inf if response is None else response.waited
                 self._concurrency.ended(_size(request, response), refused=refused, waited=waited)
@@ -129,9 +102,9 @@ class Client:
                 self._signer.set_clock(problem.date)
                 clocked = True
             else:
-                raise problem.as_error(purpose)
+                raise problem.as_error(request, self.bucket, place.origin)
 
-    def answer(self, request: Request, expected: str) -> ET.Element:
+    def answer(self, request: messages.Request, expected: str) -> ET.Element:
         """Make a request and return its answer: XML with this root. S3 may put an error into the body of a success.
 
         Raises:
@@ -146,7 +119,7 @@ class Client:
             raise errors.StrangeAnswerError(str(error)) if stored else error from error
         problem = errors.problem_in_success(root)
         if problem is not None:
-            raise problem.as_error(self._purpose(request))
+            raise problem.as_error(request, self.bucket, self._address(self._region or "").origin)
         if root.tag != expected:
             message = f"{request.doing} failed: the answer is not what S3 sends (<{root.tag}>)"
             raise errors.StrangeAnswerError(message) if stored else TransientStoreError(message)
@@ -159,24 +132,8 @@ class Client:
     def _read_seconds(self) -> float:
         return min(self._settings.read_seconds, max(_LEAST_READ_SECONDS, self._stop.seconds_left() / 2))
 
-    def _purpose(self, request: Request) -> errors.Purpose:
-        address, _ = self._address(self._region or "")
-        return errors.Purpose(request.doing, request.permission, self.bucket, address.origin)
-
-    def _address(self, region: str) -> tuple[Address, bool]:
-        """Return where requests go, and whether through a proxy that reads them."""
-        cached = self._addresses.get(region)
-        if cached is None:
-            address = s3_settings.address(self._settings, self.bucket, region)
-            cached = self._addresses[region] = address, self._connections.is_forwarded(address.origin)
-        return cached
-
-    def _exchange(
-        self, request: Request, address: Address, region: str, connection: Connection, *, forwarded: bool
-    ) -> Response:
-        target = address.path
-        if request.key is not None:
-            target += "/" + _quoted(request.key)
+    def _exchange(self, request: messages.Request, place: Address, region: str, connection: Connection) -> Response:
+        target = place.path if request.key is None else f"{place.path}/{_quoted(request.key)}"
         target = target or "/"
         if request.query:
             fields = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in request.query)
@@ -184,18 +141,17 @@ class Client:
         headers = dict(request.headers)
         if request.method in ("PUT", "POST"):
             headers["Content-Length"] = str(request.body.size if request.body else 0)
-        signed = self._signer.sign(request.method, address.host, target, headers, region)
+        signed = self._signer.sign(request.method, place.host, target, headers, region)
         return ask(
-            connection.stream,
             connection.incoming,
             request.method,
-            address.origin + target if forwarded else target,
+            place.origin + target if place.forwarded else target,
             [*signed.items(), *_COMMON_HEADERS],
             blocks(request.body, self._allow) if request.body and request.body.size else (),
         )
 
 
-def _size(request: Request, response: Response | None) -> int:
+def _size(request: messages.Request, response: Response | None) -> int:
     """Return the announced bytes of both bodies."""
     length = response.headers.get("content-length", "") if response is not None and request.method == "GET" else ""
     return (request.body.size if request.body else 0) + (int(length) if length.isdecimal() else 0)
@@ -209,9 +165,7 @@ def deliver(response: Response, key: str, size: int | None, sink: Sink, *, range
     """Pass the body of an answer to `sink`, block by block.
 
     Args:
-        response: the answer to a GET.
         size: requested bytes; None for those that the answer announces.
-        sink: called with each block.
         ranged: whether a range was requested, so that a whole object is wrong.
 
     Raises:

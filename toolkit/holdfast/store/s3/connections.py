@@ -20,7 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.util.ssltransport import SSLTransport
 
 from holdfast.errors import ConfigError
-from holdfast.store.s3.http11 import BrokenError, Incoming, Stream
+from holdfast.store.s3.http11 import BrokenError, Incoming
 from holdfast.store.s3.settings import S3Settings
 from holdfast.store.s3.tls import BulkContext
 
@@ -49,11 +49,6 @@ class Connection:
     read_timeout: float | None = None
     used: float = 0.0
 
-    @property
-    def stream(self) -> Stream:
-        """Its socket."""
-        return cast("Stream", self.http.sock)
-
     def set_read_timeout(self, seconds: float) -> None:
         """Set the timeout in the kernel: one of Python's own costs a poll before every call."""
         if seconds == self.read_timeout:
@@ -68,7 +63,7 @@ class Connection:
         self.read_timeout = seconds
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self.http.close()
 
 
@@ -76,7 +71,6 @@ class Connections:
     """The connections that a store uses, made by urllib3. Safe to use from several threads.
 
     Args:
-        settings: how to reach S3.
         read_timeout: returns the seconds that the server may take for one block of a body.
     """
 
@@ -114,10 +108,6 @@ class Connections:
                 return
         connection.close()
 
-    def is_forwarded(self, origin: str) -> bool:
-        """Whether a proxy reads the requests for this origin (no TLS, so no tunnel) and wants their whole URL."""
-        return origin.startswith("http:") and self._settings.proxy_for(origin) is not None
-
     def _take_idle(self, origin: str) -> Connection | None:
         with self._lock:
             idle = self._idle.get(origin)
@@ -132,19 +122,21 @@ class Connections:
         # urllib3 2 has private methods alone: _new_conn (also of a proxy) and _prepare_proxy (CONNECT, TLS in TLS).
         connection = cast("HTTPConnection", pool._new_conn())
         connection.timeout = self._settings.connect_seconds
-        tunnel = pool.proxy is not None and origin.startswith("https:")
         try:
-            if tunnel:
+            if pool.proxy is not None and origin.startswith("https:"):
                 pool._prepare_proxy(connection)
             else:
                 connection.connect()
         except Exception as error:
             connection.close()
-            translated = _translated(error, through_proxy=pool.proxy is not None)
-            if translated is error:
-                raise
-            raise translated from error
-        return Connection(origin=origin, http=connection, incoming=Incoming(cast("Stream", connection.sock)))
+            if isinstance(error, ssl.SSLError):
+                raise urllib3.exceptions.SSLError(error) from error
+            if pool.proxy is not None:
+                raise urllib3.exceptions.ProxyError("the proxy cannot be used", error) from error
+            if isinstance(error, OSError):
+                raise BrokenError("connecting failed") from error
+            raise
+        return Connection(origin=origin, http=connection, incoming=Incoming(cast("socket.socket", connection.sock)))
 
     def _pool(self, origin: str) -> HTTPConnectionPool:
         proxy = self._settings.proxy_for(origin)
@@ -159,15 +151,6 @@ def _close_all(idle: dict[str, list[Connection]]) -> None:
     for connections in idle.values():
         for connection in connections:
             connection.close()
-
-
-def _translated(error: Exception, *, through_proxy: bool) -> Exception:
-    """Return the error to raise for one that happened while a connection was made."""
-    if isinstance(error, ssl.SSLError):
-        return urllib3.exceptions.SSLError(error)
-    if through_proxy:
-        return urllib3.exceptions.ProxyError("the proxy cannot be used", error)
-    return BrokenError("connecting failed") if isinstance(error, OSError) else error
 
 
 def _trust(bundle: str | None) -> ssl.SSLContext:

@@ -7,7 +7,6 @@ environment this module is not loaded.
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from botocore.credentials import Credentials
 from botocore.exceptions import (
@@ -34,7 +33,6 @@ class CredentialChain:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._session: Session | None = None
         self._credentials: Credentials | None = None
 
     def region(self) -> str | None:
@@ -45,7 +43,7 @@ class CredentialChain:
         """
         try:
             with self._lock:
-                found = self._open_session().get_config_variable("region")
+                found = _session().get_config_variable("region")
         except BotoCoreError as error:
             raise _credentials_error(error) from error
         return str(found) if found else None
@@ -59,9 +57,7 @@ class CredentialChain:
         """
         try:
             with self._lock:
-                if self._credentials is None:
-                    self._credentials = self._find()
-                credentials = self._credentials
+                credentials = self._credentials = self._credentials or _find()
             now = credentials.get_frozen_credentials()
             return StaticKeys(str(now.access_key), str(now.secret_key), now.token)
         except (BotoCoreError, ClientError, ValueError) as error:
@@ -70,23 +66,22 @@ class CredentialChain:
     def renew(self) -> None:
         """Forget the credentials: the next request asks the chain again."""
         with self._lock:
-            self._credentials = self._session = None
+            self._credentials = None
 
-    def _find(self) -> Credentials:
-        found: Any = self._open_session().get_credentials()
-        if found is None:
-            raise AccessDeniedError(
-                "no AWS credentials were found: give the machine, task or pod a role, or set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (in a container on EC2 the metadata hop limit must be 2)"
-            )
-        credentials: Credentials = found
-        return credentials
 
-    def _open_session(self) -> Session:
-        """Return botocore's session, which reads AWS's variables and files; called with the lock held."""
-        if self._session is None:
-            self._session = get_session({"metadata_service_num_attempts": _METADATA_ATTEMPTS})
-        return self._session
+def _session() -> Session:
+    """Return a session of botocore, which reads AWS's variables and files."""
+    return get_session({"metadata_service_num_attempts": _METADATA_ATTEMPTS})
+
+
+def _find() -> Credentials:
+    found: Credentials | None = _session().get_credentials()
+    if found is None:
+        raise AccessDeniedError(
+            "no AWS credentials were found: give the machine, task or pod a role, or set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (in a container on EC2 the metadata hop limit must be 2)"
+        )
+    return found
 
 
 def _credentials_error(error: Exception) -> StoreError:

@@ -24,7 +24,7 @@ from holdfast.errors import (
     TransientStoreError,
 )
 from holdfast.store.s3.http11 import BrokenError
-from holdfast.store.s3.messages import parse_xml, text_of
+from holdfast.store.s3.messages import Request, parse_xml, text_of
 
 # docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _DENIED = {
@@ -74,27 +74,12 @@ _KIND_OF_STATUS: dict[int, type[StoreError]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Purpose:
-    """What a request is for, as error messages say it.
-
-    Attributes:
-        doing: "storing 'a/b'", for example.
-        permission: the IAM permission that it needs.
-        bucket: its name.
-        origin: scheme, host and port of the request.
-    """
-
-    doing: str
-    permission: str
-    bucket: str
-    origin: str
-
-
 _KIND_OF_CODE: dict[str, type[StoreError]] = {
     "NoSuchBucket": NoBucketError,
     "NoSuchUpload": NoUploadError,
     "BadDigest": BadDigestError,
+    **dict.fromkeys(_DENIED | _EXPIRED | _CLOCK, AccessDeniedError),
+    **dict.fromkeys(_TRANSIENT, TransientStoreError),
 }
 
 
@@ -130,45 +115,38 @@ class Problem:
         without_code = self.status == HTTPStatus.FORBIDDEN and not self.code and abs(self.date - now) > _MOST_SKEW
         return self.code in _CLOCK or without_code
 
-    def as_error(self, purpose: Purpose) -> StoreError:
-        """Return the error to raise."""
+    def as_error(self, request: Request, bucket: str, origin: str) -> StoreError:
+        """Return the error to raise for a request to a bucket at an origin (scheme, host and port)."""
         details = ": ".join(text for text in (self.code, self.message) if text)
-        failed = f"{purpose.doing} failed: HTTP {self.status}" + (f" ({details})" if details else "")
+        failed = f"{request.doing} failed: HTTP {self.status}" + (f" ({details})" if details else "")
         kind = self._kind()
-        return kind(failed + self._advice(kind, purpose))
+        return kind(failed + self._advice(kind, request.permission, bucket, origin))
 
     def _kind(self) -> type[StoreError]:
         if self.code in _KIND_OF_CODE:
             return _KIND_OF_CODE[self.code]
-        if self.code in _DENIED | _EXPIRED | _CLOCK:
-            return AccessDeniedError
-        if self.code in _TRANSIENT:
-            return TransientStoreError
         if self.foreign and self.status == HTTPStatus.NOT_FOUND:
             return TransientStoreError  # only S3 knows which objects are missing
         return _KIND_OF_STATUS.get(self.status, PermanentStoreError)
 
-    def _advice(self, kind: type[StoreError], purpose: Purpose) -> str:
+    def _advice(self, kind: type[StoreError], permission: str, bucket: str, origin: str) -> str:
         """Return the advice for the operator, empty for none."""
         if kind is NoBucketError:
-            return f"; there is no bucket {purpose.bucket!r} at {purpose.origin}: create it, or correct the URI"
+            return f"; there is no bucket {bucket!r} at {origin}: create it, or correct the URI"
         advice = _FOREIGN_ADVICE if self.foreign else _ADVICE.get(self.code)
         if advice:
             return advice
         if kind is AccessDeniedError:
             return (
-                f"; the credentials need {purpose.permission} on bucket {purpose.bucket!r}: "
+                f"; the credentials need {permission} on bucket {bucket!r}: "
                 "check the role's policy, the bucket's policy and the keys"
             )
-        if self._is_about_checksums():
+        about_checksums = kind is PermanentStoreError and "checksum" in f"{self.code} {self.message}".lower()
+        if about_checksums or self.status == HTTPStatus.NOT_IMPLEMENTED:
             return "; holdfast needs a server that supports CRC64NVME checksums, and this one does not"
         if kind is PermanentStoreError and 300 <= self.status < 400:
-            return f"; bucket {purpose.bucket!r} is in another region: set AWS_REGION or the endpoint"
+            return f"; bucket {bucket!r} is in another region: set AWS_REGION or the endpoint"
         return ""
-
-    def _is_about_checksums(self) -> bool:
-        about = "checksum" in f"{self.code} {self.message}".lower()
-        return self.status == HTTPStatus.NOT_IMPLEMENTED or (self._kind() is PermanentStoreError and about)
 
 
 def read_problem(status: int, headers: Mapping[str, str], body: bytes) -> Problem:
@@ -202,9 +180,8 @@ def problem_in_success(root: ET.Element) -> Problem | None:
     return Problem(500 if code == "InternalError" else status, code, text_of(root, "Message"), None)
 
 
-def from_connection(error: HTTPError | BrokenError, purpose: Purpose) -> StoreError:
-    """Return the StoreError for a failed connection."""
-    where = f"{purpose.doing} failed: {purpose.origin}"
+def from_connection(error: HTTPError | BrokenError, where: str) -> StoreError:
+    """Return the StoreError for a failed connection; `where` is the beginning of its message."""
     if isinstance(error, SSLError):
         return _from_tls(error, where)
     if isinstance(error, ProxyError):

@@ -6,9 +6,9 @@ made by urllib3 (`connections`).
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 BLOCK = 1 << 20
 """Bytes of a body received at a time, at most."""
@@ -19,18 +19,6 @@ _NO_BODY = (204, 304)
 
 class BrokenError(Exception):
     """The connection broke, or the answer is not HTTP; the cause is the operating system's or TLS's error."""
-
-
-class Stream(Protocol):
-    """The methods of a socket that are used here."""
-
-    def recv_into(self, buffer: memoryview, /) -> int:
-        """As `socket.recv_into`."""
-        ...
-
-    def sendall(self, data: bytes | memoryview, /) -> None:
-        """As `socket.sendall`."""
-        ...
 
 
 class Response:
@@ -66,11 +54,9 @@ class Response:
         return self._kept and self._ended and self._incoming.is_empty
 
     def blocks(self) -> Iterator[memoryview]:
-        """Yield the rest of the body; a block is valid until the next one.
-
-        Raises:
-            BrokenError: the body is cut, or the connection broke.
-        """
+        """Yield the body, once; a block is valid until the next one. Raises BrokenError."""
+        if self._ended:
+            return
         if self._chunked:
             yield from self._chunks()
         elif self._left is None:
@@ -78,28 +64,24 @@ class Response:
             while block := self._incoming.some(BLOCK):
                 yield block
         else:
-            while self._left:
-                block = self._incoming.some(self._left)
-                if not block:
-                    raise BrokenError(f"the answer ended {self._left:,} bytes too early")
-                self._left -= len(block)
-                self._ended = self._left == 0
-                yield block
+            yield from self._exactly(self._left)
         self._ended = True
+
+    def _exactly(self, size: int) -> Iterator[memoryview]:
+        while size:
+            block = self._incoming.some(size)
+            if not block:
+                raise BrokenError(f"the answer ended {size:,} bytes too early")
+            size -= len(block)
+            yield block
 
     def _chunks(self) -> Iterator[memoryview]:
         while size := self._chunk_size():
-            while size:
-                block = self._incoming.some(size)
-                if not block:
-                    raise BrokenError("the answer ended in the middle of a chunk")
-                size -= len(block)
-                yield block
+            yield from self._exactly(size)
             if self._incoming.line():
                 raise BrokenError("a chunk of the answer is longer than it says")
         while self._incoming.line():
             pass  # trailers
-        self._chunked, self._left = False, 0
 
     def _chunk_size(self) -> int:
         text = self._incoming.line().partition(b";")[0].strip()
@@ -109,26 +91,20 @@ class Response:
             raise BrokenError(f"the answer has a chunk of {text[:20]!r} bytes") from error
 
     def read(self) -> bytes:
-        """Return the rest of the body."""
+        """Return the body."""
         return b"".join(bytes(block) for block in self.blocks())
 
     def drain(self) -> None:
-        """Read a short rest of the body, so that the connection can be reused."""
-        if not self._ended and (self._left is None or self._left > _WORTH_DRAINING):
-            return
-        for _ in self.blocks():
-            pass
+        """Read a short body that was not read, so that the connection can be reused."""
+        if self._left is not None and self._left <= _WORTH_DRAINING:
+            self.read()
 
 
 class Incoming:
-    """The received bytes of a connection, read by lines and blocks.
+    """The received bytes of a connection, read by lines and blocks."""
 
-    Args:
-        stream: the connection.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, stream: socket.socket) -> None:
+        self.stream = stream
         self._buffer = memoryview(bytearray(BLOCK))
         self._start = self._end = 0
 
@@ -176,7 +152,7 @@ class Incoming:
 
     def _receive(self, target: memoryview) -> int:
         try:
-            return self._stream.recv_into(target)
+            return self.stream.recv_into(target)
         except BlockingIOError as error:
             raise BrokenError("timed out") from error
         except OSError as error:
@@ -197,7 +173,6 @@ def _parsed(head: bytes) -> tuple[str, int, dict[str, str]]:
 
 
 def ask(
-    stream: Stream,
     incoming: Incoming,
     method: str,
     target: str,
@@ -207,10 +182,7 @@ def ask(
     """Send a request and return its answer.
 
     Args:
-        stream: the connection.
-        incoming: its received bytes.
-        method: GET, PUT, …
-        headers: all of them.
+        incoming: the received bytes of the connection.
         body: its blocks.
 
     Raises:
@@ -221,18 +193,17 @@ def ask(
     text = "\r\n".join([*lines, "", ""])
     if text.count("\n") != len(lines) + 1 or text.count("\r") != len(lines) + 1:
         raise ValueError(f"a header of {method} {target} has a line break")
-    head: bytes | None = text.encode("latin-1")
+    head = text.encode("latin-1")
     try:
         for block in body:
-            if head is not None and len(block) <= _LONGEST_HEAD:
-                _send(stream, b"".join((head, block)))  # in one system call, and one packet where it fits
-            else:
-                if head is not None:
-                    _send(stream, head)
-                _send(stream, block)
-            head = None
-        if head is not None:
-            _send(stream, head)
+            if head and len(block) > _LONGEST_HEAD:
+                _send(incoming.stream, head)
+                head = b""
+            # In one system call, and one packet where it fits.
+            _send(incoming.stream, b"".join((head, block)) if head else block)
+            head = b""
+        if head:
+            _send(incoming.stream, head)
     except _RefusedError as refused:
         return _early_answer(incoming, method, refused)
     return Response(incoming, method)
@@ -242,7 +213,7 @@ class _RefusedError(BrokenError):
     """The server accepts no more bytes. It may have answered why."""
 
 
-def _send(stream: Stream, data: bytes | memoryview) -> None:
+def _send(stream: socket.socket, data: bytes | memoryview) -> None:
     try:
         stream.sendall(data)
     except (BrokenPipeError, ConnectionResetError) as error:

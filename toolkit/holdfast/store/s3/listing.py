@@ -10,7 +10,8 @@ from urllib.parse import unquote_plus
 from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.store import ObjectInfo, UnfinishedUpload, Upload
 from holdfast.store.s3 import messages
-from holdfast.store.s3.client import Client, Request
+from holdfast.store.s3.client import Client
+from holdfast.store.s3.messages import Request
 
 
 class Listing:

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from holdfast.checksum import from_base64, to_base64
-from holdfast.errors import (
-    DamagedError,
-    TransientStoreError,
-)
-from holdfast.store import Absent, Condition, Content, Metadata, ObjectRange, Replaces, StoredPart
+from holdfast.errors import DamagedError, TransientStoreError
+from holdfast.store import Absent, Condition, Content, Metadata, ObjectRange, Part, Replaces, StoredPart
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to make, before it is addressed and signed.
+
+    Attributes:
+        doing: its purpose, for error messages: "storing 'a/b'".
+        permission: the IAM permission that it needs.
+        key: with the prefix; None for the bucket itself.
+        headers: without those of signature and length.
+    """
+
+    method: str
+    doing: str
+    permission: str
+    key: str | None = None
+    query: Sequence[tuple[str, str]] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Part | None = None
 
 
 def parse_xml(body: bytes) -> ET.Element:
@@ -20,7 +38,7 @@ def parse_xml(body: bytes) -> ET.Element:
         TransientStoreError: it is not XML: cut, or the page of a proxy.
     """
     try:
-        root = ET.fromstring(body.strip())  # noqa: S314 - see the import
+        root = ET.fromstring(body.strip())  # noqa: S314  expat reads no external entities
     except ET.ParseError as error:
         raise TransientStoreError(f"the server's answer is not the XML that S3 sends ({error})") from error
     for element in root.iter():
@@ -37,29 +55,20 @@ METADATA = "x-amz-meta-"
 CHECKSUM = "x-amz-checksum-crc64nvme"
 
 
-def metadata_headers(metadata: Metadata | None) -> dict[str, str]:
-    """Return the headers that give an object its user metadata."""
-    return {f"{METADATA}{name}": value for name, value in (metadata or {}).items()}
+def object_headers(metadata: Metadata | None, condition: Condition | None = None) -> dict[str, str]:
+    """Return the headers for the user metadata of an object, and for a condition on the object that it replaces."""
+    headers = {f"{METADATA}{name}": value for name, value in (metadata or {}).items()}
+    match condition:
+        case Absent():
+            headers["If-None-Match"] = "*"
+        case Replaces(etag):
+            headers["If-Match"] = etag
+    return headers
 
 
 def metadata_in(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the user metadata in the headers of an answer."""
-    return {
-        name.lower().removeprefix(METADATA): value
-        for name, value in headers.items()
-        if name.lower().startswith(METADATA)
-    }
-
-
-def condition_headers(condition: Condition | None) -> dict[str, str]:
-    """Return the headers of a condition on the object at the key."""
-    match condition:
-        case None:
-            return {}
-        case Absent():
-            return {"If-None-Match": "*"}
-        case Replaces(etag):
-            return if_match(etag)
+    return {name.removeprefix(METADATA): value for name, value in headers.items() if name.startswith(METADATA)}
 
 
 def if_match(etag: str | None) -> dict[str, str]:

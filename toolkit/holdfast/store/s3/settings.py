@@ -74,10 +74,12 @@ class Address:
     Attributes:
         origin: scheme, host and port.
         path: in front of the slash and the key; empty when the bucket is in the host's name.
+        forwarded: whether a proxy reads the requests (no TLS, so no tunnel), and wants their whole URL.
     """
 
     origin: str
     path: str
+    forwarded: bool = False
 
     @property
     def host(self) -> str:
@@ -140,7 +142,8 @@ def address(settings: S3Settings, bucket: str, region: str) -> Address:
     """
     if settings.endpoint:
         parts = urlsplit(settings.endpoint)
-        return Address(f"{parts.scheme}://{parts.netloc}", f"{parts.path}/{bucket}")
+        forwarded = parts.scheme == "http" and settings.proxy_for(settings.endpoint) is not None
+        return Address(f"{parts.scheme}://{parts.netloc}", f"{parts.path}/{bucket}", forwarded)
     domain = next((domain for start, domain in _DOMAINS if region.startswith(start)), "amazonaws.com")
     host = f"s3.{region}.{domain}"
     if "." in bucket or "_" in bucket or bucket != bucket.lower():

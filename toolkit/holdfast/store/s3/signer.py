@@ -20,11 +20,7 @@ _UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 class Signer:
-    """Signs requests. Safe to use from several threads. Nothing is looked up before the first request.
-
-    Args:
-        settings: how to reach S3.
-    """
+    """Signs requests. Safe to use from several threads. Nothing is looked up before the first request."""
 
     def __init__(self, settings: S3Settings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._settings, self._clock = settings, clock
@@ -45,11 +41,8 @@ class Signer:
         The body is not hashed again with SHA-256 (0.6 s of CPU per GiB): its CRC64NVME is a signed header.
 
         Args:
-            method: GET, PUT, …
             host: as the server knows itself: name, and port where it is not the usual one.
             target: path and query, percent-encoded as they will be sent; the query is in order.
-            headers: what the request carries.
-            region: of the bucket.
 
         Raises:
             AccessDeniedError: there are no credentials, or those found cannot be used.

@@ -7,6 +7,7 @@ supported: their listings are not sorted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
 from holdfast.checksum import to_base64
@@ -15,7 +16,6 @@ from holdfast.errors import (
     DamagedError,
     NotFoundError,
     PermanentStoreError,
-    StoreError,
     TransientStoreError,
 )
 from holdfast.stop import NEVER, StopToken
@@ -34,9 +34,10 @@ from holdfast.store import (
 )
 from holdfast.store.location import Location
 from holdfast.store.s3 import errors, messages
-from holdfast.store.s3.client import Client, Request, deliver
+from holdfast.store.s3.client import Client, deliver
 from holdfast.store.s3.http11 import Response
 from holdfast.store.s3.listing import Listing
+from holdfast.store.s3.messages import Request
 from holdfast.store.s3.settings import S3Settings
 from holdfast.workers.concurrency import Concurrency
 
@@ -45,8 +46,6 @@ class S3Store:
     """The objects of a bucket below a prefix. Makes one request for each call, without retries.
 
     Args:
-        location: bucket and prefix.
-        settings: how to reach S3.
         allow: called before bytes of a file are sent; returns how many may go, possibly after a wait.
         concurrency: measures the requests; None where its limit is not used.
     """
@@ -68,7 +67,7 @@ class S3Store:
         self._listing.touch()
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        yield from self._listing.objects(prefix)
+        return self._listing.objects(prefix)
 
     def head(self, key: str) -> ObjectInfo:
         permission = "s3:GetObject (and s3:ListBucket, without which S3 does not say that an object is missing)"
@@ -111,8 +110,7 @@ class S3Store:
     def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         headers = {
             messages.CHECKSUM: to_base64(part.crc64nvme),
-            **messages.metadata_headers(metadata),
-            **messages.condition_headers(condition),
+            **messages.object_headers(metadata, condition),
         }
         request = self._request("PUT", "storing", key, "s3:PutObject", headers=headers, body=part)
         with self._client.send(request) as response:
@@ -131,8 +129,7 @@ class S3Store:
             raise PermanentStoreError(f"{key!r} cannot be copied onto itself")
         headers = {
             **self._source(source),
-            **messages.metadata_headers(metadata),
-            **messages.condition_headers(condition),
+            **messages.object_headers(metadata, condition),
             "x-amz-metadata-directive": "REPLACE",
             # Neither tags nor annotations are copied: that would need permissions that nothing else needs.
             "x-amz-tagging-directive": "REPLACE",
@@ -142,7 +139,7 @@ class S3Store:
         permission = "s3:GetObject and s3:PutObject"
         try:
             request = self._request("PUT", f"copying {source.key!r} to", key, permission, headers=headers)
-            root = self._client.answer(request, "CopyObjectResult")
+            copied, _ = self._copy(request, source, "CopyObjectResult")
         except (AlreadyExistsError, NotFoundError) as error:
             # S3 does not say which condition failed, nor which of the two keys is missing.
             if self.head(source.key).etag != source.etag or condition is None:
@@ -150,18 +147,20 @@ class S3Store:
             raise AlreadyExistsError(
                 f"copying {source.key!r} failed: there is another object at {key!r}: {error}"
             ) from error
-        except errors.StrangeAnswerError as error:
-            raise _without_copies(error) from error
-        self._check_source(messages.compare(root, source), source)
-        return messages.etag_in(root) or self.head(key).etag
+        return copied or self.head(key).etag
 
-    def _check_source(self, checksum: int | None, source: Content | ObjectRange) -> None:
-        """Check that the source still has its content, where the answer has no checksum of the copy.
-
-        radosgw 16 and moto ignore the condition on the source's ETag.
-        """
+    def _copy(self, request: Request, source: Content | ObjectRange, expected: str) -> tuple[str, int | None]:
+        """Make a request for a copy; return its ETag (empty without one) and the checksum that the answer has."""
+        try:
+            root = self._client.answer(request, expected)
+        except errors.StrangeAnswerError as error:  # the server ignored the header and stored an empty body
+            message = f"{error}; the server, or a proxy in front of it, does not support copies"
+            raise PermanentStoreError(message) from error
+        checksum = messages.compare(root, source)
+        # radosgw 16 and moto ignore the condition on the source's ETag.
         if checksum is None and self.head(source.key).etag != source.etag:
             raise self._replaced(source.key)
+        return messages.etag_in(root), checksum
 
     def _source(self, source: Content | ObjectRange) -> dict[str, str]:
         return {
@@ -173,7 +172,7 @@ class S3Store:
         headers = {
             "x-amz-checksum-algorithm": "CRC64NVME",
             "x-amz-checksum-type": "FULL_OBJECT",
-            **messages.metadata_headers(metadata),
+            **messages.object_headers(metadata),
         }
         request = self._request("POST", "beginning to store", key, "s3:PutObject", [("uploads", "")], headers)
         identity = messages.text_of(self._client.answer(request, "InitiateMultipartUploadResult"), "UploadId")
@@ -184,33 +183,23 @@ class S3Store:
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         query = [("partNumber", str(number)), ("uploadId", upload.id)]
         headers = {messages.CHECKSUM: to_base64(part.crc64nvme)}
-        doing = f"storing part {number} of"
-        with self._client.send(
-            self._request("PUT", doing, upload.key, "s3:PutObject", query, headers, part)
-        ) as response:
+        request = self._request("PUT", f"storing part {number} of", upload.key, "s3:PutObject", query, headers, part)
+        with self._client.send(request) as response:
             return StoredPart(number, self._stored(upload.key, part, response), part.size, part.crc64nvme)
 
     def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
         query = [("partNumber", str(number)), ("uploadId", upload.id)]
         last = source.offset + source.size - 1
-        headers = {
-            **self._source(source),
-            "x-amz-copy-source-range": f"bytes={source.offset}-{last}",
-        }
+        headers = {**self._source(source), "x-amz-copy-source-range": f"bytes={source.offset}-{last}"}
         doing, permission = f"copying {source.key!r} to part {number} of", "s3:GetObject and s3:PutObject"
         try:
             request = self._request("PUT", doing, upload.key, permission, query, headers)
-            root = self._client.answer(request, "CopyPartResult")
+            etag, checksum = self._copy(request, source, "CopyPartResult")
         except AlreadyExistsError as error:
             raise self._replaced(source.key) from error
         except errors.BeyondEndError as error:
             raise PermanentStoreError(str(error)) from error  # the ETag is right: the object will not grow
-        except errors.StrangeAnswerError as error:
-            raise _without_copies(error) from error
-        reported = messages.compare(root, source)
-        self._check_source(reported, source)
-        crc = reported if source.crc64nvme is None else source.crc64nvme
-        return StoredPart(number, messages.etag_in(root), source.size, crc)
+        return StoredPart(number, etag, source.size, checksum if source.crc64nvme is None else source.crc64nvme)
 
     def complete_upload(
         self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
@@ -220,7 +209,7 @@ class S3Store:
             messages.CHECKSUM: to_base64(crc64nvme),
             "x-amz-checksum-type": "FULL_OBJECT",
             "x-amz-mp-object-size": str(sum(part.size for part in parts)),
-            **messages.condition_headers(condition),
+            **messages.object_headers(None, condition),
         }
         replaces = isinstance(condition, Replaces)
         body = Part.of(messages.completion(parts))
@@ -239,25 +228,18 @@ class S3Store:
         return messages.etag_in(root) or self.head(upload.key).etag
 
     def abort_upload(self, upload: Upload) -> None:
-        request = self._request(
-            "DELETE", "aborting the upload of", upload.key, "s3:AbortMultipartUpload", [("uploadId", upload.id)]
-        )
-        try:
-            with self._client.send(request):
-                pass
-        except NotFoundError:
-            pass
+        query, permission = [("uploadId", upload.id)], "s3:AbortMultipartUpload"
+        self._remove(self._request("DELETE", "aborting the upload of", upload.key, permission, query))
 
     def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
-        yield from self._listing.uploads()
+        return self._listing.uploads()
 
     def delete(self, key: str, *, etag: str | None = None) -> None:
         permission = "s3:DeleteObject" if etag is None else "s3:DeleteObject and s3:GetObject"
-        request = self._request("DELETE", "deleting", key, permission, headers=messages.if_match(etag))
-        try:
-            with self._client.send(request):
-                pass
-        except NotFoundError:
+        self._remove(self._request("DELETE", "deleting", key, permission, headers=messages.if_match(etag)))
+
+    def _remove(self, request: Request) -> None:
+        with suppress(NotFoundError), self._client.send(request):
             pass
 
     def _request(
@@ -278,8 +260,3 @@ def _etag(response: Response, doing: str) -> str:
     if "etag" not in response.headers:
         raise TransientStoreError(f"{doing} failed: the answer is not what S3 sends (it has no ETag)")
     return response.headers["etag"]
-
-
-def _without_copies(error: StoreError) -> PermanentStoreError:
-    """Return the error for a success without a result: the server ignored the header and stored an empty body."""
-    return PermanentStoreError(f"{error}; the server, or a proxy in front of it, does not support copies")
