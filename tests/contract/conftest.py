@@ -1,4 +1,4 @@
-"""Every store there is, bare and behind the retries, each in an empty place of its own."""
+"""Every store, bare and behind the retries, each in an empty place of its own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from holdfast.store.s3.store import S3Store
 
 _PLACES = itertools.count()
 
-# What a store cannot do of what the tests need. A test that needs it must fail there: when it passes, the server has
-# learned it, and this table and the one in docs/reliability.md are out of date. A server that is not named can do all.
+# Features that the tests need and a store lacks. A test that needs one must fail there: when it passes, the server has
+# the feature, and this table and the one in docs/reliability.md are out of date. A server without an entry has all.
 GAPS: Mapping[str, frozenset[str]] = {
     "directory": frozenset({"smallest part", "checksum kept", "checksum of parts kept"}),
     "moto": frozenset(
@@ -132,7 +132,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture(autouse=True)
 def _gap(request: pytest.FixtureRequest, place: Place) -> None:
-    """Expect a test to fail that needs what the server at hand cannot do."""
+    """Expect a test to fail that needs a feature which the server lacks."""
     for marker in request.node.iter_markers("needs"):
         for feature in marker.args:
             if feature in GAPS.get(place.server, frozenset()):

@@ -1,4 +1,4 @@
-"""What every store promises about copies that it makes itself, and about conditions on what lies at a key."""
+"""What every store promises about server-side copies, and about conditions on the object at a key."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_copy_outlives_its_source(store: Store) -> None:
     assert content_of(store, "to") == b"12345"
 
 
-def test_a_copy_replaces_what_is_there(store: Store) -> None:
+def test_a_copy_replaces_the_object_at_its_key(store: Store) -> None:
     store.put("from", part_of(b"new"))
     store.put("to", part_of(b"the old"), metadata={"old": "1"})
     copy(store, "from", "to", b"new", metadata={"new": "1"})
@@ -144,7 +144,7 @@ def test_a_source_that_was_replaced_is_not_copied(store: Store) -> None:
 
 
 @pytest.mark.parametrize("condition", ["none", "absent", "replaces"])
-def test_a_missing_source_is_said_to_be_missing(store: Store, condition: str) -> None:
+def test_the_error_of_a_missing_source_says_so(store: Store, condition: str) -> None:
     conditions: dict[str, Condition | None] = {"none": None, "absent": Absent()}
     if condition == "replaces":
         conditions[condition] = Replaces(store.put("to", part_of(b"old")))
@@ -154,14 +154,14 @@ def test_a_missing_source_is_said_to_be_missing(store: Store, condition: str) ->
 
 
 @pytest.mark.needs("checksum of a copy")
-def test_a_copy_with_another_checksum_than_was_recorded_is_an_error(store: Store) -> None:
+def test_a_copy_with_another_checksum_than_the_recorded_one_is_an_error(store: Store) -> None:
     etag = store.put("from", part_of(b"12345"))
     with pytest.raises(DamagedError, match="CRC64NVME"):
         copy(store, "from", "to", b"54321", etag=etag)
 
 
 @pytest.mark.needs("copy only if absent")
-def test_a_conditional_copy_leaves_what_is_there_alone(place: Place) -> None:
+def test_a_conditional_copy_does_not_replace_an_object(place: Place) -> None:
     store = place.store
     store.put("from", part_of(b"new"))
     copy(store, "from", "to", b"new", metadata={"who": "first"}, condition=Absent())
@@ -171,7 +171,7 @@ def test_a_conditional_copy_leaves_what_is_there_alone(place: Place) -> None:
     assert place.unfinished() == 0
 
 
-def test_a_copy_replaces_exactly_what_it_should(store: Store) -> None:
+def test_a_copy_replaces_exactly_the_named_object(store: Store) -> None:
     store.put("from", part_of(b"new"))
     there = store.put("to", part_of(b"the old"))
     assert copy(store, "from", "to", b"new", metadata={"a": "b"}, condition=Replaces(there)) == store.head("to").etag
@@ -179,7 +179,7 @@ def test_a_copy_replaces_exactly_what_it_should(store: Store) -> None:
 
 
 @pytest.mark.needs("replacing copy")
-def test_a_copy_does_not_replace_what_is_another_content_now(place: Place) -> None:
+def test_a_copy_does_not_replace_other_content(place: Place) -> None:
     store = place.store
     store.put("from", part_of(b"new"))
     before = store.put("to", part_of(b"the old"))
@@ -249,7 +249,7 @@ def test_a_range_of_a_source_that_was_replaced_is_not_copied(place: Place) -> No
     assert place.unfinished() == 0
 
 
-def test_a_range_of_a_missing_source_is_said_to_be_missing(store: Store) -> None:
+def test_the_error_of_a_range_of_a_missing_source_says_so(store: Store) -> None:
     upload = store.begin_upload("to", part_size=5 * MIB)
     with pytest.raises(NotFoundError):
         store.put_part_copy(upload, 1, range_of('"e"', 0, 5 * MIB))
@@ -266,7 +266,7 @@ def test_a_range_beyond_the_end_of_its_source_is_refused(store: Store) -> None:
 
 
 @pytest.mark.needs("checksum of a copied part")
-def test_a_range_with_another_checksum_than_was_recorded_is_an_error(store: Store) -> None:
+def test_a_range_with_another_checksum_than_the_recorded_one_is_an_error(store: Store) -> None:
     etag = in_parts(store, "from")
     upload = store.begin_upload("to", part_size=5 * MIB)
     with pytest.raises(DamagedError, match="CRC64NVME"):
@@ -288,7 +288,7 @@ def test_a_part_that_is_not_the_last_has_five_mebibytes(store: Store) -> None:
 
 
 @pytest.mark.needs("replacing completion")
-def test_a_completion_does_not_replace_what_is_another_content_now(place: Place) -> None:
+def test_a_completion_does_not_replace_other_content(place: Place) -> None:
     store = place.store
     before = store.put("k", part_of(b"the old"))
     upload = store.begin_upload("k", part_size=5 * MIB)
@@ -309,7 +309,7 @@ def test_a_completion_does_not_replace_what_is_another_content_now(place: Place)
 # Unfinished uploads
 
 
-def test_what_was_begun_and_not_finished_is_found_and_can_be_dropped(place: Place) -> None:
+def test_an_unfinished_upload_is_found_and_can_be_aborted(place: Place) -> None:
     store = place.store
     assert list(store.unfinished_uploads()) == []
     upload = store.begin_upload("large/model +ü", part_size=5 * MIB, metadata={"a": "b"})
@@ -343,7 +343,7 @@ def test_several_uploads_of_one_key_are_all_found(store: Store) -> None:
 # Deletions on a condition
 
 
-def test_exactly_the_content_that_should_go_is_deleted(store: Store) -> None:
+def test_exactly_the_named_content_is_deleted(store: Store) -> None:
     etag = store.put("k", part_of(b"x"), metadata={"a": "b"})
     store.delete("k", etag=etag)
     with pytest.raises(NotFoundError):
@@ -352,7 +352,7 @@ def test_exactly_the_content_that_should_go_is_deleted(store: Store) -> None:
 
 
 @pytest.mark.needs("conditional delete")
-def test_what_is_another_content_now_is_not_deleted(place: Place) -> None:
+def test_other_content_is_not_deleted(place: Place) -> None:
     etag = place.store.put("k", part_of(b"old"))
     place.intrude("k", b"another writer's")
     with pytest.raises(AlreadyExistsError):
@@ -365,7 +365,7 @@ def test_what_is_another_content_now_is_not_deleted(place: Place) -> None:
 
 @pytest.fixture(scope="module")
 def large() -> bytes:
-    """More than one request copies."""
+    """Bytes that need more than one request to be copied."""
     return random.Random(10).randbytes(server_copy.SINGLE_COPY + 3 * MIB + 1)
 
 
@@ -390,7 +390,7 @@ def test_a_large_object_is_copied_in_parts(place: Place, large: bytes, tmp_path:
     assert place.unfinished() == 0
 
 
-def test_a_large_copy_that_cannot_be_leaves_nothing(place: Place, large: bytes, tmp_path: Path) -> None:
+def test_a_large_copy_that_fails_leaves_nothing(place: Place, large: bytes, tmp_path: Path) -> None:
     etag = stored_large(place, large, tmp_path)
     taken = place.store.put("taken", part_of(b"x"))
     source = of("from", etag, large)
@@ -418,7 +418,7 @@ def test_a_large_copy_that_is_stopped_leaves_nothing(place: Place, large: bytes,
     assert place.unfinished() == 0
 
 
-def test_what_changes_while_a_large_object_is_copied_there_is_left_alone(
+def test_an_object_that_changes_while_a_large_copy_replaces_it_stays(
     place: Place, large: bytes, tmp_path: Path
 ) -> None:
     etag = stored_large(place, large, tmp_path)
@@ -445,7 +445,7 @@ def test_a_small_object_is_copied_by_the_same_call(store: Store) -> None:
     assert store.head("to").etag == copied
 
 
-def test_a_small_copy_looks_also_where_the_server_ignores_conditions(store: Store) -> None:
+def test_a_small_copy_checks_conditions_also_where_the_server_ignores_them(store: Store) -> None:
     etag = store.put("from", part_of(b"12345"))
     before = store.put("to", part_of(b"first"))
     store.put("to", part_of(b"second"))

@@ -55,7 +55,7 @@ def test_a_prefix_is_the_beginning_of_a_key_not_a_directory(store: Store) -> Non
     assert keys(store, "%") == []
 
 
-def test_a_neighbour_whose_name_begins_like_ours_is_not_listed(place: Place) -> None:
+def test_a_neighbour_whose_name_begins_like_the_prefix_is_not_listed(place: Place) -> None:
     place.store.put("k", part_of(b"x"))
     neighbour = place.beside("-two")
     neighbour.put("k2", part_of(b"y"))
@@ -63,14 +63,14 @@ def test_a_neighbour_whose_name_begins_like_ours_is_not_listed(place: Place) -> 
     assert keys(neighbour) == ["k2"]
 
 
-def test_the_own_records_are_objects_like_others(store: Store) -> None:
+def test_records_are_objects_like_others(store: Store) -> None:
     for key in (".holdfast/attempts/000001.json", ".holdfast/commits/000001-000001.json", "model.pt"):
         store.put(key, part_of(b"x"), metadata={"holdfast-attempt": "1"})
     assert keys(store) == [".holdfast/attempts/000001.json", ".holdfast/commits/000001-000001.json", "model.pt"]
     assert keys(store, ".holdfast/commits/") == [".holdfast/commits/000001-000001.json"]
 
 
-def test_what_is_on_its_way_is_not_listed(store: Store) -> None:
+def test_an_unfinished_upload_is_not_listed(store: Store) -> None:
     upload = store.begin_upload("large", part_size=5 << 20, metadata={"a": "b"})
     store.put_part(upload, 1, part_of(bytes(5 << 20)))
     assert keys(store) == []
@@ -101,7 +101,7 @@ def test_the_marker_of_a_folder_is_listed_as_it_is(place: Place) -> None:
     assert place.store.head("folder/../up").size == 1
 
 
-def test_times_are_those_of_the_writing(store: Store) -> None:
+def test_times_are_those_of_the_last_write(store: Store) -> None:
     before = time.time()
     store.put("k", part_of(b"x"))
     (info,) = store.list("")

@@ -42,7 +42,7 @@ ODD_KEYS = [
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"some bytes \r\n\xff", bytes(range(256)) * 10_000])
-def test_bytes_come_back_as_they_went(store: Store, content: bytes) -> None:
+def test_bytes_are_read_as_they_were_stored(store: Store, content: bytes) -> None:
     etag = store.put("a/b", part_of(content))
     assert content_of(store, "a/b") == content
     info = store.head("a/b")
@@ -73,15 +73,15 @@ def test_a_range_of_a_file_is_stored_not_the_file(store: Store, tmp_path: Path) 
     assert content_of(store, "range") == bytes(range(50, 150))
 
 
-def test_what_is_listed_is_what_is_described(store: Store) -> None:
+def test_a_listing_and_a_head_agree(store: Store) -> None:
     before = time.time()
     store.put("a", part_of(b"12345"), metadata={"name": "value"})
     (listed,) = store.list("")
     described = store.head("a")
     assert listed.metadata is None
-    # A listing says no checksum.
+    # A listing has no checksums.
     assert replace(described, metadata=None, modified=0, crc64nvme=None) == replace(listed, modified=0)
-    # Whole seconds are as fine as HTTP dates get.
+    # HTTP dates have whole seconds.
     assert abs(listed.modified - before) < 60
     assert abs(listed.modified - described.modified) <= 1
 
@@ -95,7 +95,7 @@ def test_an_overwrite_replaces_content_metadata_and_etag(store: Store) -> None:
     assert store.head("k").etag == second
 
 
-def test_what_somebody_else_wrote_has_no_metadata_of_ours(place: Place) -> None:
+def test_an_object_of_another_writer_has_no_metadata(place: Place) -> None:
     place.intrude("theirs", b"foreign")
     assert place.store.head("theirs").metadata == {}
     etag = place.store.put("ours", part_of(b"ours"), metadata={"holdfast-attempt": "7"})
@@ -131,7 +131,7 @@ def test_the_server_refuses_bytes_that_are_not_what_their_checksum_says(place: P
         place.store.head("k")
 
 
-def test_a_conditional_write_leaves_what_is_there_alone(store: Store) -> None:
+def test_a_conditional_write_does_not_replace_an_object(store: Store) -> None:
     store.put("k", part_of(b"first"), metadata={"who": "first"}, condition=Absent())
     with pytest.raises(AlreadyExistsError):
         store.put("k", part_of(b"second"), metadata={"who": "second"}, condition=Absent())
@@ -168,7 +168,7 @@ def test_a_range_is_exactly_that_range(store: Store, offset: int, size: int | No
     assert b"".join(found) == content[offset : None if size is None else offset + size]
 
 
-def test_fewer_bytes_than_asked_for_is_an_error(place: Place) -> None:
+def test_fewer_bytes_than_requested_is_an_error(place: Place) -> None:
     if "Retrying" in type(place.store).__name__:
         pytest.skip("the same, many tries later")
     place.store.put("k", part_of(b"12345"))
@@ -188,7 +188,7 @@ def test_a_read_of_content_that_was_replaced_is_refused(store: Store, size: int 
     assert found == []
 
 
-def test_pieces_are_small_however_large_the_object(store: Store) -> None:
+def test_blocks_are_small_however_large_the_object(store: Store) -> None:
     content = bytes(5 << 20)
     store.put("k", part_of(content))
     sizes: list[int] = []
@@ -197,7 +197,7 @@ def test_pieces_are_small_however_large_the_object(store: Store) -> None:
     assert max(sizes) <= 1 << 20
 
 
-def test_a_missing_object_is_said_to_be_missing(store: Store) -> None:
+def test_the_error_of_a_missing_object_says_so(store: Store) -> None:
     with pytest.raises(NotFoundError, match="gone"):
         store.head("gone")
     for size in (None, 5, 0):
@@ -208,7 +208,7 @@ def test_a_missing_object_is_said_to_be_missing(store: Store) -> None:
         store.head("a/b")
 
 
-def test_deleting_twice_is_as_good_as_once(store: Store) -> None:
+def test_deleting_a_missing_object_is_not_an_error(store: Store) -> None:
     store.put("k", part_of(b"x"), metadata={"a": "b"})
     store.delete("k")
     store.delete("k")
@@ -219,7 +219,7 @@ def test_deleting_twice_is_as_good_as_once(store: Store) -> None:
     assert store.head("k").metadata == {}
 
 
-def test_a_missing_bucket_is_said_to_be_missing(place: Place) -> None:
+def test_the_error_of_a_missing_bucket_says_so(place: Place) -> None:
     for ask in (
         place.missing.check,
         lambda: list(place.missing.list("")),
@@ -241,7 +241,7 @@ class Changing:
         self.part = Part(path, 0, size, crc64nvme(content))
 
 
-@pytest.fixture(params=[10, 3 << 20], ids=["small", "several pieces"])
+@pytest.fixture(params=[10, 3 << 20], ids=["small", "several blocks"])
 def changing(request: pytest.FixtureRequest, tmp_path: Path) -> Changing:
     return Changing(tmp_path / "changing", request.param)
 

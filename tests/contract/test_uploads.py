@@ -23,15 +23,15 @@ from holdfast.transfer.parallel import Transfer
 MIB = 1 << 20
 CONTENT = random.Random(5).randbytes(11 * MIB + 77)
 WHOLE = crc64nvme(CONTENT)
-PIECES = [CONTENT[: 5 * MIB], CONTENT[5 * MIB : 10 * MIB], CONTENT[10 * MIB :]]
-FIRST = crc64nvme(PIECES[0])
+CONTENTS = [CONTENT[: 5 * MIB], CONTENT[5 * MIB : 10 * MIB], CONTENT[10 * MIB :]]
+FIRST = crc64nvme(CONTENTS[0])
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1), (3, 1, 2)])
 def test_parts_may_come_in_any_order(place: Place, order: Sequence[int]) -> None:
     store = place.store
     upload = store.begin_upload("large/model", part_size=5 * MIB, metadata={"holdfast-attempt": "3"})
-    parts = [store.put_part(upload, number, part_of(PIECES[number - 1])) for number in order]
+    parts = [store.put_part(upload, number, part_of(CONTENTS[number - 1])) for number in order]
     with pytest.raises(NotFoundError):
         store.head("large/model")
     etag = store.complete_upload(upload, sorted(parts, key=lambda part: part.number), crc64nvme=WHOLE)
@@ -45,16 +45,16 @@ def test_a_part_stored_again_replaces_what_it_was(place: Place) -> None:
     store = place.store
     upload = store.begin_upload("k", part_size=5 * MIB)
     store.put_part(upload, 2, part_of(bytes(1000)))
-    first = store.put_part(upload, 1, part_of(PIECES[0]))
+    first = store.put_part(upload, 1, part_of(CONTENTS[0]))
     store.put_part(upload, 2, part_of(b"longer" * 1000))
     second = store.put_part(upload, 2, part_of(b"last"))
-    store.complete_upload(upload, [first, second], crc64nvme=crc64nvme(PIECES[0] + b"last"))
-    assert content_of(store, "k") == PIECES[0] + b"last"
+    store.complete_upload(upload, [first, second], crc64nvme=crc64nvme(CONTENTS[0] + b"last"))
+    assert content_of(store, "k") == CONTENTS[0] + b"last"
 
 
-def test_an_upload_that_is_dropped_leaves_nothing(place: Place) -> None:
+def test_an_aborted_upload_leaves_nothing(place: Place) -> None:
     upload = place.store.begin_upload("k", part_size=5 * MIB)
-    place.store.put_part(upload, 1, part_of(PIECES[0]))
+    place.store.put_part(upload, 1, part_of(CONTENTS[0]))
     place.store.abort_upload(upload)
     place.store.abort_upload(upload)
     assert list(place.store.list("")) == []
@@ -62,9 +62,9 @@ def test_an_upload_that_is_dropped_leaves_nothing(place: Place) -> None:
 
 
 @pytest.mark.needs("end of an upload")  # moto's server answers with 500
-def test_an_upload_that_was_dropped_takes_no_more_parts(place: Place) -> None:
+def test_an_aborted_upload_accepts_no_more_parts(place: Place) -> None:
     upload = place.store.begin_upload("k", part_size=5 * MIB)
-    part = place.store.put_part(upload, 1, part_of(PIECES[0]))
+    part = place.store.put_part(upload, 1, part_of(CONTENTS[0]))
     place.store.abort_upload(upload)
     with pytest.raises(NotFoundError):
         place.store.put_part(upload, 2, part_of(b"late"))
@@ -73,10 +73,10 @@ def test_an_upload_that_was_dropped_takes_no_more_parts(place: Place) -> None:
 
 
 @pytest.mark.needs("completion only if absent")
-def test_a_conditional_completion_leaves_what_is_there_alone(place: Place) -> None:
+def test_a_conditional_completion_does_not_replace_an_object(place: Place) -> None:
     store = place.store
     upload = store.begin_upload("k", part_size=5 * MIB, metadata={"who": "late"})
-    part = store.put_part(upload, 1, part_of(PIECES[0]))
+    part = store.put_part(upload, 1, part_of(CONTENTS[0]))
     store.put("k", part_of(b"first"), metadata={"who": "first"})
     with pytest.raises(AlreadyExistsError):
         store.complete_upload(upload, [part], crc64nvme=FIRST, condition=Absent())
@@ -114,18 +114,18 @@ def test_of_eight_conditional_completions_one_wins(place: Place) -> None:
 
 def test_a_part_whose_file_changed_is_not_stored(place: Place, tmp_path: Path) -> None:
     file = tmp_path / "file"
-    file.write_bytes(PIECES[0])
+    file.write_bytes(CONTENTS[0])
     upload = place.store.begin_upload("k", part_size=5 * MIB)
     with pytest.raises(FileChangedError):
-        place.store.put_part(upload, 1, Part(file, 0, 5 * MIB, crc64nvme(PIECES[1])))
+        place.store.put_part(upload, 1, Part(file, 0, 5 * MIB, crc64nvme(CONTENTS[1])))
     place.store.abort_upload(upload)
     assert place.unfinished() == 0
 
 
 @pytest.mark.needs("wrong checksum of the whole refused")
-def test_parts_that_are_not_the_announced_whole_are_refused(store: Store) -> None:
+def test_parts_with_another_checksum_than_announced_are_refused(store: Store) -> None:
     upload = store.begin_upload("k", part_size=5 * MIB)
-    part = store.put_part(upload, 1, part_of(PIECES[0]))
+    part = store.put_part(upload, 1, part_of(CONTENTS[0]))
     with pytest.raises(StoreError):
         store.complete_upload(upload, [part], crc64nvme=FIRST ^ 1)
     with pytest.raises(NotFoundError):
@@ -134,7 +134,7 @@ def test_parts_that_are_not_the_announced_whole_are_refused(store: Store) -> Non
 
 def test_a_part_that_was_never_stored_is_refused(store: Store) -> None:
     upload = store.begin_upload("k", part_size=5 * MIB)
-    part = store.put_part(upload, 1, part_of(PIECES[0]))
+    part = store.put_part(upload, 1, part_of(CONTENTS[0]))
     with pytest.raises(StoreError):
         store.complete_upload(upload, [part, StoredPart(2, part.etag, part.size, FIRST)], crc64nvme=0)
     with pytest.raises(NotFoundError):
@@ -144,7 +144,7 @@ def test_a_part_that_was_never_stored_is_refused(store: Store) -> None:
 @pytest.mark.needs("checksum of parts kept")
 def test_a_description_has_the_checksum_of_the_whole(store: Store) -> None:
     upload = store.begin_upload("k", part_size=5 * MIB)
-    parts = [store.put_part(upload, number, part_of(piece)) for number, piece in enumerate(PIECES, start=1)]
+    parts = [store.put_part(upload, number, part_of(content)) for number, content in enumerate(CONTENTS, start=1)]
     store.complete_upload(upload, parts, crc64nvme=WHOLE)
     assert store.head("k").crc64nvme == WHOLE
 
@@ -162,7 +162,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_a_large_file_goes_up_and_comes_back(place: Place, large: Path, tmp_path: Path, workers: int) -> None:
+def test_a_large_file_is_uploaded_and_downloaded(place: Place, large: Path, tmp_path: Path, workers: int) -> None:
     sums = parts_module.checksum_file(large)
     sent: list[int] = []
     fetched: list[int] = []
@@ -181,7 +181,7 @@ def test_a_large_file_goes_up_and_comes_back(place: Place, large: Path, tmp_path
     assert place.unfinished() == 0
 
 
-def test_a_large_file_for_a_taken_key_is_not_even_begun(place: Place, large: Path) -> None:
+def test_an_upload_of_a_large_file_to_a_taken_key_is_not_begun(place: Place, large: Path) -> None:
     place.store.put("k", part_of(b"first"))
     sums = parts_module.checksum_file(large)
     with pytest.raises(AlreadyExistsError):
@@ -190,7 +190,7 @@ def test_a_large_file_for_a_taken_key_is_not_even_begun(place: Place, large: Pat
     assert place.unfinished() == 0
 
 
-def test_a_key_that_is_taken_while_a_large_file_is_on_its_way_is_left_alone(place: Place, large: Path) -> None:
+def test_a_key_that_is_taken_during_an_upload_keeps_its_object(place: Place, large: Path) -> None:
     sums = parts_module.checksum_file(large)
     up = Transfer(place.store, progress=lambda _: place.intrude("k", b"another writer's"))
     with pytest.raises(AlreadyExistsError):
@@ -199,7 +199,7 @@ def test_a_key_that_is_taken_while_a_large_file_is_on_its_way_is_left_alone(plac
     assert place.unfinished() == 0
 
 
-def test_a_large_file_that_changes_on_its_way_leaves_nothing(place: Place, large: Path, tmp_path: Path) -> None:
+def test_a_large_file_that_changes_during_its_upload_leaves_nothing(place: Place, large: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.write_bytes(large.read_bytes())
     sums = parts_module.checksum_file(copy)
@@ -225,7 +225,7 @@ def test_an_upload_that_is_stopped_leaves_nothing(place: Place, large: Path) -> 
     assert place.unfinished() == 0
 
 
-def test_an_empty_file_goes_up_and_comes_back(store: Store, tmp_path: Path) -> None:
+def test_an_empty_file_is_uploaded_and_downloaded(store: Store, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     sums = parts_module.checksum_file(tmp_path / "empty")
     etag = transfer.upload_file(Transfer(store), "k", tmp_path / "empty", size=0)

@@ -1,4 +1,4 @@
-"""What only a directory store has to get right: a file system under it, and others who write there."""
+"""What only a directory store must handle: a file system, and other programs that write there."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def root(tmp_path: Path) -> Path:
     ["", "/", "..", "../out", "a/../../out", "a/./b", "a//b", "/absolute", "a/", "nul\0byte",
      ".holdfast/tmp/x", ".holdfast/metadata/x", ".holdfast/uploads/x", ".holdfast/locks/x", ".holdfast/tmp"],
 )  # fmt: skip
-def test_a_key_that_is_no_name_below_the_root_is_refused(root: Path, key: str) -> None:
+def test_a_key_that_is_not_a_path_below_the_root_is_refused(root: Path, key: str) -> None:
     store = DirectoryStore(root)
     for ask in (
         lambda: store.put(key, BYTES),
@@ -71,7 +71,7 @@ def test_a_key_that_is_no_name_below_the_root_is_refused(root: Path, key: str) -
     assert names_in(root.parent) == ["root"]
 
 
-def test_a_link_does_not_lead_out_and_is_no_object(root: Path) -> None:
+def test_a_link_does_not_lead_out_and_is_not_an_object(root: Path) -> None:
     outside = root.parent / "outside"
     outside.mkdir()
     (outside / "secret").write_text("x")
@@ -90,7 +90,7 @@ def test_a_link_does_not_lead_out_and_is_no_object(root: Path) -> None:
     assert (root / "window").read_text() == "12345"
 
 
-def test_what_is_neither_file_nor_directory_is_no_object(root: Path) -> None:
+def test_a_pipe_is_not_an_object(root: Path) -> None:
     os.mkfifo(root / "pipe")
     (root / "folder").mkdir()
     store = DirectoryStore(root)
@@ -100,7 +100,7 @@ def test_what_is_neither_file_nor_directory_is_no_object(root: Path) -> None:
             store.head(key)
 
 
-def test_a_directory_is_in_the_way_of_a_file_and_the_other_way_round(root: Path) -> None:
+def test_a_directory_and_an_object_cannot_have_one_path(root: Path) -> None:
     store = DirectoryStore(root)
     store.put("a/b", BYTES)
     for condition in (None, Absent()):
@@ -158,7 +158,7 @@ def test_an_error_of_the_file_system_names_the_path_and_what_helps(
     assert said in str(found)
 
 
-def test_a_full_file_system_is_said_to_be_full() -> None:
+def test_the_error_of_a_full_file_system_says_so() -> None:
     descriptor = os.open("/dev/full", os.O_WRONLY)
     try:
         with pytest.raises(PermanentStoreError, match=r"No space left.*make room"):
@@ -212,7 +212,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_noticed(root: Path) -> None:
         DirectoryStore(root).read("k", sink=lambda piece: os.truncate(root / "k", 10))
 
 
-def test_files_that_others_left_on_their_way_are_not_listed(root: Path) -> None:
+def test_temporary_files_are_not_listed(root: Path) -> None:
     for place in ("tmp", "metadata", "uploads/id"):
         (root / ".holdfast" / place).mkdir(parents=True)
         (root / ".holdfast" / place / "left").touch()
@@ -241,7 +241,7 @@ def test_a_copy_of_more_bytes_than_there_are_is_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["../out", "a//b", ".holdfast/tmp/x", "from/below"])
-def test_nothing_is_copied_to_a_key_that_is_no_name(root: Path, key: str) -> None:
+def test_nothing_is_copied_to_a_key_that_is_not_a_path(root: Path, key: str) -> None:
     store = DirectoryStore(root)
     store.put("from", BYTES)
     with pytest.raises(PermanentStoreError):
@@ -250,7 +250,7 @@ def test_nothing_is_copied_to_a_key_that_is_no_name(root: Path, key: str) -> Non
     assert names_in(root / ".holdfast/tmp") == []
 
 
-def test_a_copy_that_may_not_replace_what_is_there_leaves_nothing(root: Path) -> None:
+def test_a_copy_whose_condition_does_not_hold_leaves_nothing(root: Path) -> None:
     store = DirectoryStore(root)
     store.put("from", BYTES)
     (root / "folder").mkdir()
@@ -266,7 +266,7 @@ def test_bytes_go_through_this_process_where_the_kernel_does_not_copy(tmp_path: 
     descriptor = os.memfd_create("another file system")
     os.write(descriptor, content)
     with (tmp_path / "target").open("w+b") as target:
-        with pytest.raises(OSError, match="cross-device"):  # so this machine has what the test is about
+        with pytest.raises(OSError, match="cross-device"):  # the kernel of this machine does not copy between these two
             os.copy_file_range(descriptor, target.fileno(), 1, 0, 0)
         crc = copy_range(descriptor, target.fileno(), tmp_path, offset=5, size=3 << 20, to=7)
     os.close(descriptor)
@@ -274,10 +274,10 @@ def test_bytes_go_through_this_process_where_the_kernel_does_not_copy(tmp_path: 
     assert crc == crc64nvme(content[5:])
 
 
-# What killed processes left
+# Files of killed processes
 
 
-def test_a_file_that_a_killed_process_left_on_its_way_is_found_and_dropped(root: Path) -> None:
+def test_a_temporary_file_of_a_killed_process_is_found_and_deleted(root: Path) -> None:
     store = DirectoryStore(root)
     script = """
 import pathlib, resource, signal, sys
@@ -303,7 +303,7 @@ store.put("small", Part(bytes(3 << 20), 0, 3 << 20, 0))
     assert names_in(root / ".holdfast/tmp") == names_in(root / ".holdfast/uploads") == []
 
 
-def test_an_upload_whose_key_was_not_written_down_is_found_too(root: Path) -> None:
+def test_an_upload_whose_key_was_not_written_is_found_too(root: Path) -> None:
     (root / ".holdfast/uploads/id").mkdir(parents=True)
     store = DirectoryStore(root)
     (found,) = store.unfinished_uploads()
@@ -349,7 +349,7 @@ def sleep_first(*args):
     sys.stdin.readline()
     replace(*args)
 
-os.replace = sleep_first  # pathlib's too: it sleeps between the look and the act
+os.replace = sleep_first  # pathlib's too: it sleeps between the check and the rename
 store = DirectoryStore(Path(sys.argv[1]))
 there = store.head("there")
 source = Content("zombie's", store.head("zombie's").etag, 5, int(sys.argv[2]))
@@ -359,7 +359,7 @@ store.copy(source, "there", condition=Replaces(there.etag))
 
 @pytest.fixture
 def asleep(root: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has looked at what it replaces, and sleeps until it gets a line."""
+    """A process that has checked the object that it replaces, and sleeps until it gets a line."""
     store = DirectoryStore(root)
     for key in ("there", "zombie's", "successor's"):
         store.put(key, BYTES)
@@ -377,7 +377,7 @@ def replace_there(store: DirectoryStore) -> str:
     return copy(store, "successor's", "there", condition=Replaces(store.head("there").etag))
 
 
-def test_nobody_replaces_or_deletes_what_another_process_has_looked_at_to_replace_it(
+def test_between_check_and_rename_no_other_process_replaces_or_deletes_the_object(
     root: Path, asleep: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory_lock, "WAIT_SECONDS", 0.2)
@@ -396,14 +396,14 @@ def test_nobody_replaces_or_deletes_what_another_process_has_looked_at_to_replac
     assert [info.key for info in store.list("")] == ["successor's", "there", "zombie's"]
 
 
-def test_who_is_killed_in_between_frees_the_lock(root: Path, asleep: subprocess.Popen[str]) -> None:
+def test_a_process_that_is_killed_in_between_frees_the_lock(root: Path, asleep: subprocess.Popen[str]) -> None:
     store = DirectoryStore(root)
     asleep.kill()
     asleep.wait()
     assert replace_there(store) == store.head("there").etag
 
 
-def test_where_the_file_system_has_no_locks_it_is_a_look_and_an_act(
+def test_where_the_file_system_has_no_locks_check_and_write_are_two_steps(
     root: Path, asleep: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(descriptor: int, operation: int) -> None:

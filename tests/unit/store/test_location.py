@@ -1,4 +1,4 @@
-"""Every way to write a place, right and wrong."""
+"""URIs of locations, valid and invalid."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from holdfast.store.location import Location, parse
         ("file:///mnt/with%20space/", Location("file", "", "/mnt/with space")),
     ],
 )
-def test_a_good_uri_is_understood(uri: str, place: Location) -> None:
+def test_a_valid_uri_is_parsed(uri: str, place: Location) -> None:
     assert parse(uri, name="X") == place
 
 
@@ -45,7 +45,7 @@ def test_a_good_uri_is_understood(uri: str, place: Location) -> None:
         "file:///",
     ],
 )
-def test_a_bad_uri_is_refused_with_the_name_of_the_variable(uri: str) -> None:
+def test_an_invalid_uri_is_refused_with_the_name_of_the_variable(uri: str) -> None:
     with pytest.raises(ConfigError, match="CHECKPOINT_S3_URI"):
         parse(uri, name="CHECKPOINT_S3_URI")
 

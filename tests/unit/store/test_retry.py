@@ -1,4 +1,4 @@
-"""Repeating requests, against a real socket whose server fails as told. Pauses are recorded, not waited for."""
+"""Retries, against a server with scripted failures on a real socket. Pauses are recorded, not waited for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METADATA = {"holdfast-attempt": "1"}
 
 
 class Pauses(list[float]):
-    """Records what it should sleep."""
+    """Records the seconds that it is called with."""
 
     @property
     def total(self) -> float:
@@ -57,7 +57,7 @@ def put(store: RetryingStore) -> str:
     return store.put("k", BYTES, metadata=METADATA, condition=Absent())
 
 
-def test_what_may_succeed_in_a_moment_is_asked_again_with_longer_and_longer_pauses(pauses: Pauses) -> None:
+def test_a_transient_error_is_retried_with_longer_and_longer_pauses(pauses: Pauses) -> None:
     with ScriptedServer(BUSY, LOST, BUSY, DONE) as server:
         store = open_at(server, pauses, RetryPolicy(first_pause=0.1, longest_pause=0.3))
         assert store.put("k", BYTES) == '"e"'
@@ -65,7 +65,7 @@ def test_what_may_succeed_in_a_moment_is_asked_again_with_longer_and_longer_paus
     assert pauses.total == 0.6
 
 
-def test_a_pause_is_random_so_that_a_crowd_does_not_come_back_at_once() -> None:
+def test_a_pause_is_random_so_that_clients_do_not_return_together() -> None:
     pauses = Pauses()
     with ScriptedServer(BUSY, BUSY, DONE) as server:
         inner = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
@@ -75,7 +75,7 @@ def test_a_pause_is_random_so_that_a_crowd_does_not_come_back_at_once() -> None:
     assert pauses.total == round(0.025 + 0.1, 6)
 
 
-def test_what_will_fail_again_is_not_asked_again(pauses: Pauses) -> None:
+def test_a_permanent_error_is_not_retried(pauses: Pauses) -> None:
     for answer in (error(403, "AccessDenied"), error(404, "NoSuchBucket"), error(400, "EntityTooLarge"), TAKEN):
         with ScriptedServer(answer) as server, pytest.raises(PermanentStoreError):
             put(open_at(server, pauses))
@@ -95,13 +95,13 @@ def test_after_so_many_tries_the_error_says_how_many(pauses: Pauses) -> None:
     assert "given up" not in str(caught.value)
 
 
-def test_no_pause_reaches_beyond_the_time_there_is(pauses: Pauses) -> None:
+def test_no_pause_ends_after_the_seconds_of_the_policy(pauses: Pauses) -> None:
     with ScriptedServer(BUSY) as server, pytest.raises(TransientStoreError):
         open_at(server, pauses, RetryPolicy(seconds=1.0, first_pause=2.0)).check()
     assert pauses == []
 
 
-def test_whoever_must_stop_does_not_wait_for_another_try(pauses: Pauses) -> None:
+def test_a_stopped_token_ends_the_retries(pauses: Pauses) -> None:
     with ScriptedServer(BUSY) as server, pytest.raises(TransientStoreError):
         open_at(server, pauses, stop=StopToken(when=lambda: True)).check()
     assert pauses == []
@@ -110,7 +110,7 @@ def test_whoever_must_stop_does_not_wait_for_another_try(pauses: Pauses) -> None
     assert pauses.total < 1
 
 
-def test_what_fails_time_and_again_is_said_once_for_all_requests(logged: Logged) -> None:
+def test_repeated_failures_are_warned_of_once_for_all_requests(logged: Logged) -> None:
     with ScriptedServer(BUSY, DONE, *[BUSY] * 4, DONE, *[BUSY] * 2, DONE) as server:
         inner = S3Store(Location("s3", "data", ""), from_environ(server.environ()))
         store = RetryingStore(inner, sleep=lambda seconds: None)
@@ -125,7 +125,7 @@ def test_what_fails_time_and_again_is_said_once_for_all_requests(logged: Logged)
 
 
 def ranged(content: bytes, cut_after: int | None = None) -> Callable[[Seen], Answer]:
-    """Answer a GET with the range that it asks for."""
+    """Answer a GET with the requested range."""
 
     def answer(seen: Seen) -> Answer:
         first, _, last = seen.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
@@ -148,7 +148,7 @@ def test_a_read_that_broke_goes_on_where_it_was(pauses: Pauses, offset: int, siz
     assert server.seen[-1].headers["range"].startswith(f"bytes={offset + 27}-")
 
 
-def test_a_read_of_any_content_holds_on_to_the_one_it_began_with(pauses: Pauses) -> None:
+def test_a_read_without_an_etag_stays_with_the_content_that_it_began_with(pauses: Pauses) -> None:
     with (
         ScriptedServer(replace(DONE, body=b"12345"), ranged(b"12345", 2), TAKEN) as server,
         pytest.raises(DamagedError, match="no longer"),
@@ -158,7 +158,7 @@ def test_a_read_of_any_content_holds_on_to_the_one_it_began_with(pauses: Pauses)
     assert server.seen[1].headers["if-match"] == server.seen[2].headers["if-match"] == '"e"'
 
 
-def test_progress_of_a_read_makes_its_tries_count_anew(pauses: Pauses) -> None:
+def test_after_progress_of_a_read_the_tries_count_from_the_beginning(pauses: Pauses) -> None:
     content = bytes(10)
     found: list[bytes] = []
     with ScriptedServer(*[ranged(content, 1)] * 9, ranged(content)) as server:
@@ -214,12 +214,12 @@ def test_a_taken_key_is_taken_when_no_answer_was_lost(pauses: Pauses) -> None:
     assert server.asked == ["PUT /data/k"]
 
 
-def test_an_object_that_vanished_before_it_was_looked_at_is_not_ours(pauses: Pauses) -> None:
+def test_an_object_that_is_gone_before_the_head_is_not_the_own_one(pauses: Pauses) -> None:
     with ScriptedServer(LOST, TAKEN, Answer(404)) as server, pytest.raises(AlreadyExistsError):
         put(open_at(server, pauses))
 
 
-def test_looking_for_the_own_object_says_so_when_it_fails(pauses: Pauses) -> None:
+def test_an_error_of_the_check_for_the_own_object_says_so(pauses: Pauses) -> None:
     with ScriptedServer(LOST, TAKEN, Answer(403)) as server, pytest.raises(PermanentStoreError) as caught:
         put(open_at(server, pauses))
     assert "earlier try" in caught.value.__notes__[0]
@@ -263,7 +263,7 @@ def copy(store: RetryingStore, condition: Condition | None = None) -> str:
 @pytest.mark.parametrize(
     "second",
     [
-        [TAKEN, SOURCE],  # the copy lies at the key, which is no longer absent or what was to be replaced
+        [TAKEN, SOURCE],  # the copy is at the key, so the condition no longer holds
         [TAKEN, replace(SOURCE, headers=HEAD)],  # another writer has replaced the source meanwhile
         [error(404, "NoSuchKey"), Answer(404)],  # or deleted it
     ],
@@ -285,7 +285,7 @@ def test_a_copy_whose_answer_was_lost_does_not_take_another_object_for_its_own(p
         copy(open_at(server, pauses))
 
 
-def test_a_copy_that_may_replace_anything_is_simply_made_again(pauses: Pauses) -> None:
+def test_a_copy_without_a_condition_is_made_again(pauses: Pauses) -> None:
     with ScriptedServer(LOST, BUSY, COPIED) as server:
         assert copy(open_at(server, pauses)) == '"e"'
     assert server.asked == ["PUT /data/k"] * 3
@@ -310,7 +310,7 @@ def test_a_deletion_whose_answer_was_lost_is_done(pauses: Pauses) -> None:
         open_at(server, pauses).delete("k", etag='"e"')
 
 
-def test_what_is_done_with_a_page_is_no_waiting_for_the_next_one(pauses: Pauses) -> None:
+def test_the_time_that_the_caller_spends_on_a_page_does_not_count(pauses: Pauses) -> None:
     first = listing("a", more="token")
     with ScriptedServer(first, BUSY, first, listing("a", "b"), more_of_nothing()) as server:
         found = open_at(server, pauses, RetryPolicy(seconds=1.0)).list("")

@@ -1,4 +1,4 @@
-"""What an S3 store sends, byte for byte, and what it makes of an object that comes."""
+"""The requests of an S3 store, byte for byte, and how it reads objects."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_session_token_is_sent_and_signed() -> None:
     assert seen.signature_fits(SECRET)
 
 
-def test_a_body_travels_with_its_checksum_its_condition_and_its_metadata() -> None:
+def test_a_body_is_sent_with_its_checksum_its_condition_and_its_metadata() -> None:
     with ScriptedServer(DONE) as server:
         assert open_at(server).put("k", BYTES, metadata={"holdfast-attempt": "1"}, condition=Absent()) == '"e"'
     (seen,) = server.seen
@@ -88,7 +88,7 @@ def test_a_completion_names_the_parts_and_the_checksum_of_the_whole() -> None:
     assert to_base64(BYTES.crc64nvme).encode() in seen.body
 
 
-def test_a_completion_without_a_name_for_what_it_made_asks_for_it() -> None:
+def test_after_a_completion_without_an_etag_a_head_gets_it() -> None:
     with ScriptedServer(
         Answer(body=b"<CompleteMultipartUploadResult><ETag/></CompleteMultipartUploadResult>"), DONE
     ) as server:
@@ -96,7 +96,7 @@ def test_a_completion_without_a_name_for_what_it_made_asks_for_it() -> None:
     assert server.asked == ["POST /data/p/k", "HEAD /data/p/k"]
 
 
-def test_the_last_piece_of_a_changed_file_is_never_sent(tmp_path: Path) -> None:
+def test_the_last_block_of_a_changed_file_is_never_sent(tmp_path: Path) -> None:
     file = tmp_path / "file"
     size = 2 << 20
     file.write_bytes(bytes(size))
@@ -156,7 +156,7 @@ def test_one_connection_serves_many_requests() -> None:
         assert server.connections == 1
 
 
-def test_a_server_that_ignores_ranges_is_refused_before_a_wrong_byte_is_kept() -> None:
+def test_a_server_that_ignores_ranges_is_refused_before_a_wrong_byte_is_passed_on() -> None:
     for options in ({"offset": 2}, {"offset": 2, "size": 2}, {"size": 2}):
         with ScriptedServer(replace(DONE, body=b"12345")) as server, pytest.raises(PermanentStoreError, match="ranges"):
             assert read_all(open_at(server), **options) == b""
@@ -164,7 +164,7 @@ def test_a_server_that_ignores_ranges_is_refused_before_a_wrong_byte_is_kept() -
         assert read_all(open_at(server), size=5) == b"12345"
 
 
-def test_a_read_asks_for_exactly_the_content_that_was_recorded() -> None:
+def test_a_read_requests_exactly_the_recorded_content() -> None:
     with ScriptedServer(replace(DONE, status=206, body=b"34"), error(412, "PreconditionFailed")) as server:
         store = open_at(server)
         found: list[bytes] = []
@@ -176,14 +176,14 @@ def test_a_read_asks_for_exactly_the_content_that_was_recorded() -> None:
     assert server.seen[0].headers["if-match"] == '"e"'
 
 
-def test_encoded_content_is_handed_on_as_it_is_stored() -> None:
+def test_encoded_content_is_passed_on_as_it_is_stored() -> None:
     with ScriptedServer(
         Answer(headers={**DONE.headers, "Content-Encoding": "gzip"}, body=b"not really gzip")
     ) as server:
         assert read_all(open_at(server)) == b"not really gzip"
 
 
-def test_an_error_of_the_sink_is_passed_on_and_the_store_goes_on() -> None:
+def test_an_error_of_the_sink_is_raised_and_the_store_stays_usable() -> None:
     def full(_: memoryview) -> None:
         raise PermanentStoreError("disk full")
 
@@ -194,7 +194,7 @@ def test_an_error_of_the_sink_is_passed_on_and_the_store_goes_on() -> None:
         store.delete("k")
 
 
-def test_a_store_in_s3_with_keys_at_hand_loads_no_botocore_and_one_in_a_directory_nothing(
+def test_a_store_in_s3_with_keys_in_the_environment_loads_no_botocore_and_one_in_a_directory_nothing(
     tmp_path: Path,
 ) -> None:
     code = (

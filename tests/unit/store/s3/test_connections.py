@@ -50,7 +50,7 @@ def test_a_connection_that_breaks_is_transient_and_the_next_one_works(
         store.delete("k")
 
 
-def test_a_server_that_says_nothing_is_left_after_a_while() -> None:
+def test_a_server_that_does_not_answer_times_out() -> None:
     release = threading.Event()
     with ScriptedServer(Answer(waits_for=release)) as server:
         settings = replace(from_environ(server.environ()), read_seconds=0.2)
@@ -60,8 +60,8 @@ def test_a_server_that_says_nothing_is_left_after_a_while() -> None:
 
 
 @pytest.mark.parametrize("before", [[], [DONE]], ids=["new connection", "connection used before"])
-def test_a_server_that_takes_a_body_slowly_is_not_left(before: list[Answer]) -> None:
-    """The time limit for connecting must not count for sending."""
+def test_a_server_that_reads_a_body_slowly_does_not_time_out(before: list[Answer]) -> None:
+    """The connect timeout must not hold for sending."""
     release = threading.Event()
     with ScriptedServer(*before, replace(DONE, waits_for=release)) as server:
         settings = replace(from_environ(server.environ()), connect_seconds=0.2)
@@ -72,7 +72,7 @@ def test_a_server_that_takes_a_body_slowly_is_not_left(before: list[Answer]) -> 
         assert store.put("k", LARGE) == '"e"'
 
 
-def test_a_silence_is_borne_for_half_of_the_time_that_is_left() -> None:
+def test_the_read_timeout_is_at_most_half_of_the_seconds_left() -> None:
     release = threading.Event()
     with ScriptedServer(Answer(waits_for=release), DONE) as server:
         store = S3Store(
@@ -84,7 +84,7 @@ def test_a_silence_is_borne_for_half_of_the_time_that_is_left() -> None:
         release.set()
 
 
-def test_nobody_at_the_address_is_transient_and_named() -> None:
+def test_a_refused_connection_is_transient_and_names_the_address() -> None:
     store = S3Store(
         Location("s3", "data", ""),
         from_environ({**KEYS, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}),
@@ -96,7 +96,7 @@ def test_nobody_at_the_address_is_transient_and_named() -> None:
         S3Store(Location("s3", "data", ""), settings).check()
 
 
-def test_a_process_without_a_free_file_descriptor_is_told_to_raise_the_limit() -> None:
+def test_without_a_free_file_descriptor_the_advice_is_to_raise_the_limit() -> None:
     store = S3Store(Location("s3", "data", ""), from_environ({**KEYS, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with Path("/dev/null").open() as highest:
@@ -187,13 +187,13 @@ def test_a_certificate_is_trusted_when_its_authority_is_named(certificate: tuple
     assert len(server.seen[0].body) == size
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: tuple[str, str]) -> None:
+def test_a_certificate_of_an_unknown_authority_is_refused(certificate: tuple[str, str]) -> None:
     with ScriptedServer(DONE, tls=certificate) as server, pytest.raises(PermanentStoreError, match="set AWS_CA_BUNDLE"):
         open_at(server).delete("k")
     assert server.seen == []
 
 
-def test_a_file_of_certificates_that_is_none_is_a_configuration_error(tmp_path: Path) -> None:
+def test_a_bundle_without_certificates_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("no certificate")
     for bundle in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
         environ = {**KEYS, "AWS_ENDPOINT_URL_S3": "https://127.0.0.1:1", "AWS_CA_BUNDLE": str(bundle)}
@@ -203,7 +203,7 @@ def test_a_file_of_certificates_that_is_none_is_a_configuration_error(tmp_path: 
 
 
 @pytest.mark.parametrize(("fresh", "connections"), [(3600.0, 1), (0.0, 3)])
-def test_a_connection_that_was_idle_for_long_is_not_trusted(
+def test_a_connection_that_was_idle_for_long_is_not_reused(
     fresh: float, connections: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_connections, "_FRESH", fresh)

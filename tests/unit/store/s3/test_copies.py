@@ -1,4 +1,4 @@
-"""Copies, conditions and unfinished uploads as they go over the wire, against a server that answers as it is told."""
+"""Requests for copies, conditions and unfinished uploads, against a server with scripted answers."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ TAKEN = error(412, "PreconditionFailed")
 
 
 def copied(etag: str = '"new"', checksum: str = CRC) -> Answer:
-    told = f"<ChecksumCRC64NVME>{checksum}</ChecksumCRC64NVME>" if checksum else ""
-    return Answer(body=f"<CopyObjectResult><ETag>{etag}</ETag>{told}</CopyObjectResult>".encode())
+    stated = f"<ChecksumCRC64NVME>{checksum}</ChecksumCRC64NVME>" if checksum else ""
+    return Answer(body=f"<CopyObjectResult><ETag>{etag}</ETag>{stated}</CopyObjectResult>".encode())
 
 
 def part_copied(checksum: str) -> Answer:
-    told = f"<ChecksumCRC64NVME>{checksum}</ChecksumCRC64NVME>" if checksum else ""
-    return Answer(body=f'<CopyPartResult><ETag>"p"</ETag>{told}</CopyPartResult>'.encode())
+    stated = f"<ChecksumCRC64NVME>{checksum}</ChecksumCRC64NVME>" if checksum else ""
+    return Answer(body=f'<CopyPartResult><ETag>"p"</ETag>{stated}</CopyPartResult>'.encode())
 
 
 def source(etag: str) -> Answer:
@@ -51,7 +51,7 @@ def copy_part(store: S3Store, *, crc: int | None = None) -> StoredPart:
     return store.put_part_copy(UPLOAD, 7, ObjectRange(key="from", etag='"e"', offset=100, size=50, crc64nvme=crc))
 
 
-def test_a_copy_names_its_source_and_what_it_must_be() -> None:
+def test_a_copy_names_its_source_and_the_etag_of_it() -> None:
     with ScriptedServer(copied()) as server:
         assert copy(open_at(server), key="a b+c/ü?%") == '"new"'
     (seen,) = server.seen
@@ -83,7 +83,7 @@ def test_the_conditions_of_a_copy_are_headers() -> None:
         (error(200, "PreconditionFailed"), source('"e"'), AlreadyExistsError),
     ],
 )
-def test_which_condition_of_a_copy_failed_is_found_out(refusal: Answer, there: Answer, kind: type[Exception]) -> None:
+def test_a_head_finds_which_condition_of_a_copy_failed(refusal: Answer, there: Answer, kind: type[Exception]) -> None:
     with ScriptedServer(refusal, there) as server, pytest.raises(kind):
         copy(open_at(server), condition=Replaces('"old"'))
     assert server.asked == ["PUT /data/p/to", "HEAD /data/p/from"]
@@ -103,7 +103,7 @@ def test_a_copy_that_fails_after_it_was_answered_with_success_is_transient(code:
 
 
 @pytest.mark.parametrize("answer", [NO_RESULT, replace(NO_RESULT, body=b"<Other/>")])
-def test_a_copy_that_is_answered_with_something_else_is_not_tried_again_and_again(answer: Answer) -> None:
+def test_a_copy_without_a_result_is_not_retried(answer: Answer) -> None:
     with ScriptedServer(answer) as server, pytest.raises(PermanentStoreError, match="does not support copies"):
         copy(open_at(server))
 
@@ -114,7 +114,7 @@ def test_a_copy_whose_checksum_the_server_states_must_have_the_recorded_one() ->
 
 
 @pytest.mark.parametrize("silent", ["", "not base64"])
-def test_a_source_is_looked_at_again_where_the_server_states_no_checksum(silent: str) -> None:
+def test_the_source_is_checked_again_where_the_answer_has_no_checksum(silent: str) -> None:
     with ScriptedServer(copied(checksum=silent), source('"e"')) as server:
         assert copy(open_at(server)) == '"new"'
     assert server.asked == ["PUT /data/p/to", "HEAD /data/p/from"]
@@ -129,7 +129,7 @@ def test_an_etag_without_quotes_gets_them() -> None:
         assert copy(open_at(server)) == '"new"'
 
 
-def test_a_copy_that_the_server_does_not_name_is_looked_at() -> None:
+def test_after_a_copy_without_an_etag_a_head_gets_it() -> None:
     with ScriptedServer(copied(etag=""), source('"found"')) as server:
         assert copy(open_at(server)) == '"found"'
 
@@ -138,7 +138,9 @@ def test_a_copy_that_the_server_does_not_name_is_looked_at() -> None:
     ("told", "known", "kept"),
     [(CRC, None, BYTES.crc64nvme), (CRC, BYTES.crc64nvme, BYTES.crc64nvme), ("", 5, 5), ("", None, None)],
 )
-def test_a_copied_part_has_the_checksum_that_anybody_knows(told: str, known: int | None, kept: int | None) -> None:
+def test_a_copied_part_has_the_checksum_of_the_caller_or_of_the_answer(
+    told: str, known: int | None, kept: int | None
+) -> None:
     with ScriptedServer(part_copied(told), source('"e"')) as server:
         assert copy_part(open_at(server), crc=known) == StoredPart(7, '"p"', 50, kept)
     seen = server.seen[0]
@@ -165,7 +167,7 @@ def test_a_part_that_cannot_be_copied_says_why(answer: Answer, kind: type[Except
         copy_part(open_at(server), crc=BYTES.crc64nvme)
 
 
-def test_a_completion_states_the_checksums_that_are_known() -> None:
+def test_a_completion_has_the_known_checksums() -> None:
     parts = [StoredPart(1, '"a"', 5, 0), StoredPart(2, '"b"', 5, None)]
     answer = b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>'
     with ScriptedServer(Answer(body=answer)) as server:
@@ -184,7 +186,7 @@ def test_a_completion_states_the_checksums_that_are_known() -> None:
         ("NoSuchUpload", None, NotFoundError),
     ],
 )
-def test_a_completion_tells_a_missing_upload_from_a_missing_object(
+def test_a_completion_distinguishes_a_missing_upload_from_a_missing_object(
     code: str, condition: Condition | None, kind: type[StoreError]
 ) -> None:
     for answer in (error(404, code), error(200, code)):
@@ -192,7 +194,7 @@ def test_a_completion_tells_a_missing_upload_from_a_missing_object(
             open_at(server).complete_upload(UPLOAD, [StoredPart(1, '"a"', 5, 0)], crc64nvme=0, condition=condition)
 
 
-def test_parts_that_are_not_the_whole_are_not_completed_again_and_again() -> None:
+def test_a_completion_with_a_wrong_checksum_is_not_retried() -> None:
     with ScriptedServer(error(400, "BadDigest")) as server, pytest.raises(PermanentStoreError, match="do not make up"):
         open_at(server).complete_upload(UPLOAD, [StoredPart(1, '"a"', 5, 0)], crc64nvme=1)
 
@@ -207,7 +209,7 @@ def test_a_conditional_deletion_names_the_content() -> None:
     assert [seen.headers["if-match"] for seen in server.seen] == ['"e"'] * 3
 
 
-def test_a_condition_on_content_takes_the_permission_to_read_it() -> None:
+def test_a_condition_on_content_needs_the_permission_to_read_it() -> None:
     denied = error(403, "AccessDenied")
     with ScriptedServer(*[denied] * 3) as server:
         store = open_at(server)
@@ -220,7 +222,7 @@ def test_a_condition_on_content_takes_the_permission_to_read_it() -> None:
                 ask()
 
 
-def test_a_description_asks_for_the_checksum() -> None:
+def test_a_head_requests_the_checksum() -> None:
     there = source('"e"')
     told = Answer(headers={**there.headers, "x-amz-checksum-crc64nvme": CRC})
     with ScriptedServer(told, there) as server:
@@ -267,7 +269,7 @@ def test_unfinished_uploads_are_listed_page_by_page() -> None:
     assert queries == [asked, {**asked, "key-marker": "p/a b", "upload-id-marker": "2"}]
 
 
-def test_a_server_that_does_not_say_whether_it_encodes_keys_is_asked_plainly() -> None:
+def test_a_server_that_does_not_say_whether_it_encodes_keys_is_asked_for_a_plain_listing() -> None:
     def said(key: str) -> Answer:
         return replace(
             answer := uploads(f"{key} 1"), body=answer.body.replace(b"<EncodingType>url</EncodingType>", b"")
@@ -279,7 +281,7 @@ def test_a_server_that_does_not_say_whether_it_encodes_keys_is_asked_plainly() -
 
 
 @pytest.mark.parametrize("pages", [[uploads(more=("", ""))], [uploads(more=("p/a", "1"))] * 2])
-def test_a_list_of_unfinished_uploads_that_goes_nowhere_breaks_off(pages: list[Answer]) -> None:
+def test_a_list_of_unfinished_uploads_without_a_next_page_is_an_error(pages: list[Answer]) -> None:
     with ScriptedServer(*pages) as server, pytest.raises(TransientStoreError, match="ended early"):
         list(open_at(server).unfinished_uploads())
 
@@ -291,11 +293,11 @@ def test_a_list_of_unfinished_uploads_that_goes_nowhere_breaks_off(pages: list[A
         (Answer(body=uploads("p/a 1").body.replace(b"2026-01-02T", b"")), "not what S3 sends"),
     ],
 )
-def test_a_list_of_unfinished_uploads_that_is_none_is_transient(answer: Answer, said: str) -> None:
+def test_a_malformed_list_of_unfinished_uploads_is_transient(answer: Answer, said: str) -> None:
     with ScriptedServer(answer) as server, pytest.raises(TransientStoreError, match=said):
         list(open_at(server).unfinished_uploads())
 
 
-def test_who_may_not_list_unfinished_uploads_is_told_the_permission() -> None:
+def test_the_error_of_a_denied_list_of_uploads_names_the_permission() -> None:
     with ScriptedServer(error(403, "AccessDenied")) as server, pytest.raises(StoreError, match="ListBucketMultipart"):
         list(open_at(server).unfinished_uploads())

@@ -1,4 +1,4 @@
-"""Whose signature a request carries, and for which region."""
+"""The credentials and the region with which a request is signed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from holdfast.errors import AccessDeniedError, PermanentStoreError
 
 
 def run_with(environ: dict[str, str], home: Path) -> subprocess.CompletedProcess[str]:
-    """Open a store and list it, in a process whose environment holds nothing but what is given."""
+    """Open a store and list it, in a process with exactly this environment."""
     code = (
         "import os, sys\n"
         "from holdfast.errors import HoldfastError\n"
@@ -54,7 +54,7 @@ def test_the_role_of_a_container_signs(tmp_path: Path) -> None:
     assert seen.signature_fits(SECRET)
 
 
-def test_a_profile_signs_and_says_the_region(tmp_path: Path) -> None:
+def test_a_profile_signs_and_sets_the_region(tmp_path: Path) -> None:
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws/credentials").write_text(
         f"[work]\naws_access_key_id = PROFILE\naws_secret_access_key = {SECRET}\n"
@@ -79,9 +79,7 @@ def test_a_profile_signs_and_says_the_region(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_credentials_that_are_not_there_are_said_to_be_missing(
-    environ: dict[str, str], said: str, tmp_path: Path
-) -> None:
+def test_the_error_of_missing_credentials_says_so(environ: dict[str, str], said: str, tmp_path: Path) -> None:
     with ScriptedServer(listing()) as server:
         done = run_with({"AWS_ENDPOINT_URL_S3": server.endpoint, **environ}, tmp_path)
     assert done.returncode == 1
@@ -108,7 +106,7 @@ def test_credentials_that_have_expired_are_looked_up_once_more() -> None:
         Answer(307, {"x-amz-bucket-region": "eu-west-1"}),
     ],
 )
-def test_a_bucket_elsewhere_is_found_once_and_remembered(answer: Answer) -> None:
+def test_a_bucket_in_another_region_is_found_once_and_remembered(answer: Answer) -> None:
     with ScriptedServer(answer, DONE, DONE) as server:
         store = open_at(server)
         store.put("k", BYTES)
@@ -118,14 +116,14 @@ def test_a_bucket_elsewhere_is_found_once_and_remembered(answer: Answer) -> None
     assert all(seen.signature_fits(SECRET) for seen in server.seen)
 
 
-def test_a_server_that_sends_on_for_ever_is_left() -> None:
+def test_only_one_redirect_is_followed() -> None:
     sent_on = [error(301, "PermanentRedirect", x_amz_bucket_region=region) for region in ("eu-west-1", "eu-west-2")]
     with ScriptedServer(*sent_on) as server, pytest.raises(PermanentStoreError, match="set AWS_REGION"):
         open_at(server).check()
 
 
 def server_at(ahead: dt.timedelta) -> Callable[[Seen], Answer]:
-    """Answer as S3 does whose clock is that far ahead: 15 minutes are allowed."""
+    """Answer as S3 with a clock that is that far ahead: 15 minutes are allowed."""
 
     def answer(seen: Seen) -> Answer:
         now = dt.datetime.now(dt.UTC) + ahead
@@ -140,13 +138,13 @@ def server_at(ahead: dt.timedelta) -> Callable[[Seen], Answer]:
 def test_a_wrong_clock_of_this_machine_is_corrected_by_the_server_s(hours: int) -> None:
     with ScriptedServer(*[server_at(dt.timedelta(hours=hours))] * 5) as server:
         store = open_at(server)
-        store.head("k")  # refused without a word: an answer to HEAD has no body
+        store.head("k")  # refused without a code: an answer to HEAD has no body
         store.put("k", BYTES)
     assert server.asked == ["HEAD /data/p/k", "HEAD /data/p/k", "PUT /data/p/k"]
     assert all(seen.signature_fits(SECRET) for seen in server.seen)
 
 
-def test_a_clock_that_the_server_does_not_tell_is_for_the_operator_to_set() -> None:
+def test_without_the_time_of_the_server_the_advice_is_to_set_the_clock() -> None:
     with ScriptedServer(error(403, "RequestTimeTooSkewed")) as server, pytest.raises(AccessDeniedError, match="NTP"):
         open_at(server).put("k", BYTES)
     strange = replace(error(403, "RequestTimeTooSkewed"), headers={"Date": "yesterday"})
@@ -154,13 +152,13 @@ def test_a_clock_that_the_server_does_not_tell_is_for_the_operator_to_set() -> N
         open_at(server).put("k", BYTES)
 
 
-def test_a_server_that_never_likes_the_hour_is_left() -> None:
+def test_the_clock_is_corrected_only_once() -> None:
     skewed = error(403, "RequestTimeTooSkewed", Date="Fri, 02 Jan 2026 03:04:05 GMT")
     with ScriptedServer(skewed, skewed) as server, pytest.raises(AccessDeniedError, match="clock is wrong"):
         open_at(server).put("k", BYTES)
 
 
-def test_a_refused_look_at_the_right_hour_is_a_refusal() -> None:
+def test_a_refused_head_at_the_right_time_is_a_denial() -> None:
     date = {"Date": format_datetime(dt.datetime.now(dt.UTC), usegmt=True)}
     with ScriptedServer(Answer(403, date)) as server, pytest.raises(AccessDeniedError, match="s3:GetObject"):
         open_at(server).head("k")

@@ -1,4 +1,4 @@
-"""What a server that refuses or talks nonsense becomes, seen over a real socket."""
+"""Errors for refusals and malformed answers, over a real socket."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from holdfast.store.s3.store import S3Store
         (error(400, "EntityTooLarge"), PermanentStoreError, "EntityTooLarge"),
     ],
 )  # fmt: skip
-def test_what_a_server_says_becomes_an_error_that_says_what_to_do(
+def test_each_answer_of_a_server_becomes_an_error_with_advice(
     answer: Answer, kind: type[StoreError], said: str
 ) -> None:
     with ScriptedServer(answer) as server, pytest.raises(kind, match=said) as caught:
@@ -56,7 +56,7 @@ def test_what_a_server_says_becomes_an_error_that_says_what_to_do(
     assert SECRET not in str(caught.value)
 
 
-def test_what_a_server_repeats_of_the_request_is_not_repeated_again() -> None:
+def test_an_error_does_not_repeat_parts_of_the_request() -> None:
     def tell_all(seen: Seen) -> Answer:
         text = "".join(f"{name}:{value}" for name, value in seen.headers.items())
         return Answer(
@@ -92,12 +92,12 @@ def test_an_error_in_the_body_of_a_success_is_an_error(code: str, kind: type[Sto
 @pytest.mark.parametrize(
     "body", [b"", b"<html>Welcome to the hotel's network", b"<ListBucketResult><Contents>", b"<html/>"]
 )
-def test_a_listing_that_is_none_is_transient(body: bytes) -> None:
+def test_a_malformed_listing_is_transient(body: bytes) -> None:
     with ScriptedServer(Answer(body=body)) as server, pytest.raises(TransientStoreError, match=r"not .* S3 sends"):
         list(open_at(server).list(""))
 
 
-def test_a_listing_with_entries_that_make_no_sense_is_transient() -> None:
+def test_a_listing_with_malformed_entries_is_transient() -> None:
     bad = replace(listing("p/k"), body=listing("p/k").body.replace(b"<Size>1<", b"<Size>many<"))
     with ScriptedServer(bad) as server, pytest.raises(TransientStoreError, match="not what S3 sends"):
         list(open_at(server).list(""))
@@ -121,17 +121,17 @@ def test_a_bucket_that_lists_out_of_order_is_refused(keys: tuple[str, str]) -> N
         list(open_at(server).list(""))
 
 
-def test_a_description_that_is_none_is_transient() -> None:
+def test_a_malformed_answer_to_a_head_is_transient() -> None:
     with ScriptedServer(Answer()) as server, pytest.raises(TransientStoreError, match="not what S3 sends"):
         open_at(server).head("k")
 
 
-def test_an_upload_without_a_name_is_transient() -> None:
+def test_an_upload_without_an_id_is_transient() -> None:
     with ScriptedServer(Answer(body=b"<InitiateMultipartUploadResult/>")) as server, pytest.raises(TransientStoreError):
         open_at(server).begin_upload("k", part_size=5 << 20)
 
 
-def test_bytes_that_arrived_otherwise_are_sent_again() -> None:
+def test_bytes_that_arrived_damaged_are_sent_again() -> None:
     wrong = replace(DONE, headers={**DONE.headers, "x-amz-checksum-crc64nvme": to_base64(1)})
     with ScriptedServer(wrong) as server, pytest.raises(TransientStoreError, match="other bytes"):
         open_at(server).put("k", BYTES)
@@ -139,7 +139,7 @@ def test_bytes_that_arrived_otherwise_are_sent_again() -> None:
 
 @pytest.mark.parametrize("method", ["put", "complete", "read", "list"])
 @pytest.mark.parametrize("status", [200, 404])
-def test_a_page_of_somebody_in_between_is_no_answer(method: str, status: int) -> None:
+def test_the_page_of_a_proxy_is_not_an_answer(method: str, status: int) -> None:
     page = Answer(status, {"Content-Type": "text/html"}, b"<html><body>We are being maintained</body></html>")
     ask: Callable[[S3Store], object] = {
         "put": lambda store: store.put("k", BYTES),
@@ -151,13 +151,13 @@ def test_a_page_of_somebody_in_between_is_no_answer(method: str, status: int) ->
         ask(open_at(server))
 
 
-def test_a_page_that_forbids_says_who_may_have_sent_it() -> None:
+def test_the_error_of_a_denying_page_says_where_it_may_come_from() -> None:
     page = Answer(403, body=b"<html>The proxy does not let you</html>")
     with ScriptedServer(page) as server, pytest.raises(AccessDeniedError, match="proxy variables"):
         open_at(server).put("k", BYTES)
 
 
-def test_other_content_than_the_recorded_one_from_a_server_that_takes_no_conditions_is_not_read() -> None:
+def test_other_content_from_a_server_that_ignores_conditions_is_not_read() -> None:
     found: list[bytes] = []
     with ScriptedServer(replace(DONE, body=b"12345")) as server, pytest.raises(DamagedError, match="replaced"):
         open_at(server).read("k", etag='"other"', sink=lambda piece: found.append(bytes(piece)))

@@ -1,4 +1,4 @@
-"""HTTP/1.1 byte for byte over a real socket: heads, framings, ends that come too early."""
+"""HTTP/1.1, byte for byte, over a real socket: heads, bodies, answers that are cut."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holdfast.store.s3.http11 import BLOCK, BrokenError, Incoming, Response, ask
 
 
 class Pair:
-    """Our end of a connection, and the server's."""
+    """The two ends of a connection."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()
@@ -22,19 +22,19 @@ class Pair:
         self.theirs.settimeout(10)
         self.incoming = Incoming(self.ours)
 
-    def says(self, *pieces: bytes) -> None:
+    def sends(self, *blocks: bytes) -> None:
         """Send these from another thread, then close the server's end: sockets have little room."""
 
         def send() -> None:
-            with contextlib.suppress(OSError):  # we may have heard enough
-                for piece in pieces:
-                    self.theirs.sendall(piece)
+            with contextlib.suppress(OSError):  # the test may have closed its end
+                for block in blocks:
+                    self.theirs.sendall(block)
                 self.theirs.shutdown(socket.SHUT_WR)
 
         threading.Thread(target=send, daemon=True).start()
 
-    def answer(self, *pieces: bytes, method: str = "GET") -> Response:
-        self.says(*pieces)
+    def answer(self, *blocks: bytes, method: str = "GET") -> Response:
+        self.sends(*blocks)
         return Response(self.incoming, method)
 
 
@@ -58,7 +58,7 @@ def test_an_answer_has_status_headers_in_lower_case_and_a_body_of_the_announced_
     assert response.reusable
 
 
-def test_a_head_may_come_byte_by_byte_and_interim_answers_are_passed_over(pair: Pair) -> None:
+def test_a_head_may_come_byte_by_byte_and_interim_answers_are_skipped(pair: Pair) -> None:
     text = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nA: b\r\n\r\n"
     text += b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     response = pair.answer(*(text[at : at + 1] for at in range(len(text))))
@@ -66,13 +66,13 @@ def test_a_head_may_come_byte_by_byte_and_interim_answers_are_passed_over(pair: 
     assert response.read() == b"ok"
 
 
-def test_answers_one_after_the_other_keep_apart(pair: Pair) -> None:
-    pair.says(b"HTTP/1.1 200 A\r\nContent-Length: 3\r\n\r\noneHTTP/1.1 200 B\r\nContent-Length: 3\r\n\r\ntwo")
+def test_answers_one_after_the_other_are_separate(pair: Pair) -> None:
+    pair.sends(b"HTTP/1.1 200 A\r\nContent-Length: 3\r\n\r\noneHTTP/1.1 200 B\r\nContent-Length: 3\r\n\r\ntwo")
     assert Response(pair.incoming, "GET").read() == b"one"
     assert Response(pair.incoming, "GET").read() == b"two"
 
 
-def test_a_chunked_body_is_put_together_and_its_trailers_passed_over(pair: Pair) -> None:
+def test_a_chunked_body_is_put_together_and_its_trailers_skipped(pair: Pair) -> None:
     large = b"x" * 100_000
     response = pair.answer(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n",
@@ -84,7 +84,7 @@ def test_a_chunked_body_is_put_together_and_its_trailers_passed_over(pair: Pair)
 
 
 @pytest.mark.parametrize("body", [b"3\r\non", b"3\r\none", b"3\r\nfour\r\n0\r\n\r\n", b"three\r\n", b""])
-def test_a_chunked_body_that_breaks_off_or_lies_is_an_error(pair: Pair, body: bytes) -> None:
+def test_a_chunked_body_that_is_cut_or_malformed_is_an_error(pair: Pair, body: bytes) -> None:
     response = pair.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
     with pytest.raises(BrokenError):
         response.read()
@@ -97,7 +97,7 @@ def test_a_body_without_a_length_ends_with_the_connection(pair: Pair) -> None:
     assert not response.reusable
 
 
-def test_a_body_that_ends_too_early_is_an_error(pair: Pair) -> None:
+def test_a_body_that_is_cut_is_an_error(pair: Pair) -> None:
     response = pair.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
     with pytest.raises(BrokenError, match="5 bytes too early"):
         response.read()
@@ -133,33 +133,33 @@ def test_a_connection_is_kept_only_where_the_server_keeps_it(pair: Pair, head: b
     [b"", b"HTTP/1.1 200", b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/2 200\r\n\r\n", b"x" * 200_000],
     ids=["nothing", "cut", "ssh", "no status", "another version", "no end"],
 )
-def test_what_is_no_answer_is_an_error(pair: Pair, bytes_: bytes) -> None:
+def test_an_answer_that_is_not_http_is_an_error(pair: Pair, bytes_: bytes) -> None:
     with pytest.raises(BrokenError):
         pair.answer(bytes_)
 
 
-def test_a_large_body_comes_in_pieces_of_bounded_size(pair: Pair) -> None:
+def test_a_large_body_comes_in_blocks_of_bounded_size(pair: Pair) -> None:
     size = 3 * BLOCK + 17
     response = pair.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, b"z" * size)
-    lengths = [len(piece) for piece in response.blocks()]
+    lengths = [len(block) for block in response.blocks()]
     assert sum(lengths) == size
     assert max(lengths) <= BLOCK
 
 
-def test_a_little_rest_is_read_so_that_the_connection_goes_on(pair: Pair) -> None:
+def test_a_short_rest_is_read_so_that_the_connection_is_reused(pair: Pair) -> None:
     little = pair.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n12345")
     little.drain()
     assert little.reusable
 
 
-def test_a_large_rest_is_not_waited_for(pair: Pair) -> None:
+def test_a_long_rest_is_not_read(pair: Pair) -> None:
     large = pair.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n12345")
     large.drain()
     assert not large.reusable
 
 
 def test_a_request_is_its_first_line_its_headers_and_its_body(pair: Pair) -> None:
-    pieces = [memoryview(b"a" * 100_000), memoryview(b"b")]
+    blocks = [memoryview(b"a" * 100_000), memoryview(b"b")]
     got = bytearray()
 
     def serve() -> None:
@@ -169,7 +169,7 @@ def test_a_request_is_its_first_line_its_headers_and_its_body(pair: Pair) -> Non
 
     serving = threading.Thread(target=serve, daemon=True)
     serving.start()
-    response = ask(pair.incoming, "PUT", "/k", [("Host", "h"), ("Content-Length", "100001")], pieces)
+    response = ask(pair.incoming, "PUT", "/k", [("Host", "h"), ("Content-Length", "100001")], blocks)
     assert response.status == 200
     serving.join(10)
     assert bytes(got) == b"PUT /k HTTP/1.1\r\nHost: h\r\nContent-Length: 100001\r\n\r\n" + b"a" * 100_000 + b"b"
@@ -183,7 +183,7 @@ def test_a_line_break_in_a_header_never_reaches_the_server(pair: Pair, value: st
     assert pair.theirs.recv(100) == b""
 
 
-def test_a_refusal_that_comes_before_the_whole_body_has_gone_is_heard() -> None:
+def test_a_refusal_before_the_whole_body_is_sent_is_read() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         answered = threading.Event()
 
@@ -215,14 +215,14 @@ def test_a_refusal_that_comes_before_the_whole_body_has_gone_is_heard() -> None:
         ours.close()
 
 
-def test_silence_ends_when_the_kernel_s_time_is_up(pair: Pair) -> None:
+def test_a_timeout_of_the_kernel_is_an_error(pair: Pair) -> None:
     pair.ours.settimeout(None)
     pair.ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 100_000))
     with pytest.raises(BrokenError, match="timed out"):
         Response(pair.incoming, "GET")
 
 
-def test_a_connection_on_which_more_came_than_was_announced_serves_no_other_request(pair: Pair) -> None:
+def test_a_connection_with_more_bytes_than_announced_is_not_reused(pair: Pair) -> None:
     stray = b'HTTP/1.1 200 OK\r\nETag: "of another"\r\nContent-Length: 4\r\n\r\nbody'
     answered = pair.answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 78\r\n\r\n" + stray, method="HEAD")
     assert answered.read() == b""

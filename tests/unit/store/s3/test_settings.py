@@ -28,7 +28,7 @@ def test_another_server_is_addressed_by_path() -> None:
     assert (found.origin, found.path) == ("http://minio:9000", "/base/data")
 
 
-def test_the_variable_for_s3_goes_before_the_others_and_empty_ones_do_not_count() -> None:
+def test_the_variable_for_s3_comes_before_the_others_and_empty_ones_do_not_count() -> None:
     environ = {"AWS_ENDPOINT_URL_S3": "", "S3_ENDPOINT_URL": "http://second", "AWS_ENDPOINT_URL": "http://third"}
     assert from_environ(environ).endpoint == "http://second"
     assert from_environ({**environ, "AWS_ENDPOINT_URL_S3": "http://first"}).endpoint == "http://first"
@@ -39,7 +39,7 @@ def test_the_variable_for_s3_goes_before_the_others_and_empty_ones_do_not_count(
 @pytest.mark.parametrize(
     "url", ["minio:9000", "ftp://host", "http://", "http://user:hidden@host", "http://host?a=b", "http://host#c"]
 )
-def test_an_endpoint_that_is_no_plain_url_is_refused_without_being_repeated(url: str) -> None:
+def test_an_endpoint_that_is_not_a_plain_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ConfigError, match="S3_ENDPOINT_URL must be http") as caught:
         from_environ({"S3_ENDPOINT_URL": url})
     assert "hidden" not in str(caught.value)
@@ -77,18 +77,18 @@ def test_an_asterisk_is_every_host() -> None:
     assert from_environ({"https_proxy": "http://p", "no_proxy": "*"}).proxy_for("https://any") is None
 
 
-def test_the_longest_silence_of_the_server_can_be_set() -> None:
+def test_the_read_timeout_can_be_set() -> None:
     assert from_environ({}).read_seconds == 60
     assert from_environ({"HOLDFAST_S3_TIMEOUT_SECONDS": "2.5"}).read_seconds == 2.5
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "inf", "nan"])
-def test_a_silence_that_is_no_number_is_refused(value: str) -> None:
+def test_a_read_timeout_that_is_not_a_number_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match="HOLDFAST_S3_TIMEOUT_SECONDS must be a number of seconds above 0"):
         from_environ({"HOLDFAST_S3_TIMEOUT_SECONDS": value})
 
 
-def test_a_line_end_behind_a_key_is_no_part_of_it() -> None:
+def test_a_line_end_behind_a_key_is_removed() -> None:
     found = from_environ(
         {"AWS_ACCESS_KEY_ID": "Akey\n", "AWS_SECRET_ACCESS_KEY": "Bkey\n", "AWS_SESSION_TOKEN": " Ckey\r\n"}
     ).keys

@@ -1,4 +1,4 @@
-"""Our signatures are botocore's."""
+"""Signatures equal those of botocore."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADERS = {
 
 
 class BotocoresAuth(S3SigV4Auth):
-    """Botocore's signer at a moment of ours."""
+    """The signer of botocore at a given time."""
 
     def _modify_request_before_signing(self, request: AWSRequest) -> None:
         request.context["timestamp"] = MOMENT.strftime(SIGV4_TIMESTAMP)
