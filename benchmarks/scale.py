@@ -1,11 +1,11 @@
-"""What a million files, checkpoints of a terabyte and a thousand hosts on one prefix ask of S3, and of the client.
+"""Count the requests, CPU and memory for a million files, checkpoints of a terabyte, and a thousand hosts.
 
     python -m benchmarks.scale                       # 10^6 files, 1,000 hosts: minutes, and some GiB of memory
     python -m benchmarks.scale --files 20000 --hosts 20
     python -m benchmarks.scale --markdown docs/scale.md
 
-The engines are the real ones. The store is a bucket in memory that counts requests as S3 bills them; files have entries
-and no content, since none is read here. CPU and memory are those of the client's code in this process.
+The engines are the real ones. The store is a bucket in memory that counts requests as S3 bills them. Files are entries
+without content, since none is read here. CPU and memory are those of this process.
 """
 
 from __future__ import annotations
@@ -29,16 +29,21 @@ from holdfast.attempts.rendezvous import Group
 from holdfast.maintenance.collect import Collector
 from holdfast.maintenance.expire import Expirer
 from holdfast.maintenance.plain_keys import PlainKeys
+from holdfast.maintenance.publish import Publisher
 from holdfast.maintenance.references import References, Slots
+from holdfast.maintenance.reported import Reported
 from holdfast.maintenance.retention import Retention
+from holdfast.maintenance.upkeep import Upkeep
 from holdfast.snapshot import candidates, catalog
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.catalog import Catalog
 from holdfast.snapshot.commit import Commits
 from holdfast.snapshot.list_writer import ListWriter
 from holdfast.snapshot.record import FileEntry, Snapshot
-from holdfast.store import Condition, Metadata, ObjectInfo, Part, Sink
+from holdfast.stop import NEVER
+from holdfast.store import Condition, Metadata, ObjectInfo, Part, Sink, UnfinishedUpload
 from holdfast.transfer import parts, upload
+from holdfast.transfer.content_index import ContentIndex
 
 T = TypeVar("T")
 
@@ -97,6 +102,10 @@ class Counting(Bucket):
     def delete(self, key: str, *, etag: str | None = None) -> None:
         self.requests["delete"] += 1
         super().delete(key, etag=etag)
+
+    def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
+        self.requests["list"] += 1
+        return super().unfinished_uploads()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,27 +213,40 @@ class Machine:
         now: Callable[[], datetime],
         base: Sequence[Snapshot] = (),
     ) -> None:
-        list_writer = ListWriter(bucket, mine, workers, known=[it for record in base for it in record.lists])
         self.files = {path: entry for record in base for path, entry in record.files.items()}
+        list_writer = ListWriter(bucket, mine, workers, known=[it for record in base for it in record.lists])
         self._commits = Commits(bucket, mine, {}, list_writer, now)
         slots = Slots(mine.number, frozenset({mine.slot}), mine.hosts, rest=mine.leads)
-        plain = PlainKeys(bucket, mine, {}, workers)
-        self._references = References(bucket, found, slots, plain, workers)
-        self._expirer = Expirer(self._references, Retention(), plain, workers, lambda: now().timestamp())
-        self._collector = Collector(bucket, self._references, plain, workers)
+        plain, known = PlainKeys(bucket, mine, {}, workers), ContentIndex()
+        references = References(bucket, found, slots, plain, workers)
+        self._upkeep = Upkeep(
+            references,
+            Publisher(plain, references, known),
+            Expirer(
+                references,
+                Retention(),
+                plain,
+                lambda: now().timestamp(),
+                reported=Reported(bucket, mine, references, workers).until,
+            ),
+            Collector(bucket, references, plain, workers),
+            known=known,
+            list_writer=list_writer,
+            refuse_if_superseded=self._commits.refuse_if_superseded,
+            drop_unfinished=lambda entries: None,
+        )
 
     def commit(self, changed: Mapping[str, FileEntry]) -> None:
         self.files = {**self.files, **changed}
         for snapshot in self._commits.commit(self.files, complete=True):
-            self._references.add(snapshot)
+            self._upkeep.committed(snapshot)
 
-    def speak(self) -> None:
+    def repeat(self) -> None:
         for snapshot in self._commits.repeat(self.files, ended=False):
-            self._references.add(snapshot)
+            self._upkeep.committed(snapshot)
 
     def tidy(self) -> None:
-        self._commits.refuse_if_superseded()
-        self._collector.collect(self._expirer.plan())
+        self._upkeep.tidy(self.files, NEVER)
 
 
 def start_alone(bucket: Counting, workers: ThreadPoolExecutor) -> Machine:
@@ -267,47 +289,80 @@ def _fill(bucket: Counting, meter: Meter, workers: ThreadPoolExecutor, count: in
     return sorted(machine.files)
 
 
-def many_hosts(count: int) -> list[Cost]:
-    """Measure what one host of many costs: the one that begins an attempt, and one that joins it."""
-    bucket = Counting()
-    meter = Meter(bucket)
-    clock = [datetime(2026, 11, 21, tzinfo=UTC)]
-    names = tuple(f"algo-{number}" for number in range(1, count + 1))
+class Training:
+    """Many hosts on one prefix that train side by side, with a clock of their own.
 
-    def later(seconds: float) -> None:
-        clock[0] += timedelta(seconds=seconds)
+    Args:
+        count: how many hosts.
+        workers: runs the requests.
+    """
 
+    def __init__(self, count: int, workers: ThreadPoolExecutor) -> None:
+        self.bucket = Counting()
+        self.names = tuple(f"algo-{number}" for number in range(1, count + 1))
+        self._workers = workers
+        self._now = datetime(2026, 11, 21, tzinfo=UTC)
+        self._step = 0
+        self.machines = {name: self.start(name, "one") for name in self.names}
+
+    def start(self, name: str, run: str) -> Machine:
+        """Start a host: all but the files themselves."""
+        bucket, workers = self.bucket, self._workers
+        claimant = claim.Claimant(name, "0", "local")
+        group = Group(self.names, run)
+        mine, found, base = rendezvous.join(bucket, group, claimant, clock=self._clock, workers=workers)
+        found = fence.fence(bucket, found, mine, workers)
+        chosen = candidates.of(bucket, found, base, workers) if base else None
+        found.objects()
+        records = chosen.records if isinstance(chosen, candidates.Candidate) else ()
+        own = [record for record in records if record.host == name]
+        return Machine(bucket, found, mine, workers, self._clock, own)
+
+    def _clock(self) -> datetime:
+        return self._now
+
+    def next_step(self) -> None:
+        self._step += 1
+
+    def commit(self, name: str) -> None:
+        """Commit the host's shard of the step; the last three steps stay on its disk."""
+        path = f"step-{self._step:06d}/{name}.distcp"
+        machine = self.machines[name]
+        machine.files = dict(list(machine.files.items())[-2:])
+        machine.commit({path: replace(_entry(path, self._step), mtime_ns=int(self._now.timestamp()) * 10**9)})
+
+    def hour(self, commits: int) -> Counter[str]:
+        """Let all hosts train for an hour, with so many commits each; return the requests of retention."""
+        retention: Counter[str] = Counter()
+        for minute in range(60):
+            self._now += timedelta(minutes=1)
+            saves = (minute + 1) * commits // 60 > minute * commits // 60
+            if saves:
+                self.next_step()
+            for name, machine in self.machines.items():
+                if saves:
+                    self.commit(name)
+                machine.repeat()
+                before = Counter(self.bucket.requests)
+                machine.tidy()
+                retention += self.bucket.requests - before
+        return retention
+
+
+def many_hosts(count: int, commits: int = 6) -> list[Cost]:
+    """Measure what many hosts cost: an hour of them, one commit, a restart."""
     with ThreadPoolExecutor(8) as workers:
-
-        def start(name: str, run: str) -> Machine:
-            mine, found, base = rendezvous.join(
-                bucket, Group(names, run), claim.Claimant(name, "0", "local"), clock=lambda: clock[0],
-                workers=workers,
-            )  # fmt: skip
-            found = fence.fence(bucket, found, mine, workers)
-            chosen = candidates.of(bucket, found, base, workers) if base else None
-            found.objects()
-            records = chosen.records if isinstance(chosen, candidates.Candidate) else ()
-            own = [record for record in records if record.host == name]
-            return Machine(bucket, found, mine, workers, lambda: clock[0], own)
-
-        def shard(name: str, step: int) -> dict[str, FileEntry]:
-            path = f"step-{step:06d}/{name}.distcp"
-            return {path: replace(_entry(path, step), mtime_ns=int(clock[0].timestamp()) * 10**9)}
-
-        machines = {name: start(name, "one") for name in names}
-        for name, machine in machines.items():
-            machine.commit(shard(name, 1))
-        later(60)
-        for machine in machines.values():
-            machine.speak()
-        one = machines[names[-1]]
-        later(600)
-        meter.measure("commit of one host", lambda: one.commit(shard(names[-1], 2)))
-        meter.measure("tidying of one host after it", one.tidy)
-        meter.measure("what one host says once a minute", one.speak)
-        meter.measure("restart of the host that begins", lambda: start(names[0], "two"))
-        meter.measure("restart of a host that joins", lambda: start(names[1], "two"))
+        training = Training(count, workers)
+        meter = Meter(training.bucket)
+        training.hour(commits)  # the first hour has no old snapshots
+        retention = meter.measure(f"an hour of {count:,} hosts, {commits} commits each", lambda: training.hour(commits))
+        meter.costs.append(Cost("of these, retention", retention))
+        first, last = training.names[0], training.names[-1]
+        training.next_step()
+        meter.measure("commit of one host", lambda: training.commit(last))
+        meter.measure("report of one host, once a minute", training.machines[last].repeat)
+        meter.measure("restart of the host that begins", lambda: training.start(first, "two"))
+        meter.measure("restart of a host that joins", lambda: training.start(last, "two"))
     return meter.costs
 
 
@@ -320,20 +375,12 @@ def large_file(size: int) -> list[Cost]:
 
 def report(options: argparse.Namespace) -> str:
     """Measure everything and return it as Markdown."""
-    files, hosts = many_files(options.files), many_hosts(options.hosts)
+    files, hosts = many_files(options.files), many_hosts(options.hosts, options.commits)
     named = {cost.what: cost for cost in (*files, *hosts)}
-    count, hourly = options.hosts, options.commits
     begin, join = named["restart of the host that begins"], named["restart of a host that joins"]
-    speak, commit, tidy = (
-        named[what]
-        for what in ("what one host says once a minute", "commit of one host", "tidying of one host after it")
+    everywhere = (begin + join.times(options.hosts - 1, "")).times(
+        1, f"restart of {options.hosts:,} hosts, without the files"
     )
-    everywhere = [
-        (begin + join.times(count - 1, "")).times(1, f"restart of {count:,} hosts, without the files"),
-        (speak.times(60, "") + (commit + tidy).times(hourly, "")).times(
-            count, f"an hour of {count:,} hosts, {hourly} snapshots each"
-        ),
-    ]
     content = [
         Cost(f"store {options.files:,} files of less than 64 MiB", {"put": options.files}),
         Cost(f"restore {options.files:,} files of less than 16 MiB", {"get": options.files}),
@@ -342,7 +389,7 @@ def report(options: argparse.Namespace) -> str:
     ]
     sections = (
         (f"One host, {options.files:,} files: records and lists", files),
-        (f"{options.hosts:,} hosts on one prefix, each with a shard of every step: records", [*hosts, *everywhere]),
+        (f"{options.hosts:,} hosts on one prefix, each with a shard of every step: records", [*hosts, everywhere]),
         ("Content", content),
     )
     tables = (f"### {title}\n\n{_table(costs, options)}" for title, costs in sections)
@@ -352,19 +399,28 @@ def report(options: argparse.Namespace) -> str:
 def _head(options: argparse.Namespace) -> str:
     return f"""# Scale
 
-What a million files, checkpoints of a terabyte and a thousand hosts on one prefix ask of S3. All of it comes out of one
-program:
+The requests to S3, and the client's CPU and memory, for {options.files:,} files, checkpoints of a terabyte, and
+{options.hosts:,} hosts on one prefix. One program writes this page:
 ```sh
 python -m benchmarks.scale --files {options.files} --hosts {options.hosts} --markdown docs/scale.md
 ```
-It runs holdfast's own engines on a bucket in memory that counts requests as S3 bills them (a listing: one for each
-1,000 keys). Records, lists and their bytes are the real ones; files have entries and no content. CPU is that of the
-client, in seconds of one core; MiB is by how much the client's resident memory has grown. "At S3's rates" is the time
-for the requests at what S3 promises for one prefix, {PUTS_PER_SECOND:,} writes and {GETS_PER_SECOND:,} reads a second
-([S3's user guide](https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html)); the network and
-the disk may take longer. Dollars are those of the requests alone, at ${options.put_price} for 1,000 PUT, COPY, POST or
-LIST and ${options.get_price} for 1,000 GET or HEAD (AWS's public price page, S3 Standard, us-east-1, November 2026;
-`--put-price` and `--get-price` take others); deleting costs nothing."""
+It runs the engines of holdfast on a bucket in memory that counts requests as S3 bills them: a listing is one request
+for each 1,000 keys. Records and lists are real, in number and bytes. Files are entries without content.
+
+- **records, lists**: bytes of the records and lists that are put.
+- **CPU**: seconds of one core of the client. **MiB**: growth of its resident memory.
+- **at S3's rates**: the least time that S3 takes for the requests, at {PUTS_PER_SECOND:,} writes and
+  {GETS_PER_SECOND:,} reads a second for one prefix
+  ([S3's user guide](https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html)). Network and
+  disk may take longer.
+- **US $**: price of the requests alone, at ${options.put_price} for 1,000 PUT, COPY, POST or LIST and
+  ${options.get_price} for 1,000 GET or HEAD (AWS's public price page, S3 Standard, us-east-1, November 2026;
+  `--put-price` and `--get-price` set others). DELETE is free.
+
+The hour of many hosts is simulated minute by minute, after a first hour that leaves old snapshots. Each host commits
+{options.commits} times, repeats its last record every minute, and deletes its own old snapshots. Only the first host
+reads the records of the others ([who deletes what](snapshot-format.md#several-hosts)): retention takes about 6,000 GET
+and HEAD an hour at most, however many hosts there are and however often they commit."""
 
 
 def _table(costs: Sequence[Cost], options: argparse.Namespace) -> str:

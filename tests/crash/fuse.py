@@ -60,6 +60,7 @@ _ODDS = {
     "put claim": 0.05,
     "put record": 0.15,
     "put fence": 0.1,
+    "put reported": 0.05,
     "copy to plain": 0.1,
     "copy to preserved": 0.1,
     "copy part": 0.2,

@@ -196,9 +196,11 @@ class Job:
             if together and len(hosts) == 2:
                 self._floor = label
                 self._tally.commits += 2
-            for host in [*hosts]:
-                if not (self._survives(host, host.speak) and self._survives(host, host.tidy)):
-                    hosts.remove(host)
+            for _ in range(self._dice.choice((1, 1, 6))):  # the minutes until the next epoch
+                self._now += timedelta(seconds=self._dice.choice((1, 60)))
+                for host in [*hosts]:
+                    if not (self._survives(host, host.speak) and self._survives(host, host.tidy)):
+                        hosts.remove(host)
 
     def _fuse(self) -> Fuse:
         fuse = Fuse()

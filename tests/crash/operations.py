@@ -256,6 +256,7 @@ def _kind(key: str) -> str:
     for prefix, kind in (
         (keys.COMMITS, "record"),
         (keys.LISTS, "list"),
+        (keys.REPORTED, "reported"),
         (keys.ATTEMPTS, "claim"),
         (keys.OBJECTS, "content"),
         (keys.PRESERVED, "preserved"),

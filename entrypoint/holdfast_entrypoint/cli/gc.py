@@ -43,7 +43,7 @@ def _plan(options: argparse.Namespace, prefix: Prefix, policy: retention.Retenti
     )
     plain = PlainKeys(store, None, prefix.find_origins(chosen), workers)
     references = References(store, found, slots, plain, workers)
-    expirer = Expirer(references, policy, plain, workers, time.time, protected=protected)
+    expirer = Expirer(references, policy, plain, time.time, protected=protected)
     plan = replace(expirer.plan(), uploads=expirer.abandoned_uploads())
     return plan, Collector(store, references, plain, workers)
 

@@ -35,7 +35,7 @@ def by_hand(job: Job, keep: int) -> tuple[Expirer, Collector]:
     )
     slots = Slots(max(found.attempts) + 1, frozenset({""}))
     references = References(job.store, found, slots, plain, job.workers)
-    expirer = Expirer(references, Retention(last=keep), plain, job.workers, time.time)
+    expirer = Expirer(references, Retention(last=keep), plain, time.time)
     return expirer, Collector(job.store, references, plain, job.workers)
 
 

@@ -8,8 +8,7 @@ exists.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -18,13 +17,15 @@ from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.maintenance.references import Counted, References
 from holdfast.maintenance.retention import Retention
 from holdfast.snapshot import keys
-from holdfast.snapshot.candidates import SKEW
 from holdfast.snapshot.ownership import Origin
-from holdfast.snapshot.record import Snapshot
 from holdfast.store import Upload
 
 _FOREIGN_UPLOAD_AGE = 86400.0
 """Seconds after which an unfinished upload to a plain key, whoever began it, counts as abandoned."""
+_PACE = 2.0
+"""Seconds between two plans of a host, for each host of the attempt: 33 minutes where there are 1,000."""
+_REPEATS_KEPT = 3
+"""Records that are repeated and stay: another attempt that is about to begin may have chosen one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,9 @@ class Expirer:
         references: what the snapshots need.
         retention: which snapshots are kept.
         plain: what lies at the plain keys.
-        workers: runs the requests.
         clock: seconds since the epoch.
+        reported: returns until when all hosts of the attempt have reported, seconds since the epoch; infinity for a
+            host that is alone.
         passed_over: snapshots that could not be restored: they do not count as kept ones.
         protected: snapshots that stay whatever the policy says.
         resumable: returns the ids of the unfinished uploads with which this attempt may go on.
@@ -61,9 +63,9 @@ class Expirer:
         references: References,
         retention: Retention,
         plain: PlainKeys,
-        workers: Executor,
         clock: Callable[[], float],
         *,
+        reported: Callable[[], float] = lambda: math.inf,
         passed_over: Collection[str] = (),
         protected: Collection[str] = (),
         resumable: Callable[[], Collection[str]] = tuple,
@@ -74,11 +76,20 @@ class Expirer:
         self._slots = references.slots
         self._retention = retention
         self._plain = plain
-        self._workers = workers
         self._clock = clock
+        self._reported = reported
         self._passed_over = frozenset(passed_over)
         self._protected = frozenset(protected)
         self._resumable = resumable
+        self._planned = -math.inf
+
+    def is_time(self) -> bool:
+        """Say whether the last plan is long enough ago, so that many hosts together make few requests."""
+        return not 0 <= self._clock() - self._planned < _PACE * len(self._slots.hosts)
+
+    def plan_soon(self) -> None:
+        """Let it be time now."""
+        self._planned = -math.inf
 
     def plan(self) -> Plan:
         """Return the records that are not kept, and the objects that no other record needs.
@@ -86,6 +97,7 @@ class Expirer:
         Raises:
             StoreError: a record cannot be read.
         """
+        self._planned = self._clock()
         self._references.read()
         records = self._expired()
         lost = self._references.lost_with(records)
@@ -94,6 +106,15 @@ class Expirer:
         self._references.unneeded = unneeded
         freed = {key: "needed only by snapshots that go" for key in lost if self._may_go(key, lost[key])}
         return Plan(records, unneeded | freed)
+
+    def repeats(self) -> Plan:
+        """Return the records of this attempt that later ones repeat, but the last few of them. Makes no request.
+
+        They may go without a look whether the attempt is superseded: a successor takes a later one of the same files.
+        """
+        every = self._references.records.items()
+        own = {name: it for name, it in every if keys.commit_order(name)[0] == self._slots.attempt}
+        return Plan(dict.fromkeys(_repeated(own)[:-_REPEATS_KEPT], "repeated by a later record"))
 
     def abandoned_uploads(self) -> tuple[Upload, ...]:
         """Return the unfinished uploads that no attempt goes on with.
@@ -129,10 +150,8 @@ class Expirer:
         others = [name for name in records if name not in own and name not in self._protected]
         # Fences are not among them: they stay for ever, since the attempts that they end may be alive.
         damaged = (self._references.records.keys() & self._passed_over) | self._references.unreadable
-        past = sorted(
-            (it for it in damaged if self._slots.is_long_past(keys.commit_order(it)[0])), key=keys.commit_order
-        )
-        long_past = dict.fromkeys(past, "does not hold, of an attempt long past")
+        past = [name for name in damaged if self._slots.is_long_past(keys.commit_order(name)[0])]
+        long_past = dict.fromkeys(sorted(past, key=keys.commit_order), "does not hold, of an attempt long past")
         histories = [
             self._states({name: it for name, it in own.items() if keys.host_of(name) == slot})
             for slot in self._slots.own
@@ -143,16 +162,17 @@ class Expirer:
             for complete in (True, False):
                 kept += self._retention.kept((n, it.began) for n, it in states.items() if it.complete is complete)
         expired = [name for name in own if name not in {*kept, *self._protected}]
-        if not expired and not others:
-            return long_past  # what the other hosts have said need not be asked: a request for each of them
-        spoken = self._spoken_until()
+        leads = self._slots.rest and self._slots.hosts  # the other hosts wait for the answer
+        if not expired and not others and not leads:
+            return long_past
+        reported = self._reported()
         for states in histories:
-            kept += [name for name, it in states.items() if it.began > spoken]
+            kept += [name for name, it in states.items() if it.began > reported]
             # The newest before that is what the others' snapshots may belong to.
-            kept += [name for name, it in states.items() if it.began <= spoken][-1:]
+            kept += [name for name, it in states.items() if it.began <= reported][-1:]
         self.waits = not {*expired}.isdisjoint(kept)
         plan = {name: "no longer kept" for name in expired if name not in kept}
-        if self._retention.last is not None and len(kept) >= self._retention.last and spoken > -math.inf:
+        if self._retention.last is not None and len(kept) >= self._retention.last and reported > -math.inf:
             plan |= dict.fromkeys(others, "of a host that commits no longer")
         return plan | long_past
 
@@ -162,31 +182,14 @@ class Expirer:
         Not those after which the host only said once more that it has the same files, and not the steps of a flush and
         the like, once there is one behind them for which nothing was held back.
         """
-        said_again = {
-            name for (name, it), (_, after) in pairwise(history.items()) if after.repeated and it.began == after.began
-        }
         whole = [position for position, it in enumerate(history.values()) if it.complete]
         before = list(history)[: whole[-1] if whole else 0]
-        steps = {name for name in before if not history[name].complete} if self._retention.last is not None else set()
-        return {name: it for name, it in history.items() if name not in said_again | steps}
+        steps = [name for name in before if not history[name].complete] if self._retention.last is not None else []
+        passed = {*_repeated(history), *steps}
+        return {name: it for name, it in history.items() if name not in passed}
 
-    def _spoken_until(self) -> float:
-        """Return until when every host has said what it has, seconds since the epoch; infinity where one is alone."""
-        if not self._slots.hosts:
-            return math.inf
-        listed = self._references.store.list(f"{keys.COMMITS}{self._slots.attempt:06d}-")
-        found = sorted((keys.name_in(info.key) for info in listed), key=keys.commit_order, reverse=True)
-        spoken = self._workers.map(
-            lambda host: self._spoke([name for name in found if keys.host_of(name) == host]), self._slots.hosts
-        )
-        return min(spoken) - SKEW
 
-    def _spoke(self, newest_first: Iterable[str]) -> float:
-        """Return when a host last said that what it has stored is all it has."""
-        for name in newest_first:
-            if (counted := self._references.records.get(name)) and counted.complete:
-                return counted.created
-            loaded = self._references.load(name) if counted is None else None
-            if isinstance(loaded, Snapshot) and loaded.complete:
-                return loaded.created.timestamp()
-        return -math.inf
+def _repeated(history: Mapping[str, Counted]) -> list[str]:
+    """Return the records of a host after which it has only said once more that it has the same files."""
+    pairs = pairwise(history.items())
+    return [name for (name, it), (_, after) in pairs if after.repeated and it.began == after.began]

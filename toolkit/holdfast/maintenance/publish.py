@@ -44,10 +44,11 @@ class Publisher:
         """
         self._references.read()
         self._plain.look_again()
+        paths = [path for path, entry in entries.items() if entry.key != path]
         named: dict[tuple[str, str], list[str]] = {}
-        for path, entry in entries.items():
+        for path, entry in entries.items() if paths else ():
             named.setdefault((entry.key, entry.etag), []).append(path)
-        for path in [path for path, entry in entries.items() if entry.key != path]:
+        for path in paths:
             stop.refuse_if_stopped("bringing the plain keys up to date")
             if self._plain.is_outdated(entries[path]):
                 try:

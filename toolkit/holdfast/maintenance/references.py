@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from holdfast.errors import DamagedError
 from holdfast.maintenance.plain_keys import PlainKeys
@@ -57,13 +58,13 @@ class Counted:
 
     Attributes:
         began: when its files were first committed, seconds since the epoch.
-        created: when it was committed, seconds since the epoch.
+        created: when it was committed.
         repeated: whether it repeats the record before it.
         complete: whether no file was held back.
     """
 
     began: float
-    created: float
+    created: datetime
     repeated: bool
     complete: bool
 
@@ -152,9 +153,8 @@ class References:
         self._held[snapshot.name] = replace(snapshot, files={}) if snapshot.lists else snapshot
 
     def _count(self, snapshot: Snapshot) -> None:
-        created = snapshot.created.timestamp()
-        repeated = snapshot.since is not None
-        self.records[snapshot.name] = Counted(began(snapshot), created, repeated, snapshot.complete)
+        counted = Counted(began(snapshot), snapshot.created, snapshot.since is not None, snapshot.complete)
+        self.records[snapshot.name] = counted
         new = [file_list for file_list in snapshot.lists if self._counts[file_list.key] <= 0]
         self._counts.update(file_list.key for file_list in snapshot.lists)
         for entry in _entries(snapshot, new):

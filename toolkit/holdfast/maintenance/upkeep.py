@@ -52,6 +52,7 @@ class Upkeep:
         self._refuse_if_superseded = refuse_if_superseded
         self._drop_unfinished = drop_unfinished
         self._due = False
+        self._published = True
         self._swept = False
 
     def committed(self, snapshot: Snapshot) -> None:
@@ -60,9 +61,11 @@ class Upkeep:
         if snapshot.complete:  # what was sent and is in no snapshot by now was changed while it was sent
             self._references.release(self._known.sent, _SENT)
         self._references.release(self._list_writer.sent, _SENT)  # those of a commit that failed
-        # What a host says once a minute leaves but a small record behind, and to look what all others have said costs
-        # a request for each of them: mostly that waits for the next snapshot.
+        # What a host says once a minute leaves but a small record behind: mostly that waits for the next snapshot.
         self._due |= snapshot.since is None or snapshot.ended or self._expirer.waits
+        self._published &= snapshot.since is not None
+        if snapshot.ended:
+            self._expirer.plan_soon()
 
     def tidy(self, entries: dict[str, FileEntry], stop: StopToken) -> Collected:
         """Bring the plain keys up to date and delete what is no longer kept. Before the first commit: nothing.
@@ -74,11 +77,15 @@ class Upkeep:
         Raises:
             StoreError: the store did not do something; the next call tries it again.
         """
-        if not self._due:
+        self._collector.collect(self._expirer.repeats(), stop=stop)
+        if not self._due or (self._published and not self._expirer.is_time()):
             return Collected()
         try:
             self._publisher.publish(entries, stop)
         except StoppedError:
+            return Collected()
+        self._published = True
+        if not self._expirer.is_time():
             return Collected()
         self._refuse_if_superseded()  # a zombie that has slept since its commit deletes nothing
         self._drop_unfinished(entries)

@@ -17,6 +17,7 @@ from holdfast.maintenance.expire import Expirer
 from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.maintenance.publish import Publisher
 from holdfast.maintenance.references import References, Slots
+from holdfast.maintenance.reported import Reported
 from holdfast.maintenance.retention import Retention
 from holdfast.maintenance.upkeep import Upkeep
 from holdfast.restore.base import Base
@@ -101,8 +102,8 @@ def assemble(
         references,
         retention,
         plain,
-        workers,
         lambda: engine.clock().timestamp(),
+        reported=Reported(store, attempt, references, workers).until,
         passed_over=base.passed_over,
         # Until all hosts have something newer in common, this is what they would go back to.
         protected=base.names if attempt.hosts else (),

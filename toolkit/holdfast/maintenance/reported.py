@@ -1,0 +1,98 @@
+"""Reported: until when every host of an attempt has reported. The first host asks, the others read its answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+
+from holdfast import checksum
+from holdfast.errors import DamagedError, NotFoundError
+from holdfast.maintenance.references import References
+from holdfast.snapshot import keys, record_json
+from holdfast.snapshot.attempt import Attempt
+from holdfast.snapshot.candidates import SKEW
+from holdfast.snapshot.record import Snapshot
+from holdfast.store import Part, Store
+
+
+class Reported:
+    """The moment until which every host has reported: each has a later record that held nothing back.
+
+    Args:
+        store: where the prefix is.
+        attempt: of this host.
+        references: this host's own records.
+        workers: threads that run the requests.
+    """
+
+    def __init__(self, store: Store, attempt: Attempt, references: References, workers: Executor) -> None:
+        self._store = store
+        self._attempt = attempt
+        self._references = references
+        self._workers = workers
+        self._put_last = -math.inf
+
+    def until(self) -> float:
+        """Return the moment, less the clocks' difference, in seconds since the epoch.
+
+        It is infinity for a host that is alone, and minus infinity while no answer is known. An old answer stays true:
+        with a newer one less is kept.
+
+        Raises:
+            StoreError: the store cannot be read, or does not take the answer.
+        """
+        if not self._attempt.hosts:
+            return math.inf
+        if not self._attempt.leads:
+            return self._read()
+        until = self._ask()
+        if until > self._put_last:
+            self._put(until)
+            self._put_last = until
+        return until
+
+    def _ask(self) -> float:
+        listed = self._store.list(f"{keys.COMMITS}{self._attempt.number:06d}-")
+        newest_first = sorted((keys.name_in(info.key) for info in listed), key=keys.commit_order, reverse=True)
+        names: dict[str, list[str]] = {host: [] for host in self._attempt.hosts}
+        for name in newest_first:
+            names.get(keys.host_of(name), []).append(name)
+        return min(self._workers.map(self._last_report, names.values())) - SKEW
+
+    def _last_report(self, newest_first: list[str]) -> float:
+        for name in newest_first:
+            record = self._references.records.get(name) or self._load(name)
+            if record is not None and record.complete:
+                return record.created.timestamp()
+        return -math.inf
+
+    def _load(self, name: str) -> Snapshot | None:
+        """Read a record without its lists; None for a damaged one and for a fence."""
+        try:
+            loaded = record_json.from_json(self._content(keys.snapshot_key(name)), name=name)
+        except (DamagedError, NotFoundError):
+            return None
+        return loaded if isinstance(loaded, Snapshot) else None
+
+    def _content(self, key: str) -> bytes:
+        content = bytearray()
+        self._store.read(key, sink=content.extend)
+        return bytes(content)
+
+    def _put(self, until: float) -> None:
+        moment = datetime.fromtimestamp(until, UTC).isoformat()
+        value = {"format": record_json.FORMAT, "attempt": self._attempt.number, "until": moment}
+        text = json.dumps(value).encode()
+        part = Part(text, 0, len(text), checksum.crc64nvme(text))
+        self._store.put(keys.REPORTED, part, metadata={keys.OWNER: self._attempt.owner})
+
+    def _read(self) -> float:
+        try:
+            value = json.loads(self._content(keys.REPORTED))
+            if (value["format"], value["attempt"]) == (record_json.FORMAT, self._attempt.number):
+                return datetime.fromisoformat(value["until"]).timestamp()
+        except (NotFoundError, ValueError, TypeError, KeyError):
+            pass
+        return -math.inf
