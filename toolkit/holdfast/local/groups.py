@@ -14,12 +14,7 @@ TOP_LEVEL = ""
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Changed files of one directory, or files at the top level that may belong to each other.
-
-    Attributes:
-        states: the files.
-        size: bytes of them that are still to be sent.
-    """
+    """Changed files of one directory, or at the top level, that may belong together. `size` of them is unsent."""
 
     states: tuple[FileState, ...]
     size: int
@@ -43,38 +38,25 @@ def group_of(path: str) -> str:
     return checkpoint_of(path) if "/" in path else TOP_LEVEL
 
 
-def grouped(states: Iterable[FileState], to_send: Callable[[FileState], int]) -> list[Group]:
+def grouped(
+    states: Iterable[FileState], to_send: Callable[[FileState], int], key: Callable[[str], str] = group_of
+) -> list[Group]:
     """Return the groups of changed files, in the order of the first file of each.
 
-    Args:
-        states: changed files, those of the newest checkpoint first.
-        to_send: returns how many bytes of a file are still to be sent.
+    `to_send` returns the bytes of a file that are still to be sent, and `key` the name of a path's group.
     """
-    return _by_key(states, to_send, lambda state: group_of(state.path))
+    groups: dict[str, list[FileState]] = {}
+    for state in states:
+        groups.setdefault(key(state.path), []).append(state)
+    return [Group(tuple(members), sum(map(to_send, members))) for members in groups.values()]
 
 
 def divided(group: Group, to_send: Callable[[FileState], int], overwritten: Collection[str]) -> list[Group]:
     """Return the smallest groups of a group's files that may be committed apart.
 
     New files at the top level are checkpoints of their own, together with those that differ in the suffix only. Files
-    of the last snapshot that are overwritten stay together, and so does a directory.
-
-    Args:
-        group: the group.
-        to_send: as in `grouped`.
-        overwritten: paths of which the last snapshot has an older version.
+    in `overwritten`, of which the last snapshot has an older version, stay together, and so does a directory.
     """
     if any("/" in state.path for state in group.states):
         return [group]
-    return _by_key(
-        group.states, to_send, lambda state: TOP_LEVEL if state.path in overwritten else state.path.partition(".")[0]
-    )
-
-
-def _by_key(
-    states: Iterable[FileState], to_send: Callable[[FileState], int], key: Callable[[FileState], str]
-) -> list[Group]:
-    groups: dict[str, list[FileState]] = {}
-    for state in states:
-        groups.setdefault(key(state), []).append(state)
-    return [Group(tuple(members), sum(map(to_send, members))) for members in groups.values()]
+    return grouped(group.states, to_send, lambda path: TOP_LEVEL if path in overwritten else path.partition(".")[0])

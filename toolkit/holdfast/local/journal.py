@@ -31,11 +31,7 @@ class Journal:
     file: Path
 
     def begin(self, header: dict[str, Any], lines: Iterable[object] = (), *, durable: bool = False) -> None:
-        """Replace the file atomically; `durable`: it is on the disk when this returns.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Replace the file atomically; `durable`: it is on the disk when this returns."""
         self.file.parent.mkdir(exist_ok=True)
         beside = self.file.with_suffix(".tmp")
         beside.write_bytes(b"".join(map(_encoded, [{"format": _FORMAT} | header, *lines])))
@@ -46,11 +42,7 @@ class Journal:
             fsync(self.file.parent)
 
     def append(self, line: object, *, durable: bool = False) -> None:
-        """Add a line.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Add a line to the file that `begin` has written."""
         descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         try:
             os.write(descriptor, _encoded(line))  # one call: lines of several threads do not mix

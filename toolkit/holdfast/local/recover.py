@@ -20,10 +20,7 @@ _LOST = "the machine restarted before it was known to be on the disk"
 def recover(unsent: Unsent, newest: Snapshot | None, attempts: Collection[int]) -> list[UnsentNote]:
     """Return the notes that are still valid; log those that are not although their files are there.
 
-    Args:
-        unsent: the notes of the checkpoint directory.
-        newest: the newest record of the only host; None: there is none.
-        attempts: the numbers of all claimed attempts.
+    `newest` is the newest record of the only host; `attempts` are the numbers of all claimed attempts.
     """
     if (found := unsent.read()) is None:
         return []
@@ -48,17 +45,10 @@ def recover(unsent: Unsent, newest: Snapshot | None, attempts: Collection[int]) 
     refused: dict[str, list[str]] = {}
     for note, reason in reasons.items():
         refused.setdefault(reason, []).extend(sorted(note.checkpoints))
+    unstored = f"attempt {header.attempt} had finished but not stored"
     if kept:
-        checkpoints = listed(sorted(refused.pop("")))
-        _LOG.info(
-            "attempt %s had finished but not stored %s: kept in the directory, uploaded now",
-            header.attempt,
-            checkpoints,
-        )
-    sentences = [
-        f"attempt {header.attempt} had finished but not stored {listed(names)}: not used, {reason}"
-        for reason, names in refused.items()
-    ]
+        _LOG.info("%s %s: kept in the directory, uploaded now", unstored, listed(sorted(refused.pop(""))))
+    sentences = [f"{unstored} {listed(names)}: not used, {reason}" for reason, names in refused.items()]
     for sentence in first_few(sentences):
         _LOG.warning("%s", sentence)
     unsent.noted = tuple(kept)

@@ -14,15 +14,11 @@ from holdfast import names
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """The state of one file. Two equal states mean that the file was not touched between them.
+    """The state of one file, as in `FileEntry`. Two equal states mean that the file was not touched between them.
 
     Attributes:
-        path: relative to the checkpoint directory, with slashes.
-        size: bytes.
-        mtime_ns: modification time, nanoseconds since the epoch.
         ctime_ns: change time; shows a write after which the modification time was set back.
         inode: shows a rename over the file.
-        mode: permission bits.
     """
 
     path: str
@@ -34,7 +30,7 @@ class FileState:
 
     @property
     def checkpoint(self) -> str:
-        """The checkpoint that the file belongs to: its first path segment."""
+        """The checkpoint that the file belongs to."""
         return names.checkpoint_of(self.path)
 
 
@@ -43,7 +39,6 @@ class Scan:
     """The checkpoint directory at one moment.
 
     Attributes:
-        files: by path.
         left_out: path → why it cannot be part of a snapshot.
         unreadable: directories that may not be read. What lies in them is unknown, not deleted.
     """
@@ -61,15 +56,14 @@ class Scan:
 
 
 def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) -> Scan:
-    """Return the files below `directory`. None is read.
+    """Return the files below `directory`. None is read; a missing directory is empty.
 
     A file that disappears meanwhile is left out. Links to files inside the directory count as files; everything else
     that is not a regular file is left out with a reason.
 
     Args:
-        directory: the checkpoint directory; a missing one is empty.
         room_for_prefix: bytes of the store's prefix, of the 1,024 that a key may have.
-        only: the one checkpoint (top-level entry) to scan; None: all.
+        only: the one checkpoint to scan (default: all).
 
     Raises:
         OSError: the directory may not be read.
@@ -77,29 +71,20 @@ def scan(directory: Path, *, room_for_prefix: int = 0, only: str | None = None) 
     files: dict[str, FileState] = {}
     left_out: dict[str, str] = {}
     unreadable: set[str] = set()
-    root = directory.resolve()
-    for path, entry in _walk(os.fspath(directory), "", only, unreadable):
-        reason = _unfit_reason(path, entry, root, room_for_prefix)
-        if reason == "":
-            continue
-        if reason is not None:
+    root, where = directory.resolve(), os.fspath(directory)
+    for path, entry in _walk(where, "", only, unreadable):
+        if reason := _unfit_reason(path, entry, root, room_for_prefix):
             left_out[path] = reason
-            continue
-        state = _look(entry.path, path)
-        if state is not None:
+        elif state := look(where, path):
             files[path] = state
     left_out |= dict.fromkeys(unreadable, "it is a directory that may not be read")
     return Scan(files, left_out, frozenset(unreadable))
 
 
-def look(directory: Path, path: str) -> FileState | None:
+def look(directory: Path | str, path: str) -> FileState | None:
     """Return the state of one file; None where there is no regular file."""
-    return _look(f"{os.fspath(directory)}/{path}", path)
-
-
-def _look(where: str, path: str) -> FileState | None:
     try:
-        status = os.stat(where)  # noqa: PTH116  a Path for each of 10,000 files costs more than the stat itself
+        status = os.stat(f"{directory}/{path}")  # noqa: PTH116  a Path for each of 10,000 files costs more than the stat itself
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
@@ -136,27 +121,20 @@ def _walk(directory: str, below: str, only: str | None, unreadable: set[str]) ->
             yield path, entry
 
 
-def _unfit_reason(  # noqa: PLR0911  one reason, one line
-    path: str, entry: os.DirEntry[str], root: Path, room_for_prefix: int
-) -> str | None:
-    """Return why an entry is not a file of a snapshot; None: it is one; "": it is gone."""
+def _unfit_reason(path: str, entry: os.DirEntry[str], root: Path, room_for_prefix: int) -> str | None:
+    """Return why an entry is not a file of a snapshot; None: it is one."""
     try:
         key_bytes = len(path.encode())
     except UnicodeEncodeError:
         return "its name is no valid UTF-8"
     if key_bytes + room_for_prefix > names.MAX_KEY_BYTES:
         return f"its key would be longer than {names.MAX_KEY_BYTES} bytes"
-    try:
-        if entry.is_symlink():
-            target = Path(entry.path).resolve()
-            if not target.exists():
-                return "it is a broken link"
-            if not target.is_relative_to(root):
-                return "it is a link that leaves the checkpoint directory"
-            if target.is_dir():
-                return "it is a link to a directory"
-        if not entry.is_file():
-            return "it is no regular file"
-    except FileNotFoundError:
-        return ""
-    return None
+    if entry.is_symlink():
+        target = Path(entry.path).resolve()
+        if not target.exists():
+            return "it is a broken link"
+        if not target.is_relative_to(root):
+            return "it is a link that leaves the checkpoint directory"
+        if target.is_dir():
+            return "it is a link to a directory"
+    return None if entry.is_file() else "it is no regular file"

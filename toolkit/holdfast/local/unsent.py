@@ -1,7 +1,7 @@
 """Note which finished checkpoints are not stored yet, for the next attempt on the same disk.
 
-The journal `.holdfast/unsent.jsonl` is written before a checkpoint is sent, so that it is there whatever ends the
-process, and removed when everything is committed. `recover` finds what the next attempt goes on with.
+The journal `.holdfast/unsent.jsonl` is written before a checkpoint is sent, so that it survives any end of the process,
+and removed when everything is committed. `recover` finds what the next attempt continues with.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ class UnsentNote:
     """One or more unsent checkpoints that are kept or replaced together.
 
     Attributes:
-        states: the states of all their files.
         changed: paths of the files that differ from the last snapshot.
         durable: all files are on the disk, and survive a loss of power.
     """
@@ -62,12 +61,10 @@ class Header:
 
 
 class Unsent:
-    """The journal of one checkpoint directory. It may be written from several threads.
+    """The journal of one checkpoint directory, with the URI of its store. It may be written from several threads.
 
     Args:
-        directory: the checkpoint directory.
-        store: the store's URI.
-        workers: bring files to the disk. Never those of the transfers, which would wait for the disk meanwhile.
+        workers: fsync files. Never the workers of the transfers, which would wait for the disk meanwhile.
     """
 
     def __init__(self, directory: Path, store: str, *, workers: Executor) -> None:
@@ -83,8 +80,6 @@ class Unsent:
         """Replace the notes. Where that cannot be written, the next attempt treats the files as conflicts.
 
         Args:
-            header: number, token and last record of this attempt.
-            scan: the directory.
             groups: files that are finished, and not in a snapshot yet.
             ended: the script has ended, so the files are brought to the disk, in another thread. While it runs, that
                 is left to the kernel.
@@ -134,9 +129,8 @@ class Unsent:
             with self._lock, contextlib.suppress(OSError):
                 for folder in folders:
                     fsync(folder)
-                fresh = {id(note): note for note in self.noted if not note.durable and note.states in brought}
-                self.noted = tuple(replace(note, durable=True) if id(note) in fresh else note for note in self.noted)
-                self._journal.append(_on_disk(fresh.values()), durable=True)
+                self.noted = tuple(replace(note, durable=note.durable or note.states in brought) for note in self.noted)
+                self._journal.append(_on_disk(note for note in self.noted if note.states in brought), durable=True)
 
 
 def boot_id() -> str:

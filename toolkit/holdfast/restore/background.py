@@ -32,11 +32,8 @@ class BackgroundRestore(threading.Thread):
 
     A checkpoint that cannot be restored stays deferred, with a warning in the log. No error ends the script. When the
     script has removed all that was restored, nothing more is placed. As many bytes as the newest checkpoint has stay
-    free on the disk for the next one.
-
-    Args:
-        restored: result of the restore before the script.
-        located: returns the entry of a file with the key of its content now, which may change at any time.
+    free on the disk for the next one. `located` returns the entry of a file with the key of its content now, which may
+    change at any time.
     """
 
     def __init__(
@@ -152,10 +149,9 @@ class BackgroundRestore(threading.Thread):
                 raise StoppedError("the script has removed all that was restored")
             states = scan.scan(self._staging.root, only=checkpoint.name).files
             self._deferred.coming(checkpoint.name, states, foreign)
-            arrived = self._placement.arrive(checkpoint)
-            if arrived:
+            if self._placement.arrive(checkpoint):
                 self._deferred.placed(checkpoint.name)
                 self._restored.append(checkpoint.name)
-        if not arrived:
-            self._placement.discard(checkpoint)
-        return arrived
+                return True
+        self._placement.discard(checkpoint)
+        return False

@@ -15,18 +15,15 @@ class Base:
     """What an attempt starts from.
 
     Attributes:
-        found: the listing of the prefix.
         files: files of the restored snapshot and adopted ones, by path; of several hosts only those of this host.
         theirs: files of other hosts.
         names: names of the records of that snapshot.
-        lists: its file lists.
         adopted: every foreign object that has been adopted so far, key → ETag.
-        plain: the objects at the plain keys.
+        plain: the objects at plain keys.
         passed_over: names of newer snapshots that do not verify.
         deferred: paths of files that are not restored yet, or not at all.
         unadopted: foreign objects among the deferred files, key → ETag. No snapshot has them yet.
-        unsent: paths of files that an earlier attempt in this directory left unsent. They count as changed, whatever
-            their size and time.
+        unsent: paths that an earlier attempt in this directory left unsent. They count as changed in any case.
     """
 
     found: Catalog

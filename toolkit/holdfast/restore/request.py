@@ -20,7 +20,7 @@ class Request:
     Attributes:
         attempt: the attempt that continues from the snapshot (default: none).
         mode: how much of the snapshot (default: everything).
-        candidates: snapshots to restore, of which the first that verifies is taken (default: all, newest first).
+        candidates: snapshots, of which the first that verifies is restored (default: all, newest first).
         adopt: whether files of other writers are adopted.
         checkpoint: name of the one checkpoint to restore (default: all).
         unsent: notes of an earlier attempt in the directory. Its unsent checkpoints are kept instead of what the newest
@@ -49,7 +49,7 @@ class Restored:
         foreign: paths that were adopted from other writers.
         checkpoints: checkpoints that were placed, newest first.
         later: checkpoints to restore while the script runs, newest first.
-        kept: unsent checkpoints of an earlier attempt, which were left as they were.
+        kept: unsent checkpoints of an earlier attempt, left as they were.
     """
 
     snapshot: Candidate | None

@@ -47,7 +47,7 @@ def restore(
     progress: Callable[[int, int], None] = lambda done, total: None,
     stop: StopToken = NEVER,
 ) -> Restored:
-    """Bring the checkpoint directory to the newest snapshot that verifies.
+    """Restore the newest snapshot that verifies, or what is requested.
 
     Raises:
         NoSnapshotError: there are snapshots, and none verifies. The directory is as it was.

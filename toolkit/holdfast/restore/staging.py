@@ -211,11 +211,7 @@ def _all_of(jobs: Collection[Future[dict[str, int]]]) -> dict[str, int]:
 
 
 def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:
-    """Refuse a file system on which two names that differ in case or Unicode form are one file.
-
-    Raises:
-        ConfigError: two of the names are one file.
-    """
+    """Raise ConfigError where two names that differ in case or Unicode form are one file."""
     seen: dict[str, str] = {}
     for path in sorted(paths):
         folded = unicodedata.normalize("NFKC", path).casefold()
