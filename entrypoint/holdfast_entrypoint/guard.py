@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from pathlib import Path
 
 from holdfast.errors import CutFileError, SupersededError
 from holdfast.names import checkpoint_of
@@ -29,14 +28,11 @@ class Guard:
     `wake` is called from another thread when the watch has ended.
     """
 
-    def __init__(
-        self, prepared: Prepared, directory: Path, *, workers: Executor, wake: Callable[[], None], stop: StopToken
-    ) -> None:
+    def __init__(self, prepared: Prepared, *, workers: Executor, wake: Callable[[], None], stop: StopToken) -> None:
         self.superseded: SupersededError | None = None
         """Set when another attempt has taken over."""
         self._syncer = prepared.syncer
         self._background = prepared.background
-        self._directory = directory
         self._workers = workers
         self._wake = wake
         self._stop = stop
@@ -48,7 +44,6 @@ class Guard:
     def _start_watcher(self) -> Watcher:
         watcher = Watcher(
             self._syncer,
-            self._directory,
             workers=self._workers,
             on_end=lambda: self._on_end(watcher),
             stop=self._stop,

@@ -154,7 +154,6 @@ class _Life:
 
             self._guard = Guard(
                 self._prepared,
-                self._config.checkpoints,
                 workers=self.traffic.workers,
                 wake=self._on_watch_end,
                 stop=self.interruption.stop,

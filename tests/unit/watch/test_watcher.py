@@ -44,9 +44,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
 
 @contextmanager
 def watching(job: Job, syncer: Syncer) -> Iterator[Watcher]:
-    watcher = Watcher(
-        syncer, job.root / "one", workers=job.workers, on_end=lambda: None, stop=NEVER, settling=Settling()
-    )
+    watcher = Watcher(syncer, workers=job.workers, on_end=lambda: None, stop=NEVER, settling=Settling())
     watcher.start()
     watcher.watching.wait()
     yield watcher
@@ -240,7 +238,6 @@ def ending(job: Job, store: Ends) -> tuple[Watcher, Callable[[], None]]:
     syncer = job.syncer("one", store)
     watcher = Watcher(
         syncer,
-        job.root / "one",
         workers=job.workers,
         on_end=lambda: None,
         stop=StopToken(seconds_left=lambda: 60.0),

@@ -5,13 +5,14 @@ Paths and JSON: EC2 user guide, "Spot Instance interruption notices" and "EC2 in
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from holdfast.errors import ConfigError, HoldfastError
@@ -37,7 +38,6 @@ class Notice:
         action: `terminate`, `stop`, `hibernate`, `rebalance`; empty if unknown.
         deadline: time of the action, in seconds since the epoch; None if unknown. A time that has passed counts as
             unknown: EC2 does not withdraw the notice of an interruption that it has cancelled.
-        detail: one line for the log.
     """
 
     kind: NoticeKind
@@ -69,12 +69,8 @@ class MetadataFaultError(MetadataError):
 class MetadataClient:
     """Client of EC2's instance metadata, over one kept connection. For one thread at a time.
 
-    Args:
-        endpoint: `http://HOST[:PORT]`, as in `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
-        timeout: seconds to connect, and to wait for each answer (default 1).
-
-    Raises:
-        ConfigError: the endpoint is not such an address.
+    The time-out, in seconds, is that of the connection and that of each answer. Raises ConfigError for an endpoint
+    that is not `http://HOST[:PORT]`.
     """
 
     def __init__(
@@ -159,7 +155,9 @@ class MetadataClient:
         if not kept:
             self._connect()
         try:
-            return self._exchange(method, path, headers)
+            self._connection.request(method, path, headers=headers)
+            response = self._connection.getresponse()
+            body = response.read(_LONGEST_BODY)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             if kept:  # the other side has closed the idle connection
@@ -169,6 +167,9 @@ class MetadataClient:
             raise MetadataFaultError(
                 f"instance metadata at {self._endpoint} did not answer {method} {path} ({error!r}); it is asked again"
             ) from error
+        if not response.isclosed():  # longer than any notice
+            self._connection.close()
+        return response, body
 
     def _connect(self) -> None:
         try:
@@ -179,24 +180,15 @@ class MetadataClient:
                 "drop a notice file (HOLDFAST_HOST_NOTICE_FILE), or set AWS_EC2_METADATA_DISABLED=true"
             ) from error
 
-    def _exchange(self, method: str, path: str, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, bytes]:
-        self._connection.request(method, path, headers=headers)
-        response = self._connection.getresponse()
-        body = response.read(_LONGEST_BODY)
-        if not response.isclosed():  # longer than any notice
-            self._connection.close()
-        return response, body
-
 
 def parse_action(kind: NoticeKind, body: bytes, now: float) -> Notice:
     """Return the notice in the JSON of an instance-action (`action`, `time`).
 
     Malformed JSON is a notice without action and time: one stop too many costs a restart, a missed notice costs work.
     """
-    try:
+    fields = None
+    with contextlib.suppress(ValueError, RecursionError):
         fields = json.loads(body)
-    except (ValueError, RecursionError):
-        fields = None
     if not isinstance(fields, dict):
         fields = {}
     action = _one_line(fields.get("action") or "")
@@ -211,13 +203,11 @@ def parse_action(kind: NoticeKind, body: bytes, now: float) -> Notice:
     return Notice(kind, action, when, f"{quoted}: in {when - now:.0f} s")
 
 
-def _seconds_since_epoch(text: object) -> float | None:
+def _seconds_since_epoch(text: Any) -> float | None:
     """Parse an ISO 8601 time, by default in UTC; None for anything else."""
-    if not isinstance(text, str):
-        return None
     try:
         when = datetime.fromisoformat(text)
-    except ValueError:
+    except (TypeError, ValueError):
         return None
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 

@@ -36,10 +36,7 @@ class HostNoticeError(HoldfastError):
 def read_host_notice(path: Path, *, clock: Callable[[], float] = time.time) -> Notice | None:
     """Return the notice in the host's notice file, or None while there is no such file.
 
-    A file of any content is a notice; it may be the JSON of an instance-action.
-
-    Raises:
-        HostNoticeError: the path exists and cannot be read.
+    A file of any content is a notice; it may be the JSON of an instance-action. Raises HostNoticeError.
     """
     try:
         with path.open("rb") as file:
@@ -62,11 +59,7 @@ class NoticeWatcher:
     A notice is reported once, and again only after it was withdrawn: EC2 repeats it at every poll, and test servers
     move its time with each answer. Each kind of error is logged once; an endpoint without a server only where
     metadata is expected, or has answered before.
-
-    Args:
-        on_notice: called with each new notice, from the thread.
-        expect_metadata: whether this platform has instance metadata.
-        interval: seconds between two polls (default 1.5).
+    `on_notice` is called from the thread.
     """
 
     def __init__(
@@ -108,7 +101,20 @@ class NoticeWatcher:
 
     def poll(self) -> list[Notice]:
         """Return new notices: from the host, a spot interruption, a rebalance recommendation."""
-        return [*self._poll_host_file(), *self._poll_metadata()]
+        found: list[Notice] = []
+        try:
+            if self._host_file is not None:
+                found += self._new("host", read_host_notice(self._host_file, clock=self._clock))
+        except HostNoticeError as error:
+            self._warn_once(error)
+        try:
+            if self._client is not None and self._ticks() >= self._next_request:
+                found += self._new("spot", self._client.spot_action())
+                self._answered = True
+                found += self._new("rebalance", self._client.rebalance())
+        except MetadataError as error:
+            self._back_off(error)
+        return found
 
     def _run(self) -> None:
         try:
@@ -124,27 +130,6 @@ class NoticeWatcher:
         finally:
             if self._client is not None:
                 self._client.close()
-
-    def _poll_host_file(self) -> list[Notice]:
-        if self._host_file is None:
-            return []
-        try:
-            return self._new("host", read_host_notice(self._host_file, clock=self._clock))
-        except HostNoticeError as error:
-            self._warn_once(error)
-            return []
-
-    def _poll_metadata(self) -> list[Notice]:
-        if self._client is None or self._ticks() < self._next_request:
-            return []
-        found: list[Notice] = []
-        try:
-            found += self._new("spot", self._client.spot_action())
-            self._answered = True
-            found += self._new("rebalance", self._client.rebalance())
-        except MetadataError as error:
-            self._back_off(error)
-        return found
 
     def _new(self, kind: NoticeKind, notice: Notice | None) -> list[Notice]:
         if notice is None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from holdfast.errors import (
     AccessDeniedError,
@@ -43,9 +42,7 @@ _PAUSE = 0.1
 class Flush:
     """The last flush of an attempt. Its progress may be read from other threads.
 
-    Args:
-        syncer: stores and commits.
-        stop: its deadline is when everything must be durable; it may appear and move.
+    The deadline of `stop` is when everything must be durable.
     """
 
     def __init__(self, syncer: Syncer, *, stop: StopToken) -> None:
@@ -70,11 +67,11 @@ class Flush:
     def ledger(self) -> Ledger:
         """Return what the flush has done so far."""
         missing = list(self._missing.values())
-        left = max(0, sum(map(self._syncer.outbox.unsent, missing)))
+        left = sum(map(self._syncer.outbox.unsent, missing))
         short = self._bandwidth.seconds_for(left) + self._bandwidth.commit_seconds if missing else 0.0
         return Ledger(
             stored=dict(self._stored),
-            missed=dict(_by_checkpoint(missing)),
+            missed=_by_checkpoint(missing),
             sent=self.sent,
             seconds=time.monotonic() - self._began,
             rate=self._bandwidth.measured,
@@ -83,10 +80,6 @@ class Flush:
 
     def run(self, look: Callable[[], Scan], held: Collection[str]) -> Synced:
         """Store everything but `held`, trying again while there is time; return what the last try did.
-
-        Args:
-            look: scans the directory.
-            held: paths that may not be committed.
 
         Raises:
             SupersededError: another attempt has taken over.
@@ -137,27 +130,26 @@ class Flush:
         pending = grouped(dirty, syncer.outbox.unsent)
         finished = syncer.divide(pending)
         syncer.note_unsent(scan, finished, ended=True)
-        done = Synced(None, 0, {})
+        snapshot = None
         unfinished: dict[str, HoldfastError] = {}
         while True:
-            pending = self._refined(pending)
-            step = self._next(pending)
-            taken = set(map(id, step))
-            others = [group for group in pending if id(group) not in taken]
+            step, others = self._next(self._refined(pending))
             later = {path for group in others for path in group.paths}
             one = syncer.sync(scan, {*held, *later}, stop=self._token(step, others))
             self._note(step, one)
             gave_way = self._gave_way(step, one) if not self.sending.stopped() else []
             goes_on = {path for group in gave_way for path in group.paths}
             unfinished |= {path: error for path, error in one.unfinished.items() if path not in goes_on}
-            done = Synced(one.snapshot or done.snapshot, syncer.uploaded - before, unfinished)
+            snapshot = one.snapshot or snapshot
             pending = sorted([*others, *gave_way], key=_newest, reverse=True)
             if not pending or self.sending.stopped():
                 break
         late = StoppedError("no time was left to send it")
         unfinished |= {path: late for group in pending for path in group.paths}
-        self._leave(scan, finished, unfinished)
-        return Synced(done.snapshot, done.bytes_uploaded, unfinished)
+        never = {path for path, error in unfinished.items() if isinstance(error, CutFileError | FileChangedError)}
+        left = [group for group in finished if group.paths & unfinished.keys() and not group.paths & never]
+        syncer.note_unsent(scan, left, ended=True)
+        return Synced(snapshot, syncer.uploaded - before, unfinished)
 
     def _refined(self, pending: list[Group]) -> list[Group]:
         """Divide what does not fit into smaller groups that may."""
@@ -165,24 +157,17 @@ class Flush:
             part for group in pending for part in ([group] if self._fits(group.size) else self._syncer.divide([group]))
         ]
 
-    def _leave(self, scan: Scan, finished: Sequence[Group], unfinished: Mapping[str, HoldfastError]) -> None:
-        """Note what the next attempt on this directory has to send."""
-        never = {path for path, error in unfinished.items() if isinstance(error, CutFileError | FileChangedError)}
-        left = [group for group in finished if group.paths & unfinished.keys() and not group.paths & never]
-        self._syncer.note_unsent(scan, left, ended=True)
-
-    def _next(self, pending: Sequence[Group]) -> list[Group]:
-        """Return what is stored next: the newest that fits, or once that is stored, several small ones."""
-        step: list[Group] = []
-        size = 0
-        for group in pending:
-            quick = self._stored and self._bandwidth.seconds_for(size + group.size) <= _STEP_SECONDS
-            if self._fits(size + group.size) and (not step or quick):
-                step.append(group)
-                size += group.size
-            elif step:
+    def _next(self, pending: list[Group]) -> tuple[list[Group], list[Group]]:
+        """Return what is stored next (the newest that fits; once that is stored, several small ones), and the rest."""
+        first = next((index for index, group in enumerate(pending) if self._fits(group.size)), 0)
+        end = first + 1
+        size = sum(group.size for group in pending[first:end])
+        for group in pending[end:] if self._stored else ():
+            size += group.size
+            if not self._fits(size) or self._bandwidth.seconds_for(size) > _STEP_SECONDS:
                 break
-        return step or list(pending[:1])
+            end += 1
+        return pending[first:end], pending[:first] + pending[end:]
 
     def _fits(self, size: float, *, hope: float = 1.0, before: float = 0.0) -> bool:
         needed = self._bandwidth.seconds_for(size) / hope + before + self._bandwidth.commit_seconds
@@ -193,23 +178,20 @@ class Flush:
         size, began = sum(group.size for group in step), self._bandwidth.sent
         names = {group.name for group in step}
         part = min(parts.PART_SIZE, max((state.size for group in step for state in group.states), default=0))
-
         smallest = min((group.size for group in others), default=math.inf)
         gave_way_before = names <= self._given_way
-        gives_way = threading.Event()
 
         def is_too_slow() -> bool:
-            if gives_way.is_set():
-                return True
+            if gave_way_before or names <= self._given_way:
+                return not gave_way_before
             left = max(0, size - (self._bandwidth.sent - began))
-            if gave_way_before or self._bandwidth.measured is None or self._fits(left, hope=_HOPE):
+            if self._bandwidth.measured is None or self._fits(left, hope=_HOPE):
                 return False
             # The parts under way must end before another step begins.
             ending = self._bandwidth.seconds_for(min(left, _UNDER_WAY * part))
             if self._fits(smallest, before=ending):
                 self._given_way |= names
-                gives_way.set()
-            return gives_way.is_set()
+            return names <= self._given_way
 
         return StopToken(self.sending, when=is_too_slow)
 
@@ -222,9 +204,8 @@ class Flush:
     def _note(self, step: Sequence[Group], one: Synced) -> None:
         if one.snapshot is not None:
             _LOG.info("%s", one.sentence)
-        states = [state for group in step for state in group.states]
         failed = {checkpoint_of(path) for path in one.unfinished}
-        stored = [state for state in states if state.checkpoint not in failed]
+        stored = [state for group in step for state in group.states if state.checkpoint not in failed]
         self._stored.update(_by_checkpoint(stored))
         for state in stored:
             self._missing.pop(state.path, None)

@@ -31,19 +31,14 @@ class Alerts:
         self._waiting_since = {name: self._waiting_since.get(name, now) for name in paths}
         found = [name for name, since in self._waiting_since.items() if now - since > STUCK]
         self._waiting_since.update(dict.fromkeys(found, math.inf))
-        for sentence in first_few(
-            [
-                f"{name!r} has not been stored for {STUCK:g} s: {paths[name]!r} is still being written, or open"
-                for name in found
-            ]
-        ):
-            _LOG.warning("%s", sentence)
+        sentence = "{!r} has not been stored for {:g} s: {!r} is still being written, or open".format
+        for warning in first_few([sentence(name, STUCK, paths[name]) for name in found]):
+            _LOG.warning("%s", warning)
 
     def refused(self, synced: Synced) -> bool:
         """Warn of each file that was refused; return whether the store refused any."""
-        refused = {
-            path: error for path, error in synced.unfinished.items() if isinstance(error, StoreError | CutFileError)
-        }
+        unfinished = synced.unfinished.items()
+        refused = {path: error for path, error in unfinished if isinstance(error, StoreError | CutFileError)}
         changed = {path: error for path, error in refused.items() if self._refused.get(path) != str(error)}
         for sentence in by_kind(changed, "{!r} is not in the snapshot: {}".format):
             _LOG.warning("%s", sentence)

@@ -39,12 +39,10 @@ class Schedule:
 
     def scanned(self, cost: float, *, blind: bool) -> None:
         """Note a scan that took `cost` CPU seconds; `blind`: the kernel reports no events."""
-        now = self._clock()
-        self._earliest = now + max(_LEAST_PAUSE, cost / BUSY_SHARE)
-        if blind:
-            self._due = now + max(BLIND_SCAN, cost / BUSY_SHARE)
-        else:
-            self._due = now + min(LONGEST_SAFETY_SCAN, max(SAFETY_SCAN, cost / SAFETY_SHARE))
+        now, busy = self._clock(), cost / BUSY_SHARE
+        safety = min(LONGEST_SAFETY_SCAN, max(SAFETY_SCAN, cost / SAFETY_SHARE))
+        self._earliest = now + max(_LEAST_PAUSE, busy)
+        self._due = now + (max(BLIND_SCAN, busy) if blind else safety)
 
     def scan_within(self, seconds: float) -> None:
         """Scan again after `seconds`, or after `COMMIT_DELAY` if that is less."""

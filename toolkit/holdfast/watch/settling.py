@@ -144,12 +144,7 @@ class Settling:
         What was renamed into place is whole. If open files were looked up before the signal, those of the killed
         processes may be torn, and so may directories that changed just before it: files may be missing. If not,
         all that was not settled may be torn: the kernel closes the files of a killed process, so a close event at
-        that time proves nothing.
-
-        Args:
-            paths: files that differ from the last snapshot.
-            is_whole: says whether the format of a file at the top level proves that it is whole.
-            overwritten: paths of which the last snapshot has an older version.
+        that time proves nothing. A file at the top level is not torn where its format proves it (`is_whole`).
         """
         torn = {path for path in paths if self._is_torn(path, killed)}
         torn -= {path for path in torn if "/" not in path and is_whole(path)}
@@ -173,10 +168,9 @@ class Settling:
         return "/" in path and killed.at - DIRECTORY_QUIET < latest and earliest <= killed.at + _CLOCK_STEP
 
     def _changed_just_before(self, path: str, killed: Killed) -> bool:
-        seen = self._seen.get(path)
-        if "/" in path or is_log(path) or seen is None or seen.renamed:
+        if "/" in path or is_log(path) or path not in self._seen or self._seen[path].renamed:
             return False
-        return killed.at - DIRECTORY_QUIET < seen.changed_at
+        return killed.at - DIRECTORY_QUIET < self._seen[path].changed_at
 
     def _seconds_to_quiet(self, path: str, now: float) -> float:
         seen = self._seen.get(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import time
 
 from holdfast.names import checkpoint_of
 from holdfast.probes import Verdict, probe
@@ -17,13 +17,12 @@ _BUDGET = 1 << 30
 """Bytes that are read of a file to check its content: 0.4 s."""
 
 
-def find(
-    syncer: Syncer, settling: Settling, directory: Path, killed: Killed, *, now: float, stop: StopToken
-) -> list[str]:
+def find(syncer: Syncer, settling: Settling, killed: Killed, *, stop: StopToken) -> list[str]:
     """Return the changed paths that may be torn, as `Settling.torn` says; log each checkpoint.
 
     `settling` has noted every event until the script was dead. When stopped, no file is read.
     """
+    now = time.monotonic()
     scan = syncer.scan()
     settling.observe(scan.files, now)
     changed = syncer.changes.dirty(scan)
@@ -32,7 +31,7 @@ def find(
         if stop.stopped():
             return False
         try:
-            return probe(directory / path, content_budget=_BUDGET).verdict is Verdict.WHOLE
+            return probe(syncer.directory / path, content_budget=_BUDGET).verdict is Verdict.WHOLE
         except OSError:
             return False
 

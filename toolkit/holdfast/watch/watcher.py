@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from pathlib import Path
 
 from holdfast.errors import DamagedError, StoreError, SupersededError
 from holdfast.local.scan import Scan
@@ -36,20 +35,13 @@ class Watcher(threading.Thread):
     """Thread that commits the checkpoint directory when it is settled, until `finish`.
 
     Args:
-        syncer: stores and commits; from now on it belongs to this thread.
+        syncer: from now on it belongs to this thread.
         on_end: called when the thread is about to end, for any reason.
         settling: states of the files; from an earlier thread, if there was one.
     """
 
     def __init__(
-        self,
-        syncer: Syncer,
-        directory: Path,
-        *,
-        workers: Executor,
-        on_end: Callable[[], None],
-        stop: StopToken,
-        settling: Settling,
+        self, syncer: Syncer, *, workers: Executor, on_end: Callable[[], None], stop: StopToken, settling: Settling
     ) -> None:
         super().__init__(name="holdfast-watch", daemon=True)
         self.flush: Flush | None = None
@@ -64,10 +56,9 @@ class Watcher(threading.Thread):
         """Bytes that were not sent yet at the last scan."""
         self._settling = settling
         self._syncer = syncer
-        self._directory = directory
         self._workers = workers
         self._on_end = on_end
-        self._events = Events(directory, self._settling)
+        self._events = Events(syncer.directory, settling)
         self._alerts = Alerts()
         self._schedule = Schedule()
         self._finishing = threading.Event()
@@ -89,9 +80,7 @@ class Watcher(threading.Thread):
     def finish(self, *, killed: Killed | None = None) -> None:
         """Flush everything, settled or not, and end the thread. The script must have ended.
 
-        Args:
-            killed: how a signal ended the script: what it may have torn stays as in the last snapshot. None: the
-                script ended by itself, and nothing is torn.
+        What it may have torn because it was `killed` stays as in the last snapshot.
         """
         self._killed = killed
         self._finishing.set()
@@ -121,13 +110,11 @@ class Watcher(threading.Thread):
             triggered |= self._events.drain(self._schedule.seconds_to_scan(triggered=triggered))
             if self._schedule.seconds_to_scan(triggered=triggered) <= 0 and not self._finishing.is_set():
                 triggered = False
-                self._pass()
-
-    def _pass(self) -> None:
-        try:
-            self._scan_and_commit()
-        except OSError as error:  # no file descriptor is free, or the directory cannot be read
-            self._back_off(error)
+                try:
+                    self._scan_and_commit()
+                except (StoreError, DamagedError, OSError) as error:  # OSError: no file descriptor is free, …
+                    pause = self._schedule.back_off()
+                    _LOG.warning("checkpoints are NOT being stored: %s; trying again in %g s", error, pause)
 
     def _scan_and_commit(self) -> None:
         now = time.monotonic()
@@ -156,10 +143,7 @@ class Watcher(threading.Thread):
                 self._schedule.scan_within(min(waiting.values()))
 
     def _compare(self, now: float) -> tuple[Scan, list[str], float]:
-        """Return a scan, the paths that differ from the last snapshot, and the CPU seconds this took.
-
-        Runs on a worker, at its priority.
-        """
+        """Return a scan, the paths that differ from the last snapshot, and the CPU seconds of the worker."""
         began = time.thread_time()
         scan = self._syncer.scan()
         self._settling.observe(scan.files, now)
@@ -175,25 +159,16 @@ class Watcher(threading.Thread):
         found = [scan.files[path] for path in changed if path in scan.files and path not in self._ahead]
         large = [state for state in found if state.size >= AHEAD and not is_log(state.path)]
         states = [state for state in large if self._settling.is_quiet(state.path, now)]
-        if not states:
-            return False
-        try:
+        if states:
             self._syncer.send_ahead(states, stop=self._sending_ahead)
-        except (StoreError, DamagedError, OSError) as error:
-            self._back_off(error)
-            return False
-        self._ahead.update(state.path for state in states)
-        return True
+            self._ahead.update(state.path for state in states)
+        return bool(states)
 
     def _commit(self, scan: Scan, waiting: dict[str, float]) -> bool:
-        """Commit what is settled; return whether that worked."""
+        """Commit what is settled; return whether the store refused no file."""
         pending = self._syncer.settled(scan, waiting)
         self._syncer.note_unsent(scan, pending)
-        try:
-            synced = self._syncer.sync(scan, waiting, stop=self._passing)
-        except (StoreError, DamagedError, OSError) as error:
-            self._back_off(error)
-            return False
+        synced = self._syncer.sync(scan, waiting, stop=self._passing)
         self._syncer.note_unsent(scan, [group for group in pending if group.paths & synced.unfinished.keys()])
         if synced.snapshot is not None:
             _LOG.info("%s", synced.sentence)
@@ -204,10 +179,6 @@ class Watcher(threading.Thread):
             _LOG.info("checkpoints are being stored again")
         self._schedule.committed()
         return True
-
-    def _back_off(self, error: Exception) -> None:
-        pause = self._schedule.back_off()
-        _LOG.warning("checkpoints are NOT being stored: %s; trying again in %g s", error, pause)
 
     def _report_up_to_date(self, now: float, *, ended: bool = False) -> None:
         """Record for the other hosts, once a minute and at the end, that the last snapshot has everything."""
@@ -256,5 +227,4 @@ class Watcher(threading.Thread):
             return []
         while (left := killed.at + EVENT_DELAY - time.monotonic()) > 0:
             self._events.drain(left)
-        now = time.monotonic()
-        return torn_writes.find(self._syncer, self._settling, self._directory, killed, now=now, stop=stop)
+        return torn_writes.find(self._syncer, self._settling, killed, stop=stop)
