@@ -29,8 +29,6 @@ class ObjectInfo:
     """The description of an object by its store.
 
     Attributes:
-        key: relative to the prefix.
-        size: bytes.
         etag: the store's name for this content; compare for equality only.
         modified: seconds since the epoch, by the store's clock.
         metadata: user metadata, names in lower case; None from `list`.
@@ -76,8 +74,6 @@ class Part:
 
     Attributes:
         source: the path of a file, or the bytes.
-        offset: first byte of the range in the file (0 for bytes).
-        size: bytes in the range.
         crc64nvme: checksum of the range, sent along so that the server refuses damaged bytes.
         read: whether bytes in memory were read from a file, so that the upload limit applies to them (default False).
     """
@@ -96,15 +92,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRange:
-    """A range of an object in the store.
-
-    Attributes:
-        key: of the object.
-        etag: of its expected content.
-        offset: first byte of the range.
-        size: bytes in the range, at least 1.
-        crc64nvme: checksum of the range; None when it is unknown (the default).
-    """
+    """A range of at least one byte of an object with the expected content; its checksum is None when it is unknown."""
 
     key: str
     etag: str
@@ -117,11 +105,7 @@ class ObjectRange:
 class StoredPart:
     """A stored part of a multipart upload.
 
-    Attributes:
-        number: 1 to 10,000.
-        etag: the store's name for its content.
-        size: bytes.
-        crc64nvme: checksum; None for a copied range whose checksum neither the caller nor the store computed.
+    Its checksum is None for a copied range whose checksum neither the caller nor the store computed.
     """
 
     number: int
@@ -163,18 +147,15 @@ class Store(Protocol):
             NoBucketError: there is no such bucket or directory.
             AccessDeniedError: it may not be listed.
         """
-        ...
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object whose key starts with `prefix`, in the order of the keys' UTF-8 bytes; metadata is None.
 
         Hostile or odd keys (`..`, `//`, control characters) are yielded as they are; the caller must check them.
         """
-        ...
 
     def head(self, key: str) -> ObjectInfo:
         """Return the description of an object, with its metadata. Raises NotFoundError."""
-        ...
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
         """Pass a range of an object to `sink`, block by block (the memoryview is only valid during the call).
@@ -185,7 +166,6 @@ class Store(Protocol):
             etag: of the expected content; another one is a DamagedError. None: any.
             sink: called with each block in order. After an error no block may be used.
         """
-        ...
 
     def put(self, key: str, part: Part, *, metadata: Metadata | None = None, condition: Condition | None = None) -> str:
         """Store a whole object in one request (up to 5 GB on S3) and return its ETag.
@@ -193,20 +173,14 @@ class Store(Protocol):
         Visible whole or not at all. Raises AlreadyExistsError when the condition does not hold, and FileChangedError
         when the file no longer holds the bytes that `part.crc64nvme` was computed from.
         """
-        ...
 
     def copy(
         self, source: Content, key: str, *, metadata: Metadata | None = None, condition: Condition | None = None
     ) -> str:
         """Copy an object to another key inside the store, in one request (up to 5 GB on S3), and return its ETag.
 
-        Visible whole or not at all.
-
-        Args:
-            source: the object. The checksum of the copy, where the store returns one, is compared with it.
-            key: of the copy; never that of the source (PermanentStoreError).
-            metadata: of the copy; that of the source is not copied.
-            condition: on the object at `key`.
+        Visible whole or not at all, with its own metadata only. Its checksum, where the store returns one, is compared
+        with that of the source. The keys differ (PermanentStoreError).
 
         Raises:
             NotFoundError: there is no source.
@@ -214,18 +188,12 @@ class Store(Protocol):
                 S3, and in a directory it is not.
             AlreadyExistsError: the condition does not hold.
         """
-        ...
 
     def begin_upload(self, key: str, *, part_size: int, metadata: Metadata | None = None) -> Upload:
-        """Begin a multipart upload; nothing becomes visible before `complete_upload`.
-
-        All parts but the last have `part_size` bytes, at least 5 MiB.
-        """
-        ...
+        """Begin a multipart upload. All its parts but the last have `part_size` bytes, at least 5 MiB."""
 
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         """Store one part: `number` is 1 to 10,000. Raises FileChangedError as `put`."""
-        ...
 
     def put_part_copy(self, upload: Upload, number: int, source: ObjectRange) -> StoredPart:
         """Make a range of an object in the store a part of an upload; sizes and numbers as `put_part`.
@@ -237,7 +205,6 @@ class Store(Protocol):
             NotFoundError: there is no source, or the upload has ended.
             DamagedError: the source has other content, or the range has another checksum.
         """
-        ...
 
     def complete_upload(
         self, upload: Upload, parts: Sequence[StoredPart], *, crc64nvme: int, condition: Condition | None = None
@@ -246,19 +213,12 @@ class Store(Protocol):
 
         Raises AlreadyExistsError as `copy`, and NotFoundError when the upload has ended.
         """
-        ...
 
     def abort_upload(self, upload: Upload) -> None:
         """Delete a multipart upload and its parts. A missing one is not an error."""
-        ...
 
     def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
         """Yield every upload below the prefix that has begun and was neither completed nor aborted, in any order."""
-        ...
 
     def delete(self, key: str, *, etag: str | None = None) -> None:
-        """Delete an object. A missing one is not an error.
-
-        With `etag` only that content is deleted; other content stays, and raises AlreadyExistsError.
-        """
-        ...
+        """Delete an object, with `etag` only that content (else AlreadyExistsError). A missing one is not an error."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from holdfast.errors import TransientStoreError
 from holdfast.stop import StopToken
@@ -27,49 +27,43 @@ class RetryPolicy:
     longest_pause: float = 10.0
 
 
+@dataclass(slots=True, kw_only=True)
 class Retries:
     """The tries of one request.
 
-    Args:
+    Attributes:
         policy: how many, and how long.
         warn: called with every failure but the first, when another try follows.
         sleep: waits the given seconds.
         random: returns a number from 0 to 1.
-
-    Attributes:
         failed: failures since the last progress.
+        began: when the first try after that began, by the monotonic clock.
     """
 
-    def __init__(
-        self,
-        policy: RetryPolicy,
-        *,
-        stop: StopToken,
-        warn: Callable[[TransientStoreError], None],
-        sleep: Callable[[float], object],
-        random: Callable[[], float],
-    ) -> None:
-        self.failed = 0
-        self._policy, self._stop, self._sleep, self._random = policy, stop, sleep, random
-        self._warn = warn
-        self._began = time.monotonic()
+    policy: RetryPolicy
+    stop: StopToken
+    warn: Callable[[TransientStoreError], None]
+    sleep: Callable[[float], object]
+    random: Callable[[], float]
+    failed: int = 0
+    began: float = field(default_factory=time.monotonic)
 
     def pause_after(self, error: TransientStoreError) -> None:
         """Pause before the next try, or raise when there is none left."""
-        policy = self._policy
+        policy = self.policy
         self.failed += 1
         ceiling = min(policy.longest_pause, policy.first_pause * 2.0 ** min(self.failed - 1, 60))
-        pause = ceiling * self._random()
-        waited = time.monotonic() - self._began
-        if self.failed >= policy.attempts or waited + pause > policy.seconds or self._stop.stopped():
+        pause = ceiling * self.random()
+        waited = time.monotonic() - self.began
+        if self.failed >= policy.attempts or waited + pause > policy.seconds or self.stop.stopped():
             if self.failed == 1:
                 raise error
             raise TransientStoreError(f"{error} (given up after {self.failed} tries in {waited:.0f} s)") from error
         if self.failed > 1:
-            self._warn(error)
-        self._stop.wait(pause, self._sleep)
+            self.warn(error)
+        self.stop.wait(pause, self.sleep)
 
     def note_progress(self) -> None:
         """Count tries and seconds from the beginning."""
         self.failed = 0
-        self._began = time.monotonic()
+        self.began = time.monotonic()

@@ -41,11 +41,7 @@ def blocks(part: Part, allow: Callable[[int], int] = lambda wanted: wanted) -> I
 
 
 def write_part(part: Part, descriptor: int, path: Path, offset: int) -> None:
-    """Write the bytes of a part to an open file, from `offset` on; `path` is for the messages.
-
-    Raises:
-        FileChangedError: as `blocks`.
-    """
+    """Write the bytes of a part to an open file, from `offset` on; `path` is for the messages. Errors as `blocks`."""
     for block in blocks(part):
         rest = block
         with os_errors(path, "write"):

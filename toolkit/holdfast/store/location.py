@@ -18,7 +18,6 @@ class Location:
     """A bucket and prefix, or a directory.
 
     Attributes:
-        scheme: `s3` or `file`.
         bucket: the bucket's name; empty for `file`.
         prefix: the key prefix without slashes at either end (may be empty); for `file` the absolute directory.
     """
@@ -44,7 +43,6 @@ def parse(uri: str, *, name: str) -> Location:
     """Parse a URI.
 
     Args:
-        uri: as the user wrote it.
         name: the variable or argument that holds it, for the message.
 
     Raises:

@@ -53,9 +53,8 @@ def opened(path: Path, flags: int, doing: str) -> Iterator[int]:
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn the operating system's errors about a file to be sent into ours; one that is gone is a FileChangedError."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileChangedError(f"{path} is gone") from error
-    except OSError as error:
-        raise os_error(error, path, "read") from error
+    with os_errors(path, "read"):
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileChangedError(f"{path} is gone") from error

@@ -42,11 +42,6 @@ class RetryingStore:
 
     A repeated write that finds its own object has succeeded, also when the source or the upload is gone by then; so has
     a repeated deletion that finds none. A repeated `begin_upload` may leave an upload that is never completed.
-
-    Args:
-        policy: how often and how long; None for the default.
-        sleep: waits the given seconds.
-        random: returns a number from 0 to 1.
     """
 
     def __init__(
@@ -62,7 +57,7 @@ class RetryingStore:
         self._warned = -math.inf
         self._lock = threading.Lock()
         policy = policy or RetryPolicy()
-        self._begin = partial(Retries, policy, stop=stop, warn=self._warn, sleep=sleep, random=random)
+        self._begin = partial(Retries, policy=policy, stop=stop, warn=self._warn, sleep=sleep, random=random)
 
     def _warn(self, error: TransientStoreError) -> None:
         """Log a failure: as a warning, or for debugging within `WARNING_SECONDS` of the last warning."""

@@ -76,11 +76,7 @@ class Layout:
 
     @contextmanager
     def new_file(self, key: str) -> Iterator[tuple[Path, int]]:
-        """Create an empty file for a key, and return its path and descriptor. Unless it is published it is deleted.
-
-        Raises:
-            PermanentStoreError: as `place`; nothing was written.
-        """
+        """Create an empty file for a key, and return its path and descriptor. Unless it is published it is deleted."""
         self.place(key)
         directory = self.root / OWN / "tmp"
         self.make_directories(directory)

@@ -51,11 +51,7 @@ class Uploads:
         return _stored(number, part.size, part.crc64nvme)
 
     def copy(self, upload: Upload, number: int, source: int, *, offset: int, size: int) -> StoredPart:
-        """Store a range of an open file as a part.
-
-        Raises:
-            PermanentStoreError: the file has no such range.
-        """
+        """Store a range of an open file as a part."""
         if offset + size > os.fstat(source).st_size:
             raise PermanentStoreError(f"part {number} of {upload.key!r} cannot be copied: its source ends before that")
         with self._place(upload, number, size) as (descriptor, path, to):
@@ -95,28 +91,28 @@ class Uploads:
 
     def drop(self, upload: Upload) -> None:
         """Delete an upload and its parts, or a temporary file; a missing one is not an error."""
-        if upload.id.startswith(_TEMPORARY):
-            path = self._layout.root / OWN / upload.id
-            with os_errors(path, "delete"):
-                path.unlink(missing_ok=True)
-            return
         with self._lock:
             self._written.pop(upload.id, None)
-        directory = self._directory(upload.id)
-        if directory.exists():
-            with os_errors(directory, "delete"):
-                shutil.rmtree(directory)
+        path = self._layout.root / OWN / upload.id
+        if not upload.id.startswith(_TEMPORARY):
+            path = self._directory(upload.id)
+        with os_errors(path, "delete"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def unfinished(self) -> Iterator[UnfinishedUpload]:
         """Yield the uploads that have begun, and temporary files: without a key, as old as their last write."""
         for path in self._names("uploads"):
-            key, state = _read(path / "key"), _state(path / "key") or _state(path)
-            if state is not None:
-                yield UnfinishedUpload(Upload(key, path.name), state.st_mtime)
+            with suppress(FileNotFoundError):  # aborted meanwhile
+                note = path / "key"
+                killed = not note.exists()  # before the key was written
+                key, began = ("", path) if killed else (os.fsdecode(note.read_bytes()), note)
+                yield UnfinishedUpload(Upload(key, path.name), began.lstat().st_mtime)
         for path in self._names("tmp"):
-            state = _state(path)
-            if state is not None:
-                yield UnfinishedUpload(Upload("", f"{_TEMPORARY}{path.name}"), state.st_mtime)
+            with suppress(FileNotFoundError):
+                yield UnfinishedUpload(Upload("", f"{_TEMPORARY}{path.name}"), path.lstat().st_mtime)
 
     def _names(self, place: str) -> list[Path]:
         directory = self._layout.root / OWN / place
@@ -140,20 +136,6 @@ def _part_size(upload: Upload) -> int:
 def _refuse_if_lost(part: StoredPart, descriptor: int, path: Path, offset: int) -> None:
     if checksum_range(descriptor, path, offset=offset, size=part.size) != part.crc64nvme:
         raise PermanentStoreError(f"part {part.number} in {path} was never stored, or is lost: send it again")
-
-
-def _read(path: Path) -> str:
-    """Return the key of an upload; empty when its process was killed before it was written."""
-    with suppress(FileNotFoundError):
-        return os.fsdecode(path.read_bytes())
-    return ""
-
-
-def _state(path: Path) -> os.stat_result | None:
-    """Return the status of a file; None when it is gone."""
-    with suppress(FileNotFoundError):
-        return path.lstat()
-    return None
 
 
 def _stored(number: int, size: int, crc: int) -> StoredPart:

@@ -17,6 +17,7 @@ from holdfast.errors import PermanentStoreError, TransientStoreError
 from holdfast.stop import StopToken
 from holdfast.store import Sink
 from holdfast.store.body import blocks
+from holdfast.store.location import Location
 from holdfast.store.s3 import errors, messages
 from holdfast.store.s3.connections import Connection, Connections
 from holdfast.store.s3.http11 import BrokenError, Response, ask
@@ -41,12 +42,13 @@ class Client:
     def __init__(
         self,
         settings: S3Settings,
-        bucket: str,
+        location: Location,
         stop: StopToken,
         allow: Callable[[int], int],
         concurrency: Concurrency,
     ) -> None:
-        self.bucket = bucket
+        self.bucket = location.bucket
+        self.prefix = f"{location.prefix}/" if location.prefix else ""
         self._settings = settings
         self._signer = Signer(settings)
         self._region: str | None = None
@@ -54,7 +56,7 @@ class Client:
         self._allow = allow
         self._concurrency = concurrency
         self._connections = Connections(settings, self._read_seconds)
-        self._address = cache(partial(address, settings, bucket))
+        self._address = cache(partial(address, settings, self.bucket))
 
     @contextmanager
     def send(self, request: messages.Request) -> Iterator[Response]:
@@ -127,14 +129,13 @@ class Client:
 
     def target(self, key: str) -> str:
         """Return a bucket and key as a header names an object."""
-        return f"/{self.bucket}/{_quoted(key)}"
+        return f"/{self.bucket}/{_quoted(self.prefix + key)}"
 
     def _read_seconds(self) -> float:
         return min(self._settings.read_seconds, max(_LEAST_READ_SECONDS, self._stop.seconds_left() / 2))
 
     def _exchange(self, request: messages.Request, place: Address, region: str, connection: Connection) -> Response:
-        target = place.path if request.key is None else f"{place.path}/{_quoted(request.key)}"
-        target = target or "/"
+        target = f"{place.path}/{_quoted(self.prefix + request.key)}" if request.key is not None else place.path or "/"
         if request.query:
             fields = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in request.query)
             target += "?" + "&".join(f"{name}={value}" for name, value in fields)

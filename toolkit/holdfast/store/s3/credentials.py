@@ -26,21 +26,14 @@ _METADATA_ATTEMPTS = ("metadata_service_num_attempts", "AWS_METADATA_SERVICE_NUM
 
 
 class CredentialChain:
-    """The credentials that botocore finds on this machine. Safe to use from several threads.
-
-    botocore refreshes them when they are about to expire.
-    """
+    """The credentials that botocore finds on this machine, and refreshes. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._credentials: Credentials | None = None
 
     def region(self) -> str | None:
-        """Return the region that the AWS configuration names; None when it names none.
-
-        Raises:
-            AccessDeniedError: the configuration cannot be used.
-        """
+        """Return the region that the AWS configuration names; None when it names none."""
         try:
             with self._lock:
                 found = _session().get_config_variable("region")

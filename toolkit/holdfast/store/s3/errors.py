@@ -88,12 +88,10 @@ class Problem:
     """An answer that is not a success.
 
     Attributes:
-        status: HTTP status.
         code: S3's error code; empty when there is none.
         message: S3's message, shortened. Nothing else of the answer is kept: it may repeat what was signed.
         region: of the bucket, when the answer names it.
         foreign: whether the answer is not from S3 but, for example, the page of a proxy.
-        date: the server's time.
     """
 
     status: int

@@ -25,10 +25,7 @@ class Response:
     """An answer, whose body is still to be read from the connection.
 
     Attributes:
-        status: HTTP status.
         headers: by name in lower case; repeated ones are joined with commas.
-        reusable: whether the connection may serve another request: only when the body has been read to its end, and no
-            bytes behind it could be taken for the next answer.
         waited: seconds until its head was received.
     """
 
@@ -50,7 +47,7 @@ class Response:
 
     @property
     def reusable(self) -> bool:
-        """Whether another request may follow on the connection."""
+        """Whether another request may follow: the body was read to its end, and no bytes came behind it."""
         return self._kept and self._ended and self._incoming.is_empty
 
     def blocks(self) -> Iterator[memoryview]:
@@ -180,10 +177,6 @@ def ask(
     body: Iterable[memoryview],
 ) -> Response:
     """Send a request and return its answer.
-
-    Args:
-        incoming: the received bytes of the connection.
-        body: its blocks.
 
     Raises:
         BrokenError: the connection broke.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from urllib.parse import unquote_plus
 
@@ -13,32 +13,30 @@ from holdfast.store.s3 import messages
 from holdfast.store.s3.client import Client
 from holdfast.store.s3.messages import Request
 
+_Query = list[tuple[str, str]]
+
+_ENCODED = ("encoding-type", "url")
+_OBJECT_MARKERS = {"NextContinuationToken": "continuation-token"}
+_UPLOAD_MARKERS = {"NextKeyMarker": "key-marker", "NextUploadIdMarker": "upload-id-marker"}
+
 
 class Listing:
-    """The listings of a bucket, requested page by page.
+    """The listings of a bucket below the prefix of its client, requested page by page."""
 
-    Args:
-        client: of the bucket.
-        prefix: of the store; empty, or with a slash at its end.
-    """
-
-    def __init__(self, client: Client, prefix: str) -> None:
-        self._client = client
-        self._prefix = prefix
+    def __init__(self, client: Client) -> None:
+        self._client, self._prefix = client, client.prefix
 
     def touch(self) -> None:
         """Request one key at most, to see that the bucket exists and may be listed."""
-        self._page("", None, most=1)
+        self._page("", 1, [])
 
     def objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose keys start with `prefix`. One request for each 1,000, made when they are needed.
 
         The console's marker for the folder of the store's prefix is skipped.
         """
-        token: str | None = None
         last = ""
-        while True:
-            root = self._page(prefix, token, most=1000)
+        for root in self._pages(lambda markers: self._page(prefix, 1000, markers), _OBJECT_MARKERS):
             for entry in root.iterfind("Contents"):
                 whole = _key(root, entry)
                 if whole < last or not whole.startswith(self._prefix):
@@ -49,37 +47,45 @@ class Listing:
                 last = whole
                 if whole != self._prefix:
                     yield self._listed(whole.removeprefix(self._prefix), entry)
-            token = messages.text_of(root, "NextContinuationToken")
-            if messages.text_of(root, "IsTruncated") != "true":
-                return
-            if not token:
-                raise self._cut_off()
 
     def uploads(self) -> Iterator[UnfinishedUpload]:
         """Yield the multipart uploads below the prefix that are neither completed nor aborted."""
-        query = [("max-uploads", "1000"), ("prefix", self._prefix), ("uploads", "")]
-        encoding, markers = [("encoding-type", "url")], list[tuple[str, str]]()
-        while True:
-            doing = f"listing the unfinished uploads of {self._where('')}"
-            asked = [*encoding, *query, *markers]
-            request = Request("GET", doing, "s3:ListBucketMultipartUploads", query=asked)
+        doing, permission = f"listing the unfinished uploads of {self._where('')}", "s3:ListBucketMultipartUploads"
+        query = [_ENCODED, ("max-uploads", "1000"), ("prefix", self._prefix), ("uploads", "")]
+
+        def page(markers: _Query) -> ET.Element:
+            request = Request("GET", doing, None, permission, query=[*query, *markers])
             root = self._client.answer(request, "ListMultipartUploadsResult")
-            if encoding and messages.text_of(root, "EncodingType") != "url":
-                encoding = []  # radosgw 16 encodes the keys without saying so, but not in a plain listing
-                continue
+            if _ENCODED in query and messages.text_of(root, "EncodingType") != "url":
+                query.remove(_ENCODED)  # radosgw 16 encodes the keys without saying so, but not in a plain listing
+                return page(markers)
+            return root
+
+        for root in self._pages(page, _UPLOAD_MARKERS):
             for entry in root.iterfind("Upload"):
                 key = _key(root, entry)
                 if key.startswith(self._prefix):
                     upload = Upload(key.removeprefix(self._prefix), messages.text_of(entry, "UploadId"))
                     yield UnfinishedUpload(upload, _time(entry, "Initiated", key))
+
+    def _pages(self, page: Callable[[_Query], ET.Element], names: Mapping[str, str]) -> Iterator[ET.Element]:
+        """Yield the pages of a listing; `names` are the parameters for the next one, by the elements with their values.
+
+        Raises:
+            TransientStoreError: the last page announces another one and does not name it.
+        """
+        markers: _Query = []
+        while True:
+            root = page(markers)
+            yield root
             if messages.text_of(root, "IsTruncated") != "true":
                 return
-            following = [
-                ("key-marker", _key(root, root, "NextKeyMarker")),
-                ("upload-id-marker", messages.text_of(root, "NextUploadIdMarker")),
-            ]
+            following = [(name, _marker(root, element)) for element, name in names.items()]
             if following == markers or not following[0][1]:
-                raise self._cut_off()
+                bucket = self._client.bucket
+                raise TransientStoreError(
+                    f"listing bucket {bucket!r} ended early: the answer announces more pages and names none"
+                )
             markers = following
 
     def _listed(self, key: str, entry: ET.Element) -> ObjectInfo:
@@ -90,26 +96,17 @@ class Listing:
         modified = _time(entry, "LastModified", key)
         return ObjectInfo(key, size, messages.text_of(entry, "ETag"), modified)
 
-    def _page(self, prefix: str, token: str | None, *, most: int) -> ET.Element:
-        query = [
-            ("encoding-type", "url"),
-            ("list-type", "2"),
-            ("max-keys", str(most)),
-            ("prefix", self._prefix + prefix),
-        ]
-        if token:
-            query.append(("continuation-token", token))
-        request = Request("GET", f"listing {self._where(prefix)}", "s3:ListBucket", query=query)
+    def _page(self, prefix: str, most: int, markers: _Query) -> ET.Element:
+        query = [_ENCODED, ("list-type", "2"), ("max-keys", str(most)), ("prefix", self._prefix + prefix), *markers]
+        request = Request("GET", f"listing {self._where(prefix)}", None, "s3:ListBucket", query=query)
         return self._client.answer(request, "ListBucketResult")
 
     def _where(self, prefix: str) -> str:
         return repr(f"s3://{self._client.bucket}/{self._prefix}{prefix}")
 
-    def _cut_off(self) -> TransientStoreError:
-        bucket = self._client.bucket
-        return TransientStoreError(
-            f"listing bucket {bucket!r} ended early: the answer announces more pages and names none"
-        )
+
+def _marker(root: ET.Element, name: str) -> str:
+    return _key(root, root, name) if name == "NextKeyMarker" else messages.text_of(root, name)
 
 
 def _key(root: ET.Element, entry: ET.Element, name: str = "Key") -> str:

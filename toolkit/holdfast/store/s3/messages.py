@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.checksum import from_base64, to_base64
-from holdfast.errors import DamagedError, TransientStoreError
-from holdfast.store import Absent, Condition, Content, Metadata, ObjectRange, Part, Replaces, StoredPart
+from holdfast.errors import TransientStoreError
+from holdfast.store import Absent, Condition, Metadata, Part, Replaces, StoredPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,19 +16,24 @@ class Request:
     """A request to make, before it is addressed and signed.
 
     Attributes:
-        doing: its purpose, for error messages: "storing 'a/b'".
+        action: its purpose, for error messages, without the key: "storing".
+        key: None for the bucket itself.
         permission: the IAM permission that it needs.
-        key: with the prefix; None for the bucket itself.
         headers: without those of signature and length.
     """
 
     method: str
-    doing: str
+    action: str
+    key: str | None
     permission: str
-    key: str | None = None
     query: Sequence[tuple[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Part | None = None
+
+    @property
+    def doing(self) -> str:
+        """The purpose, for error messages: "storing 'a/b'"."""
+        return self.action if self.key is None else f"{self.action} {self.key!r}"
 
 
 def parse_xml(body: bytes) -> ET.Element:
@@ -88,18 +93,6 @@ def crc_of(text: str | None) -> int | None:
         return from_base64(text or "")
     except ValueError:
         return None
-
-
-def compare(root: ET.Element, source: Content | ObjectRange) -> int | None:
-    """Return the checksum of a copy in the answer; None when it is missing.
-
-    Raises:
-        DamagedError: it differs from that of the source.
-    """
-    reported = crc_of(text_of(root, "ChecksumCRC64NVME"))
-    if reported is not None and source.crc64nvme not in (None, reported):
-        raise DamagedError(f"the copy of {source.key!r} has another CRC64NVME than the recorded one")
-    return reported
 
 
 def completion(parts: Sequence[StoredPart]) -> bytes:

@@ -7,6 +7,7 @@ import hmac
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from holdfast.store.s3.settings import S3Settings
@@ -27,7 +28,6 @@ class Signer:
         self._lock = threading.Lock()
         self._chain_once: CredentialChain | None = None
         self._ahead = timedelta()
-        self._day_keys: dict[tuple[str, str, str], hmac.HMAC] = {}
 
     def region(self) -> str:
         """Return the region to begin with. Errors as `sign`."""
@@ -60,7 +60,7 @@ class Signer:
         lines = "".join(f"{name}:{value}\n" for name, value in fields)
         request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{_UNSIGNED}"
         text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        digest = self._day_key(keys.secret_key, stamp[:8], region)
+        digest = _day_key(keys.secret_key, stamp[:8], region).copy()
         digest.update(text.encode())
         signed["Authorization"] = (
             f"{_ALGORITHM} Credential={keys.access_key}/{scope}, SignedHeaders={names}, Signature={digest.hexdigest()}"
@@ -84,12 +84,11 @@ class Signer:
                 self._chain_once = CredentialChain()
             return self._chain_once
 
-    def _day_key(self, secret_key: str, day: str, region: str) -> hmac.HMAC:
-        """Return the beginning of a signature; unlike `hmac.digest`, it does not release the interpreter lock."""
-        with self._lock:
-            if (secret_key, day, region) not in self._day_keys:
-                key = f"AWS4{secret_key}".encode()
-                for part in (day, region, "s3", "aws4_request"):
-                    key = hmac.digest(key, part.encode(), "sha256")
-                self._day_keys = {(secret_key, day, region): hmac.new(key, digestmod="sha256")}
-            return self._day_keys[secret_key, day, region].copy()
+
+@lru_cache(maxsize=1)
+def _day_key(secret_key: str, day: str, region: str) -> hmac.HMAC:
+    """Return the beginning of a signature, to copy; unlike `hmac.digest`, it does not release the interpreter lock."""
+    key = f"AWS4{secret_key}".encode()
+    for part in (day, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.new(key, digestmod="sha256")
