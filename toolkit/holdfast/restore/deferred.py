@@ -1,7 +1,7 @@
 """Track the deferred files: those of the newest snapshot that are restored later, or not at all.
 
-They are neither deleted nor new, and stay in the snapshots that follow. A deferred checkpoint is placed as a whole. If
-the script has made one of that name meanwhile, that one counts, and the deferred one is dropped.
+They are neither deleted nor new, and stay in the snapshots that follow. A deferred checkpoint is placed as a whole, or
+dropped if the script has made one of that name meanwhile.
 """
 
 from __future__ import annotations
@@ -57,21 +57,19 @@ class Deferred:
             self._coming[checkpoint] = states, adopted
 
     def placed(self, checkpoint: str) -> None:
-        """Note that a checkpoint has been placed. A scan that begins from now on sees it, unless it was deleted."""
+        """Note that a checkpoint has been placed: a later scan finds it, unless it was deleted."""
         with self._lock:
             self._placed.add(checkpoint)
 
     def before_look(self) -> frozenset[str]:
-        """Return the checkpoints that a scan which begins now sees, unless they were deleted."""
+        """Return the placed checkpoints, which the next scan finds unless they were deleted."""
         with self._lock:
             return frozenset(self._placed)
 
     def look(self, files: Mapping[str, FileState], placed: Collection[str]) -> Seen:
-        """Compare with a scan. Files that arrived, or were replaced or deleted, are deferred no longer.
+        """Compare with the files of a scan. Those that arrived, or were replaced or deleted, are deferred no longer.
 
-        Args:
-            files: the files of the scan, by path.
-            placed: result of `before_look` before the scan.
+        `placed` is the result of `before_look` before the scan.
         """
         seen = Seen()
         present = {checkpoint_of(path) for path in files}.union(placed)

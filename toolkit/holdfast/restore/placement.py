@@ -65,7 +65,7 @@ class Placement:
                 staged.unlink()
                 return True
             self._keep_time(checkpoint, staged)
-            target.mkdir()  # a rename replaces an empty directory, so it must be one that was made here
+            target.mkdir()  # a rename replaces an empty directory: never one that the script has made
             staged.rename(target)
         except FileExistsError:
             return False

@@ -32,7 +32,7 @@ from holdfast.wording import listed
 _LOG = logging.getLogger(__name__)
 
 _Fetched = tuple[list[PlannedCheckpoint], list[PlannedCheckpoint], dict[str, int]]
-"""Checkpoints to place, deferred ones, and the checksums of the files of the former, by path."""
+"""Checkpoints to place, deferred ones, and the checksums of the files to place, by path."""
 _LOOK = 0.2
 """Seconds between two looks at the stop token while the listing is awaited."""
 
@@ -80,7 +80,7 @@ def restore(
 
 @dataclass(frozen=True, slots=True)
 class _Restoring:
-    """One restore, whichever candidate verifies."""
+    """One restore, tried with one candidate after the other."""
 
     store: Store
     catalog: Catalog
@@ -184,7 +184,7 @@ class _Restoring:
     def _fetch_and_list(self, planned: Mapping[str, FileEntry]) -> tuple[_Fetched, DamagedError | NotFoundError | None]:
         """Fetch the recorded files while the rest of the prefix is listed; return the fetched ones, or the error.
 
-        A file that another writer has replaced need not be fetched, which is known only when everything is listed.
+        The error does not count if it is of a file that another writer has replaced. Only the listing shows that.
         """
         listing = self.workers.submit(self.catalog.objects)
         fetched: _Fetched = [], [], {}

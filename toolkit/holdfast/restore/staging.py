@@ -218,6 +218,6 @@ def refuse_if_same_file(directory: Path, paths: Iterable[str]) -> None:
         other = seen.setdefault(folded, path)
         if other != path and (directory / path).samefile(directory / other):
             raise ConfigError(
-                f"the file system of {directory} takes {other!r} and {path!r} for the same file: "
-                "set CHECKPOINT_LOCAL_PATH to a directory on one that tells them apart"
+                f"{other!r} and {path!r} are the same file on the file system of {directory}: "
+                "set CHECKPOINT_LOCAL_PATH to a directory on one that distinguishes the names"
             )
