@@ -20,6 +20,11 @@ def crc64nvme(data: Bytes, previous: int = 0) -> int:
     return int(checksums.crc64nvme(data, previous))
 
 
+def crc32c(data: Bytes) -> int:
+    """Return the CRC-32C (Castagnoli) of `data`, which indexes of TensorFlow and manifests of OCDBT have."""
+    return int(checksums.crc32c(data))
+
+
 def combine(first: int, second: int, second_size: int) -> int:
     """Return the checksum of two adjacent ranges from the checksum of each; `second_size` is in bytes."""
     return int(checksums.combine_crc64nvme(first, second, second_size))

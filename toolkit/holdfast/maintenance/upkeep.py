@@ -103,4 +103,4 @@ class Upkeep:
     def _going(self, keys: Collection[str]) -> None:
         """Forget objects that are about to be deleted: an answer may get lost, and no record may name them any more."""
         self._known.gone(keys)
-        self._list_writer.gone(keys)
+        self._list_writer.sent.difference_update(keys)

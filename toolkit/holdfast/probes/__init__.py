@@ -1,6 +1,6 @@
 """Prove that a file, or a checkpoint of several files, is cut.
 
-Probes read files, execute nothing in them, and need the standard library only. `docs/formats.md` lists the formats and
+Probes read files, execute nothing in them, and need no library of a format. `docs/formats.md` lists the formats and
 what each of them proves.
 """
 

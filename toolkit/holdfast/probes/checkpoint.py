@@ -15,17 +15,13 @@ def probe_checkpoint(root: Path, files: Collection[str], *, alone: bool = True) 
     """Probe the files of one checkpoint as a set; `probe` is for what a file proves by itself.
 
     Args:
-        root: the checkpoint directory.
         files: paths of one checkpoint (all below one top-level directory, or all at the top level), relative to
             `root`, with slashes.
         alone: whether this host writes all of the checkpoint. Otherwise a missing file proves nothing, and only one
             that is too short does (default True).
 
     Returns:
-        Path of a file → why it proves that the checkpoint is incomplete.
-
-    Raises:
-        OSError: a file cannot be read. One that has been deleted meanwhile is no error.
+        Path of a file → why it proves that the checkpoint is incomplete. A file that was deleted meanwhile is no error.
     """
     listing = Listing(root, frozenset(files), alone)
     reasons: dict[str, str] = {}

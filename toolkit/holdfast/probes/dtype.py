@@ -17,16 +17,23 @@ def item_size(description: object) -> int | None:
 
     Args:
         description: a type string, or a list of fields: name, type and, for arrays in a field, shape.
-
-    Raises:
-        UnclearError: the description is not one of NumPy's.
     """
-    if isinstance(description, str):
-        return _plain_size(description)
-    if not isinstance(description, list):
+    if isinstance(description, list):
+        return _record_size(description)
+    found = _TYPE.fullmatch(description) if isinstance(description, str) else None
+    kind, digits = found.groups() if found else ("", "")
+    if kind == "O":
+        return None
+    if kind and 0 < len(digits) <= 9:
+        return int(digits) * (4 if kind == "U" else 1)
+    if digits or kind not in _FIXED:
         raise UnclearError("array of a type that is not known")
+    return _FIXED[kind]
+
+
+def _record_size(fields: list[object]) -> int | None:
     total = 0
-    for field in description:
+    for field in fields:
         if not isinstance(field, tuple) or len(field) not in (2, 3):
             raise UnclearError("array of a type that is not known")
         size = item_size(field[1])
@@ -37,26 +44,8 @@ def item_size(description: object) -> int | None:
     return total
 
 
-def _plain_size(description: str) -> int | None:
-    found = _TYPE.fullmatch(description)
-    if found is None:
-        raise UnclearError("array of a type that is not known")
-    kind, digits = found.groups()
-    if kind == "O":
-        return None
-    if not digits and kind in _FIXED:
-        return _FIXED[kind]
-    if not digits or len(digits) > 9:
-        raise UnclearError("array of a type that is not known")
-    return int(digits) * (4 if kind == "U" else 1)
-
-
 def count(shape: object) -> int:
-    """Return the number of elements of an array with this shape.
-
-    Raises:
-        UnclearError: it is no shape.
-    """
+    """Return the number of elements of an array with this shape."""
     if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
         raise UnclearError("array whose shape is none")
     return prod(shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,7 +55,7 @@ class Listing:
         try:
             with (self.root / path).open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                return reader(View(descriptor=file.fileno(), name=path.rpartition("/")[2], size=size, budget=size))
+                return reader(View(partial(os.pread, file.fileno()), path.rpartition("/")[2], size, size))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 

@@ -43,32 +43,25 @@ _BY_HEAD: tuple[tuple[bytes, _Check], ...] = (
     (packed.ZSTD, packed.check_zstd),
     *((magic, partial(packed.check, magic=magic)) for magic in (packed.GZIP, packed.BZIP2, packed.XZ)),
 )
-_BY_LOOKS: tuple[tuple[Callable[[str, bytes], bool], _Check], ...] = (
-    (lambda name, head: name.endswith(safetensors.SUFFIX) or safetensors.looks_like_one(head), safetensors.check),
-    (
-        lambda name, head: head[:2] in pickled.PROTOCOLS,
-        lambda view: pickled.check(view, named=bool(_beginnings(view.name))),
-    ),
-    (lambda name, head: name.endswith(sstable.SUFFIX) and sstable.HEAD.match(head) is not None, sstable.check),
-    (lambda name, head: name.endswith(_JSON), json_text.check),
-    (
-        lambda name, head: (
-            (name.endswith(binary_json.UBJSON_SUFFIX) and head[:1] == b"{") or binary_json.looks_like_xgboost(head)
-        ),
-        binary_json.check_ubjson,
-    ),
-    (
-        lambda name, head: name.endswith(binary_json.MESSAGEPACK_SUFFIX) and binary_json.looks_like_messagepack(head),
-        binary_json.check_messagepack,
-    ),
-    (
-        lambda name, head: head[:2] in packed.ZLIB and name.endswith((".joblib", ".pkl", ".z", ".zlib")),
-        lambda view: packed.check(view, view.at(0, 2)),
-    ),
-    (
-        lambda name, head: head.startswith(packed.LZMA) and name.endswith((".joblib", ".pkl", ".lzma")),
-        partial(packed.check, magic=packed.LZMA),
-    ),
+
+
+def _begins(*first: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(first)
+
+
+_ANY = _begins(b"")
+# Suffixes of the name, how the file begins, and the check.
+_BY_LOOKS: tuple[tuple[str | tuple[str, ...], Callable[[bytes], object], _Check], ...] = (
+    (safetensors.SUFFIX, _ANY, safetensors.check),
+    ("", safetensors.looks_like_one, safetensors.check),
+    ("", _begins(*pickled.PROTOCOLS), lambda view: pickled.check(view, named=bool(_beginnings(view.name)))),
+    (sstable.SUFFIX, sstable.HEAD.match, sstable.check),
+    (_JSON, _ANY, json_text.check),
+    (binary_json.UBJSON_SUFFIX, _begins(b"{"), binary_json.check_ubjson),
+    ("", binary_json.looks_like_xgboost, binary_json.check_ubjson),
+    (binary_json.MESSAGEPACK_SUFFIX, binary_json.looks_like_messagepack, binary_json.check_messagepack),
+    ((".joblib", ".pkl", ".z", ".zlib"), _begins(*packed.ZLIB), lambda view: packed.check(view, view.at(0, 2))),
+    ((".joblib", ".pkl", ".lzma"), _begins(packed.LZMA), partial(packed.check, magic=packed.LZMA)),
 )
 _ZIP = tuple(archive.MAGICS)
 _PICKLE = pickled.PROTOCOLS
@@ -96,16 +89,13 @@ def probe(path: Path, *, content_budget: int = CONTENT_BUDGET) -> Finding:
 
     Returns:
         What its format proves; `UNKNOWN` for an unknown format, and for a file that changed meanwhile.
-
-    Raises:
-        OSError: the file cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             return Finding(Verdict.UNKNOWN, "no regular file")
-        finding = _probe(View(descriptor=descriptor, name=path.name, size=before.st_size, budget=content_budget))
+        finding = _probe(View(partial(os.pread, descriptor), path.name, before.st_size, content_budget))
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
@@ -116,7 +106,7 @@ def probe(path: Path, *, content_budget: int = CONTENT_BUDGET) -> Finding:
 
 def probe_content(name: str, content: bytes, *, content_budget: int = CONTENT_BUDGET) -> Finding:
     """Probe a file whose content has been read; `name` is its last name. Otherwise as `probe`."""
-    return _probe(View(descriptor=-1, name=name, size=len(content), budget=content_budget, content=content))
+    return _probe(View(lambda length, at: content[at : at + length], name, len(content), content_budget))
 
 
 def _probe(view: View) -> Finding:
@@ -141,8 +131,8 @@ def _check(view: View) -> Finding:
             return check(view)
     if any(len(head) < len(first) and first.startswith(head) for first in _beginnings(view.name)):
         raise CutError(f"a file of {len(head)} bytes, shorter than the first mark of the format in its name")
-    for looks, check in _BY_LOOKS:
-        if looks(view.name, head):
+    for suffix, looks, check in _BY_LOOKS:
+        if view.name.endswith(suffix) and looks(head):
             return check(view)
     raise UnclearError("a format that no probe knows")
 

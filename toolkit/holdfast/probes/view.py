@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,30 +12,27 @@ _CHUNK = 1 << 20
 _LINE = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class View:
-    """One open file.
+    """One file.
 
     Attributes:
+        pread: returns at most so many bytes from an offset, as `os.pread` does.
         name: last name of the file.
         size: in bytes, when the file was opened.
         budget: bytes of content that may be read beside headers and directories.
-        content: all of it, where it has been read already.
     """
 
-    descriptor: int
+    pread: Callable[[int, int], bytes]
     name: str
     size: int
     budget: int
-    content: bytes | None = None
 
     def at(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset`; fewer where the file ends."""
-        if self.content is not None:
-            return self.content[offset : offset + max(0, length)] if offset >= 0 else b""
         blocks = []
         while length > 0 and 0 <= offset < self.size:
-            block = os.pread(self.descriptor, min(length, self.size - offset), offset)
+            block = self.pread(min(length, self.size - offset), offset)
             if not block:
                 break
             blocks.append(block)
@@ -45,11 +41,7 @@ class View:
         return b"".join(blocks)
 
     def chunks(self, offset: int, length: int) -> Iterator[bytes]:
-        """Yield a range in chunks of 1 MiB.
-
-        Raises:
-            CutError: the file ends before the range does.
-        """
+        """Yield a range in chunks of 1 MiB."""
         while length > 0:
             chunk = self.at(offset, min(_CHUNK, length))
             if not chunk:

@@ -84,7 +84,3 @@ class ListWriter:
     def committed(self, snapshot: Snapshot) -> None:
         """Note a commit: lists that it does not name may be deleted, and are not named again."""
         self._known = {listed.entries[0].path: listed for listed in snapshot.lists}
-
-    def gone(self, keys_gone: Iterable[str]) -> None:
-        """Note that lists were deleted."""
-        self.sent.difference_update(keys_gone)

@@ -19,7 +19,6 @@ def verify(
     """Return one sentence for each thing that is wrong with a snapshot; none when it is whole.
 
     Args:
-        snapshot: to verify.
         checked: results of earlier calls, so that an object in several snapshots is read once; extended here.
         progress: receives the number of bytes after each read.
     """
@@ -36,19 +35,14 @@ def _identity(entry: FileEntry) -> tuple[str, str, int]:
 
 def _problem(store: Store, entry: FileEntry, progress: Callable[[int], object]) -> str | None:
     """Return what is wrong with a file. A damaged one is read twice: the damage may have happened on the way."""
-    first: str | None = None
-    places = [(entry.key, entry.etag), (entry.key, entry.etag), (entry.preserved, None)]
-    for key, etag in places:
-        if key is None:
-            continue
-        try:
+    problems: list[str] = []
+    for key, etag in ((entry.key, entry.etag), (entry.key, entry.etag), (entry.preserved, None)):
+        if key is not None:
             problem = _difference(store, entry, key, etag, progress)
-        except (DamagedError, NotFoundError) as error:
-            problem = str(error)
-        if problem is None:
-            return None
-        first = first or problem
-    return first
+            if problem is None:
+                return None
+            problems.append(problem)
+    return problems[0]
 
 
 def _difference(
@@ -63,7 +57,10 @@ def _difference(
         size += len(block)
         progress(len(block))
 
-    store.read(key, etag=etag, sink=take)
+    try:
+        store.read(key, etag=etag, sink=take)
+    except (DamagedError, NotFoundError) as error:
+        return str(error)
     if size != entry.size:
         return f"{size:,} bytes instead of {entry.size:,}"
     if crc != entry.crc64nvme:

@@ -49,11 +49,8 @@ def _begin(cursor: Cursor, kind: bytes) -> int:
     """Move behind the head of a container, and the values of a typed one; return how many values follow."""
     if _peek(cursor) not in (b"$", b"#"):
         return _ENDLESS
-    one = None
-    if _peek(cursor) == b"$":
-        cursor.skip(1)
-        one = cursor.take(1)
-    if cursor.take(1) != b"#":
+    one = cursor.take(1) if cursor.take(1) == b"$" else None
+    if one and cursor.take(1) != b"#":
         raise UnclearError("no UBJSON: a type without a count")
     count = _length(cursor)
     if one is None:

@@ -5,7 +5,7 @@ Format: google.github.io/tensorstore/kvstore/ocdbt, "Storage format".
 
 from __future__ import annotations
 
-from holdfast.probes.crc32c import crc32c
+from holdfast.checksum import crc32c
 from holdfast.probes.verdict import CutError, Finding, UnclearError, Verdict, sized
 from holdfast.probes.view import View
 

@@ -49,9 +49,6 @@ def _needs_manifest(metadata: object) -> bool:
     if not isinstance(metadata, dict) or metadata.get("use_ocdbt") is not True:
         return False
     tree = metadata.get("tree_metadata")
-    values = (
-        [leaf.get("value_metadata") for leaf in tree.values() if isinstance(leaf, dict)]
-        if isinstance(tree, dict)
-        else []
-    )
+    leaves = tree.values() if isinstance(tree, dict) else ()
+    values = [leaf.get("value_metadata") for leaf in leaves if isinstance(leaf, dict)]
     return any(isinstance(value, dict) and value.get("value_type") in _ARRAYS for value in values)

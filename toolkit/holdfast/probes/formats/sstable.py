@@ -9,7 +9,7 @@ import re
 import struct
 from collections.abc import Iterator
 
-from holdfast.probes.crc32c import crc32c
+from holdfast.checksum import crc32c
 from holdfast.probes.verdict import CutError, Finding, UnclearError, Verdict
 from holdfast.probes.view import View
 

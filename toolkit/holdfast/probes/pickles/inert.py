@@ -55,10 +55,6 @@ def load(
     Args:
         when_built: receives each object that was given a state; may move the cursor.
         when_referred: receives the key of each object that is kept outside of the pickle.
-
-    Raises:
-        CutError: the file ends before the pickle does.
-        UnclearError: it is no pickle, or a larger one than is read.
     """
     machine = _Machine(when_built, when_referred)
     try:
@@ -108,9 +104,9 @@ class _Machine:
     def recall(self, argument: Argument) -> None:
         self.stack.append(self._memo[_number(argument)])
 
-    def make_tuple(self, count: int) -> None:
-        values = [self.pop() for _ in range(count)]
-        self.stack.append(tuple(reversed(values)))
+    def pop_all(self, count: int) -> list[object]:
+        """Remove and return the topmost values, in the order in which they were pushed."""
+        return [self.pop() for _ in range(count)][::-1]
 
     def extend(self, values: list[object]) -> None:
         # What is appended to a record has no meaning here.
@@ -132,10 +128,6 @@ class _Machine:
     def make(self) -> None:
         arguments = self.pop()
         self.stack.append(Record(self.pop(), arguments))
-
-    def make_with_keywords(self) -> None:
-        self.pop()
-        self.make()
 
     def make_of_marked(self, argument: Argument) -> None:
         """Make a record of a class and of the values since the mark."""
@@ -172,8 +164,9 @@ _DO: dict[str, Callable[[_Machine, Argument], object]] = {
     "NEWTRUE": lambda machine, _: machine.push(value=True), "NEWFALSE": lambda machine, _: machine.push(value=False),
     "EMPTY_LIST": lambda machine, _: machine.push([]), "EMPTY_SET": lambda machine, _: machine.push([]),
     "EMPTY_DICT": lambda machine, _: machine.push(Pairs()), "EMPTY_TUPLE": lambda machine, _: machine.push(()),
-    "TUPLE1": lambda machine, _: machine.make_tuple(1), "TUPLE2": lambda machine, _: machine.make_tuple(2),
-    "TUPLE3": lambda machine, _: machine.make_tuple(3),
+    "TUPLE1": lambda machine, _: machine.push(tuple(machine.pop_all(1))),
+    "TUPLE2": lambda machine, _: machine.push(tuple(machine.pop_all(2))),
+    "TUPLE3": lambda machine, _: machine.push(tuple(machine.pop_all(3))),
     "TUPLE": lambda machine, _: machine.push(tuple(machine.marked())),
     "LIST": lambda machine, _: machine.push(machine.marked()),
     "FROZENSET": lambda machine, _: machine.push(machine.marked()),
@@ -183,13 +176,13 @@ _DO: dict[str, Callable[[_Machine, Argument], object]] = {
     "APPEND": lambda machine, _: machine.extend([machine.pop()]),
     "APPENDS": lambda machine, _: machine.extend(machine.marked()),
     "ADDITEMS": lambda machine, _: machine.extend(machine.marked()),
-    "SETITEM": lambda machine, _: machine.update([machine.pop(), machine.pop()][::-1]),
+    "SETITEM": lambda machine, _: machine.update(machine.pop_all(2)),
     "SETITEMS": lambda machine, _: machine.update(machine.marked()),
     "GET": _Machine.recall, "BINGET": _Machine.recall, "LONG_BINGET": _Machine.recall,
     "PUT": _Machine.memoize, "BINPUT": _Machine.memoize, "LONG_BINPUT": _Machine.memoize,
     "MEMOIZE": _Machine.memoize, "GLOBAL": _Machine.push_name, "STACK_GLOBAL": _Machine.push_name,
     "REDUCE": lambda machine, _: machine.make(), "NEWOBJ": lambda machine, _: machine.make(),
-    "NEWOBJ_EX": lambda machine, _: machine.make_with_keywords(),
+    "NEWOBJ_EX": lambda machine, _: (machine.pop(), machine.make()),
     "INST": _Machine.make_of_marked, "OBJ": _Machine.make_of_marked, "BUILD": lambda machine, _: machine.build(),
     "PERSID": _Machine.refer, "BINPERSID": _Machine.refer,
 }  # fmt: skip
