@@ -238,11 +238,11 @@ class Machine:
 
     def commit(self, changed: Mapping[str, FileEntry]) -> None:
         self.files = {**self.files, **changed}
-        for snapshot in self._commits.commit(self.files, complete=True):
+        for snapshot in self._commits.commit(self.files):
             self._upkeep.committed(snapshot)
 
     def repeat(self) -> None:
-        for snapshot in self._commits.repeat(self.files, ended=False):
+        for snapshot in self._commits.commit(self.files, repeated=True):
             self._upkeep.committed(snapshot)
 
     def tidy(self) -> None:

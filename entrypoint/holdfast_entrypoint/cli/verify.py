@@ -9,6 +9,7 @@ from typing import Any
 
 from holdfast.errors import DamagedError, NoSnapshotError
 from holdfast.snapshot import verify as engine
+from holdfast.store import Content
 from holdfast_entrypoint import exit_codes, progress
 from holdfast_entrypoint.cli import output
 from holdfast_entrypoint.cli.prefix import LIST, Prefix
@@ -25,7 +26,7 @@ def verify(options: argparse.Namespace, prefix: Prefix) -> int:
         raise NoSnapshotError(f"verify: no snapshots under this prefix; {LIST}")
     results: list[dict[str, Any]] = []
     with progress.bar("verify") as bar:
-        checked: dict[tuple[str, str, int], str | None] = {}
+        checked: dict[Content, str | None] = {}
         for name in wanted:
             entry = records[name]
             problems = (

@@ -22,7 +22,6 @@ class Listing:
     """The files of a checkpoint.
 
     Attributes:
-        root: the checkpoint directory.
         files: paths relative to it, with slashes.
         alone: whether no other host has further files.
     """

@@ -47,11 +47,7 @@ class UnreadListing:
         self._read: Future[ObjectListing] = Future()
 
     def read(self) -> ObjectListing:
-        """Read the listing to its end, the first time.
-
-        Raises:
-            StoreError: the prefix cannot be listed; every later call raises it again.
-        """
+        """Read the listing to its end, the first time; where that failed, every later call raises the same error."""
         with self._lock:
             if not self._read.done():
                 try:
@@ -104,9 +100,8 @@ class Catalog:
 
     def lives(self, slot: str) -> list[int]:
         """Return the attempts in which records may be committed under a name, ascending."""
-        if slot:
-            return sorted(number for number, host in self.joined if host == slot)
-        return sorted(set(self.attempts) - {number for number, _ in self.joined})
+        joined = {number for number, host in self.joined if slot in ("", host)}
+        return sorted(joined if slot else {*self.attempts} - joined)
 
     def histories(self) -> dict[str, list[str]]:
         """Return the names of the records and fences, oldest first, by the name under which they were committed."""

@@ -43,12 +43,16 @@ class Commits:
         """Name a foreign object as adopted, from the next record on."""
         self._adopted[key] = etag
 
-    def commit(self, files: Mapping[str, FileEntry], *, complete: bool) -> list[Snapshot]:
+    def commit(
+        self, files: Mapping[str, FileEntry], *, complete: bool = True, repeated: bool = False, ended: bool = False
+    ) -> list[Snapshot]:
         """Commit a snapshot of files.
 
         Args:
             files: by path.
-            complete: whether they are all files of the host, with none held back.
+            complete: whether they are all files of the host, with none held back (default True).
+            repeated: whether they are those of the newest snapshot, and still all that the host has (default False).
+            ended: whether nothing follows in this attempt (default False).
 
         Returns:
             The new snapshot, preceded by earlier ones whose commit is known only now, because an answer was lost.
@@ -56,35 +60,7 @@ class Commits:
         Raises:
             SupersededError: another attempt has fenced this one.
         """
-        return self._commit(files, complete=complete)
-
-    def repeat(self, files: Mapping[str, FileEntry], *, ended: bool) -> list[Snapshot]:
-        """Commit the newest snapshot once more: these files are still all that the host has.
-
-        Arguments, returns and errors as `commit`; `ended`: nothing follows in this attempt.
-        """
-        since = (self.newest.since or self.newest.created) if self.newest else None
-        return self._commit(files, repeated=True, since=since, ended=ended)
-
-    def refuse_if_superseded(self) -> None:
-        """Look for a fence, where no commit follows that would find it.
-
-        Raises:
-            SupersededError: there is one.
-        """
-        name = keys.snapshot_name(self._attempt.number, self._next_sequence, self._attempt.slot)
-        if exists(self._store, keys.snapshot_key(name)):
-            self._refuse_fence(name)
-
-    def _commit(
-        self,
-        files: Mapping[str, FileEntry],
-        *,
-        complete: bool = True,
-        repeated: bool = False,
-        since: datetime | None = None,
-        ended: bool = False,
-    ) -> list[Snapshot]:
+        since = (self.newest.since or self.newest.created) if repeated and self.newest else None
         lists = self._list_writer.file(files, self._next_sequence, repeated=repeated)
         while True:
             snapshot = Snapshot(
@@ -113,6 +89,16 @@ class Commits:
             self._list_writer.committed(snapshot)
             known, self._unreported = [*self._unreported, snapshot], []
             return known
+
+    def refuse_if_superseded(self) -> None:
+        """Look for a fence, where no commit follows that would find it.
+
+        Raises:
+            SupersededError: there is one.
+        """
+        name = keys.snapshot_name(self._attempt.number, self._next_sequence, self._attempt.slot)
+        if exists(self._store, keys.snapshot_key(name)):
+            self._refuse_fence(name)
 
     def _put(self, snapshot: Snapshot) -> None:
         key, text = keys.snapshot_key(snapshot.name), record_json.to_json(snapshot)

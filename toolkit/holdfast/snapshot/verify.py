@@ -8,13 +8,16 @@ from concurrent.futures import Executor
 from holdfast import checksum
 from holdfast.errors import DamagedError, NotFoundError
 from holdfast.snapshot.record import FileEntry, Snapshot
-from holdfast.store import Store
-
-_Checked = dict[tuple[str, str, int], str | None]
+from holdfast.store import Content, Store
 
 
 def verify(
-    store: Store, snapshot: Snapshot, checked: _Checked, *, workers: Executor, progress: Callable[[int], object]
+    store: Store,
+    snapshot: Snapshot,
+    checked: dict[Content, str | None],
+    *,
+    workers: Executor,
+    progress: Callable[[int], object],
 ) -> list[str]:
     """Return one sentence for each thing that is wrong with a snapshot; none when it is whole.
 
@@ -22,15 +25,11 @@ def verify(
         checked: results of earlier calls, so that an object in several snapshots is read once; extended here.
         progress: receives the number of bytes after each read.
     """
-    todo = {_identity(entry): entry for entry in snapshot.files.values() if _identity(entry) not in checked}
+    todo = {entry.content: entry for entry in snapshot.files.values() if entry.content not in checked}
     results = workers.map(lambda entry: _problem(store, entry, progress), todo.values())
     checked.update(zip(todo, results, strict=True))
-    problems = ((entry.path, checked[_identity(entry)]) for entry in snapshot.files.values())
+    problems = ((entry.path, checked[entry.content]) for entry in snapshot.files.values())
     return [f"{path}: {problem}" for path, problem in sorted(problems) if problem is not None]
-
-
-def _identity(entry: FileEntry) -> tuple[str, str, int]:
-    return entry.key, entry.etag, entry.crc64nvme
 
 
 def _problem(store: Store, entry: FileEntry, progress: Callable[[int], object]) -> str | None:

@@ -210,7 +210,7 @@ class Syncer:
         """
         newest = self.commits.newest
         if self.attempt.hosts and not (newest is not None and newest.ended):
-            self._note_committed(self.commits.repeat(self.changes.entries, ended=ended))
+            self._note_committed(self.commits.commit(self.changes.entries, repeated=True, ended=ended))
 
     def _note_committed(self, committed: Sequence[Snapshot]) -> Snapshot:
         for snapshot in committed:

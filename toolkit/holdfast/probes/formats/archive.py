@@ -131,9 +131,8 @@ def _large_sizes(extra: bytes, packed: int, unpacked: int, header: int) -> tuple
         kind, size = struct.unpack_from("<HH", extra, at)
         if kind == 1:
             numbers = iter(value for (value,) in struct.iter_unpack("<Q", extra[at + 4 : at + 4 + size // 8 * 8]))
-            unpacked = next(numbers, unpacked) if unpacked == _FULL_4 else unpacked
-            packed = next(numbers, packed) if packed == _FULL_4 else packed
-            header = next(numbers, header) if header == _FULL_4 else header
+            sizes = (unpacked, packed, header)
+            unpacked, packed, header = (next(numbers, size) if size == _FULL_4 else size for size in sizes)
             break
         at += 4 + size
     return packed, unpacked, header

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from holdfast.probes.verdict import CutError, Finding, UnclearError, Verdict
+from holdfast.probes.verdict import CutError, Finding, UnclearError
 from holdfast.probes.view import View
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -36,9 +36,7 @@ def check(view: View) -> Finding:
         raise CutError(f"JSON with {missing} that is not closed, cut at {end:,} bytes")
     if depth < 0:
         raise UnclearError("JSON with more brackets closed than opened")
-    return Finding(
-        Verdict.UNKNOWN, f"JSON with its last bracket, of {view.size:,} bytes; nothing in it vouches for its content"
-    )
+    raise UnclearError(f"JSON with its last bracket, of {view.size:,} bytes; nothing in it vouches for its content")
 
 
 def parse(content: bytes) -> object:

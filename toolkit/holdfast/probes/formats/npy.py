@@ -43,8 +43,7 @@ def _header(cursor: Cursor) -> tuple[int | None, int]:
         raise UnclearError("npy array whose header has escapes")  # reading them may print a warning
     try:
         header = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        description, shape = header["descr"], header["shape"]
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, KeyError):
         raise UnclearError("npy array whose header is none") from None
-    if not isinstance(header, dict) or not {"descr", "shape"} <= header.keys():
-        raise UnclearError("npy array whose header is none")
-    return dtype.item_size(header["descr"]), dtype.count(header["shape"])
+    return dtype.item_size(description), dtype.count(shape)

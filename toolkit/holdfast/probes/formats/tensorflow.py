@@ -11,7 +11,6 @@ from holdfast.probes.formats import sstable
 from holdfast.probes.listing import Listing
 from holdfast.probes.view import View
 
-_INDEX = "TensorFlow index"
 _DATA = re.compile(r"(.+)\.data-\d{5}-of-(\d{5})")
 
 
@@ -19,17 +18,15 @@ def check(listing: Listing) -> dict[str, str]:
     """Return why a set of index and data files is incomplete, by the path that proves it."""
     reasons: dict[str, str] = {}
     names = {found[1] for path in listing.files if (found := _DATA.fullmatch(path))}
+    for index in listing.ending(sstable.SUFFIX):
+        if index.removesuffix(sstable.SUFFIX) in names or listing.read(index, _looks_like_one):
+            reasons |= listing.check_ranges(index, "TensorFlow index", sstable.shard_sizes)
     for name in sorted(names):
         index = name + sstable.SUFFIX
-        if index in listing.files:
-            reasons |= listing.check_ranges(index, _INDEX, sstable.shard_sizes)
-        elif listing.alone and "/" in name:
+        if listing.alone and "/" in name and index not in listing.files:
             # At the top level it is left over from a deletion: nothing resumes from it, and it does no harm.
             first = min(path for path in listing.files if path.startswith(f"{name}.data-"))
             reasons[first] = f"TensorFlow data without its index {index!r}"
-    for index in listing.ending(sstable.SUFFIX):
-        if index.removesuffix(sstable.SUFFIX) not in names and listing.read(index, _looks_like_one):
-            reasons |= listing.check_ranges(index, _INDEX, sstable.shard_sizes)
     return reasons
 
 

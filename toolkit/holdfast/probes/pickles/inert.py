@@ -125,7 +125,7 @@ class _Machine:
             name, module = str(self.pop()), str(self.pop())
         self.stack.append(Name(module, name))
 
-    def make(self) -> None:
+    def make(self, _keywords: object = None) -> None:
         arguments = self.pop()
         self.stack.append(Record(self.pop(), arguments))
 
@@ -182,7 +182,7 @@ _DO: dict[str, Callable[[_Machine, Argument], object]] = {
     "PUT": _Machine.memoize, "BINPUT": _Machine.memoize, "LONG_BINPUT": _Machine.memoize,
     "MEMOIZE": _Machine.memoize, "GLOBAL": _Machine.push_name, "STACK_GLOBAL": _Machine.push_name,
     "REDUCE": lambda machine, _: machine.make(), "NEWOBJ": lambda machine, _: machine.make(),
-    "NEWOBJ_EX": lambda machine, _: (machine.pop(), machine.make()),
+    "NEWOBJ_EX": lambda machine, _: machine.make(machine.pop()),
     "INST": _Machine.make_of_marked, "OBJ": _Machine.make_of_marked, "BUILD": lambda machine, _: machine.build(),
     "PERSID": _Machine.refer, "BINPERSID": _Machine.refer,
 }  # fmt: skip

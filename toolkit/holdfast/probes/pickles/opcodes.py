@@ -8,7 +8,6 @@ from __future__ import annotations
 import pickletools
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from holdfast.probes.verdict import UnclearError
 from holdfast.probes.view import Cursor
@@ -26,20 +25,14 @@ STEPS = 5_000_000
 """Default limit of operations."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A string or bytes of more than 4 KiB, of which only the size in bytes is kept."""
-
-    size: int
-
-
-Argument = int | float | bytes | tuple[bytes, bytes] | Blob | None
+Argument = int | float | bytes | tuple[bytes, bytes] | None
 
 
 def operations(cursor: Cursor, steps: int = STEPS) -> Iterator[tuple[str, Argument]]:
     """Yield name and argument of each operation, including the one that ends the pickle.
 
-    Strings are bytes, as in the file. The cursor is behind the yielded operation, and may be moved.
+    Strings are bytes, as in the file, and None where they have more than 4 KiB. The cursor is behind the yielded
+    operation, and may be moved.
     """
     for _ in range(steps):
         opcode = _OPCODES.get(cursor.byte())
@@ -65,6 +58,6 @@ def _argument(cursor: Cursor, kind: pickletools.ArgumentDescriptor) -> Argument:
         raise UnclearError("no pickle: a length is negative")
     if size > _KEPT:
         cursor.skip(size)
-        return Blob(size)
+        return None
     content = cursor.take(size)
     return int.from_bytes(content, "little", signed=True) if kind.name.startswith("long") else content

@@ -75,14 +75,12 @@ def _item_size(dtype: object) -> int | None:
     """Return the bytes of an element of a pickled `numpy.dtype`; None where elements are Python objects."""
     if not isinstance(dtype, Record) or not isinstance(dtype.arguments, tuple) or not dtype.arguments:
         raise UnclearError("joblib file with an array of a type that is not known")
-    kind, state = dtype.arguments[0], dtype.state
+    state = dtype.state
     if isinstance(state, tuple) and len(state) > 5 and isinstance(state[5], int) and state[5] >= 0:
         # Types of any length, and records: their size is in the state, and a flag for records that hold objects.
         holds_objects = len(state) > 7 and isinstance(state[7], int) and state[7] & 1
         return None if holds_objects else state[5]
-    if not isinstance(kind, str):
-        raise UnclearError("joblib file with an array of a type that is not known")
-    return item_size(kind)
+    return item_size(dtype.arguments[0])
 
 
 def _skip_torch(cursor: Cursor) -> None:
