@@ -188,7 +188,7 @@ class _Life:
             return True
         durable = self._guard.flush(killed=self.supervisor.killed, meanwhile=self.supervisor.handle)
         syncer = self._prepared.syncer
-        self.report.bytes_uploaded, self.report.snapshots = syncer.uploaded, syncer.snapshots
+        self.report.bytes_uploaded, self.report.snapshots = syncer.bandwidth.arrived, syncer.snapshots
         self.report.flush = self._guard.ledger()
         if durable and self.interruption.began is not None:
             self.report.seconds_notice_to_durable = round(time.monotonic() - self.interruption.began, 3)

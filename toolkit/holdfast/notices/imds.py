@@ -24,7 +24,8 @@ _TOKEN = "/latest/api/token"  # noqa: S105  a path, not a secret
 _TOKEN_LIFE = "X-aws-ec2-metadata-token-ttl-seconds"  # noqa: S105
 _SPOT_ACTION = "/latest/meta-data/spot/instance-action"
 _REBALANCE = "/latest/meta-data/events/recommendations/rebalance"
-_LONGEST_BODY = 65_536
+LONGEST_BODY = 65_536
+"""Bytes that are read of an answer, or of a notice file."""
 
 NoticeKind = Literal["spot", "rebalance", "signal", "host"]
 
@@ -157,7 +158,7 @@ class MetadataClient:
         try:
             self._connection.request(method, path, headers=headers)
             response = self._connection.getresponse()
-            body = response.read(_LONGEST_BODY)
+            body = response.read(LONGEST_BODY)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             if kept:  # the other side has closed the idle connection

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from holdfast.errors import HoldfastError
 from holdfast.notices.imds import (
+    LONGEST_BODY,
     MetadataClient,
     MetadataError,
     MetadataFaultError,
@@ -26,7 +29,6 @@ POLL_SECONDS = 1.5
 
 _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 60.0
-_LONGEST_NOTICE = 65_536
 
 
 class HostNoticeError(HoldfastError):
@@ -40,7 +42,7 @@ def read_host_notice(path: Path, *, clock: Callable[[], float] = time.time) -> N
     """
     try:
         with path.open("rb") as file:
-            body = file.read(_LONGEST_NOTICE)
+            body = file.read(LONGEST_BODY)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except IsADirectoryError as error:
@@ -53,44 +55,36 @@ def read_host_notice(path: Path, *, clock: Callable[[], float] = time.time) -> N
     return parse_action("host", body, clock())
 
 
+@dataclass(eq=False)
 class NoticeWatcher:
     """Thread that polls for notices until `stop`.
 
-    A notice is reported once, and again only after it was withdrawn: EC2 repeats it at every poll, and test servers
-    move its time with each answer. Each kind of error is logged once; an endpoint without a server only where
-    metadata is expected, or has answered before.
-    `on_notice` is called from the thread.
+    A notice is reported once, from the thread, and again only after it was withdrawn: EC2 repeats it at every poll, and
+    test servers move its time with each answer. Each kind of error is logged once; an endpoint without a server only
+    where metadata is expected, or has answered before.
     """
 
-    def __init__(
-        self,
-        client: MetadataClient | None,
-        *,
-        host_file: Path | None,
-        on_notice: Callable[[Notice], None],
-        expect_metadata: bool = False,
-        interval: float = POLL_SECONDS,
-        clock: Callable[[], float] = time.time,
-        ticks: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._client = client
-        self._host_file = host_file
-        self._on_notice = on_notice
-        self._expect_metadata = expect_metadata
-        self._interval = interval
-        self._clock = clock
-        self._ticks = ticks
-        self._reported: set[tuple[NoticeKind, str]] = set()
-        self._warned: set[type[HoldfastError]] = set()
-        self._answered = False
-        self._pause = _FIRST_PAUSE
-        self._next_request = -float("inf")
-        self._stopping = threading.Event()
+    client: MetadataClient | None
+    _: KW_ONLY
+    host_file: Path | None
+    on_notice: Callable[[Notice], None]
+    expect_metadata: bool = False
+    interval: float = POLL_SECONDS
+    clock: Callable[[], float] = time.time
+    ticks: Callable[[], float] = time.monotonic
+    _reported: set[tuple[NoticeKind, str]] = field(default_factory=set)
+    _warned: set[type[HoldfastError]] = field(default_factory=set)
+    _answered: bool = False
+    _pause: float = _FIRST_PAUSE
+    _next_request: float = -math.inf
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
         self._thread = threading.Thread(target=self._run, name="holdfast-notices", daemon=True)
 
     def start(self) -> None:
         """Start the thread, if there is anything to poll; the caller never waits for the network."""
-        if self._client is not None or self._host_file is not None:
+        if self.client is not None or self.host_file is not None:
             self._thread.start()
 
     def stop(self) -> None:
@@ -103,15 +97,15 @@ class NoticeWatcher:
         """Return new notices: from the host, a spot interruption, a rebalance recommendation."""
         found: list[Notice] = []
         try:
-            if self._host_file is not None:
-                found += self._new("host", read_host_notice(self._host_file, clock=self._clock))
+            if self.host_file is not None:
+                found += self._new("host", read_host_notice(self.host_file, clock=self.clock))
         except HostNoticeError as error:
             self._warn_once(error)
         try:
-            if self._client is not None and self._ticks() >= self._next_request:
-                found += self._new("spot", self._client.spot_action())
+            if self.client is not None and self.ticks() >= self._next_request:
+                found += self._new("spot", self.client.spot_action())
                 self._answered = True
-                found += self._new("rebalance", self._client.rebalance())
+                found += self._new("rebalance", self.client.rebalance())
         except MetadataError as error:
             self._back_off(error)
         return found
@@ -121,15 +115,15 @@ class NoticeWatcher:
             while not self._stopping.is_set():
                 for notice in self.poll():
                     if not self._stopping.is_set():
-                        self._on_notice(notice)
-                self._stopping.wait(self._interval)
+                        self.on_notice(notice)
+                self._stopping.wait(self.interval)
         except BaseException as error:
             # A thread that ends without a log line misses the next interruption unnoticed.
             _LOG.error("the watch for interruption notices has failed, notices are not seen from now on: %r", error)
             raise
         finally:
-            if self._client is not None:
-                self._client.close()
+            if self.client is not None:
+                self.client.close()
 
     def _new(self, kind: NoticeKind, notice: Notice | None) -> list[Notice]:
         if notice is None:
@@ -143,10 +137,10 @@ class NoticeWatcher:
     def _back_off(self, error: MetadataError) -> None:
         """Delay the next request, except where metadata has answered before: there may be a notice."""
         unreachable = isinstance(error, MetadataUnreachableError)
-        if self._answered or self._expect_metadata or not unreachable:
+        if self._answered or self.expect_metadata or not unreachable:
             self._warn_once(error)
         if not self._answered and not isinstance(error, MetadataFaultError):
-            self._next_request = self._ticks() + (self._pause if unreachable else _LONGEST_PAUSE)
+            self._next_request = self.ticks() + (self._pause if unreachable else _LONGEST_PAUSE)
             self._pause = _LONGEST_PAUSE
 
     def _warn_once(self, error: HoldfastError) -> None:

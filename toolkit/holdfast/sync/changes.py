@@ -11,10 +11,7 @@ from holdfast.snapshot.record import FileEntry
 
 
 class Changes:
-    """The files of the last snapshot of one host, and those restored from other hosts (`theirs`).
-
-    Not safe for several threads.
-    """
+    """The files of the last snapshot of one host, and those restored from other hosts. Not safe for several threads."""
 
     def __init__(
         self,

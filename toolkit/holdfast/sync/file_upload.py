@@ -44,11 +44,7 @@ _CONTENT_BUDGET = 16 << 20
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class FileUploader:
-    """Upload files of one checkpoint directory. Several files may be uploaded at a time, each by one thread.
-
-    Attributes:
-        number: number of the pass, part of content keys.
-    """
+    """Upload files of one checkpoint directory. Several files may be uploaded at a time, each by one thread."""
 
     store: Store
     directory: Path
@@ -57,7 +53,7 @@ class FileUploader:
     known: ContentIndex
     uploads: ResumableUploads
     progress: Callable[[int], None]
-    number: int = 0
+    number: int = 0  # of the pass, part of content keys
     _warned: set[str] = field(default_factory=set)
     _warned_of_copies: bool = False
     _locks: dict[tuple[int, int], threading.Lock] = field(default_factory=dict)

@@ -23,7 +23,6 @@ from holdfast.stop import StoppedError, StopToken
 from holdfast.sync.ledger import Ledger
 from holdfast.sync.syncer import Synced, Syncer
 from holdfast.transfer import parts
-from holdfast.workers.bandwidth import Bandwidth
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class Flush:
         self.dirty = 0
         """Bytes to send when the flush began."""
         self._syncer = syncer
-        self._bandwidth: Bandwidth = syncer.bandwidth
+        self._bandwidth = syncer.bandwidth
         self._stop = stop
         self.sending = StopToken(seconds_left=lambda: stop.seconds_left() - self._bandwidth.commit_seconds)
         """Stopped when the time left is needed for the commit itself."""
@@ -98,15 +97,13 @@ class Flush:
                     raise
                 continue
             tries += 1
-            reasons = synced.unfinished.values()
-            in_vain = next((error for error in reasons if isinstance(error, TransientStoreError)), None)
             if not synced.unfinished or self.sending.stopped():
                 return synced
-            if in_vain is None and tries >= _TRIES:
+            reasons = synced.unfinished.values()
+            in_vain = next((error for error in reasons if isinstance(error, TransientStoreError)), None)
+            if tries >= _TRIES if in_vain is None else time.monotonic() > began + PATIENCE:
                 return synced
             if in_vain is not None:
-                if time.monotonic() > began + PATIENCE:
-                    return synced
                 self._pause(in_vain)
             time.sleep(_PAUSE)
 
@@ -122,8 +119,8 @@ class Flush:
 
         A transfer that turns out too slow gives way, once, to others that still fit. Errors as `Syncer.sync`.
         """
-        syncer, before = self._syncer, self._syncer.uploaded
-        kept_back = {checkpoint_of(path) for path in held}
+        syncer, before = self._syncer, self._bandwidth.arrived
+        kept_back = set(map(checkpoint_of, held))
         dirty = [state for state in syncer.changes.changed(scan) if state.checkpoint not in kept_back]
         self._missing = {state.path: state for state in dirty}
         self.dirty = self.dirty or sum(map(syncer.outbox.unsent, dirty))
@@ -141,7 +138,9 @@ class Flush:
             goes_on = {path for group in gave_way for path in group.paths}
             unfinished |= {path: error for path, error in one.unfinished.items() if path not in goes_on}
             snapshot = one.snapshot or snapshot
-            pending = sorted([*others, *gave_way], key=_newest, reverse=True)
+            pending = sorted(
+                [*others, *gave_way], key=lambda group: max(state.mtime_ns for state in group.states), reverse=True
+            )
             if not pending or self.sending.stopped():
                 break
         late = StoppedError("no time was left to send it")
@@ -149,7 +148,7 @@ class Flush:
         never = {path for path, error in unfinished.items() if isinstance(error, CutFileError | FileChangedError)}
         left = [group for group in finished if group.paths & unfinished.keys() and not group.paths & never]
         syncer.note_unsent(scan, left, ended=True)
-        return Synced(snapshot, syncer.uploaded - before, unfinished)
+        return Synced(snapshot, self._bandwidth.arrived - before, unfinished)
 
     def _refined(self, pending: list[Group]) -> list[Group]:
         """Divide what does not fit into smaller groups that may."""
@@ -216,7 +215,3 @@ def _by_checkpoint(states: Iterable[FileState]) -> Counter[str]:
     for state in states:
         sizes[state.checkpoint] += state.size
     return sizes
-
-
-def _newest(group: Group) -> int:
-    return max(state.mtime_ns for state in group.states)

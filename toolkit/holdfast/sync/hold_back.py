@@ -22,10 +22,7 @@ def refuse_cut_sets(
 ) -> dict[str, HoldfastError]:
     """Return changed files that provably belong to an incomplete set: files of it are missing or too short.
 
-    Args:
-        waiting: names of checkpoints that are not committed now.
-        alone: whether no other host writes parts of the same checkpoints.
-        more: whether files of the last snapshot are still deferred.
+    `alone`: no other host writes parts of the same checkpoints. `more`: files of the last snapshot are still deferred.
     """
     from holdfast import probes  # noqa: PLC0415  as in file_upload.py
 
@@ -50,7 +47,6 @@ def left_behind(
 
     Files at the top level that are overwritten together may belong together. A file that changes all the time or is
     cut holds back nothing but itself: otherwise one file that never settles would hold back all others.
-    `overwritten`: paths of which the last snapshot has an older version.
     """
     paths = [state.path for state in states if state.path in overwritten and not is_log(state.path)]
     group = [path for path in paths if group_of(path) == TOP_LEVEL]

@@ -64,9 +64,8 @@ class Outbox:
         for batch in batches(small):
             job = self._workers.submit(_all_of, store_file, batch)
             steps += [(state, partial(_outcome, job, number)) for number, state in enumerate(batch)]
-        for state in todo:
-            if state.size >= upload.SINGLE_PUT:
-                steps.append((state, self._begin_large(partial(store_file, state))))
+        large = [state for state in todo if state.size >= upload.SINGLE_PUT]
+        steps += [(state, self._begin_large(partial(store_file, state))) for state in large]
         stored, unfinished = self._take(steps)
         return sent | stored, unfinished
 

@@ -57,11 +57,8 @@ class Syncer:
     """Commit the changes of one checkpoint directory under one prefix. Owned by one thread; `assemble` makes it.
 
     Attributes:
-        look: scans the checkpoint directory.
-        unsent: note of finished checkpoints that are not stored yet; None: nothing is noted.
         unadopted: deferred objects of other writers that no snapshot has yet: key → ETag.
         base_name: name of the record that was restored; empty on a fresh start.
-        snapshots: number of snapshots committed in this attempt.
     """
 
     directory: Path
@@ -81,21 +78,12 @@ class Syncer:
     snapshots: int = 0
     _left_out: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def uploaded(self) -> int:
-        """Bytes of content that were sent in this attempt."""
-        return self.bandwidth.arrived
-
     def scan(self) -> Scan:
-        """Look at the checkpoint directory."""
+        """Look at the checkpoint directory; note which deferred files have been placed, or replaced by the script."""
         placed = self.deferred.before_look()
         scan = self.look()
-        if self.deferred:
-            self._note_arrived(scan, placed)
-        return scan
-
-    def _note_arrived(self, scan: Scan, placed: Collection[str]) -> None:
-        """Note which deferred files have been placed, and which the script has replaced."""
+        if not self.deferred:
+            return scan
         seen = self.deferred.look(scan.files, placed)
         self.changes.arrived(seen.arrived, seen.adopted if self.attempt.leads else {})
         for entry in seen.adopted.values():
@@ -103,6 +91,7 @@ class Syncer:
         for key in (seen.adopted.keys() | seen.replaced) & self.unadopted.keys():
             self.commits.adopt(key, self.unadopted.pop(key))
             self.plain.adopt(key)
+        return scan
 
     def settled(self, scan: Scan, waiting: Collection[str]) -> list[Group]:
         """Return what changed and may be committed: all but the checkpoints of the paths in `waiting`."""
@@ -110,9 +99,8 @@ class Syncer:
         states = [state for state in self.changes.changed(scan) if state.checkpoint not in held]
         return self.divide(grouped(states, self.outbox.unsent))
 
-    def divide(self, pending: Iterable[Group]) -> list[Group]:
+    def divide(self, pending: Sequence[Group]) -> list[Group]:
         """Divide groups of files into the smallest that may be committed apart."""
-        pending = list(pending)
         overwritten = self.changes.stored_before({state.path for group in pending for state in group.states})
         return [part for group in pending for part in divided(group, self.outbox.unsent, overwritten)]
 
@@ -122,8 +110,7 @@ class Syncer:
         `ended`: the script has ended, so that its files may be flushed to the disk.
         """
         if self.unsent is not None:
-            newest = self.commits.newest
-            after = newest.name if newest else self.base_name
+            after = self.commits.newest.name if self.commits.newest else self.base_name
             header = Header(attempt=self.attempt.number, token=self.attempt.token, after=after)
             self.unsent.note(header, scan, pending, ended=ended)
 
@@ -160,7 +147,7 @@ class Syncer:
         )
         waiting |= {checkpoint_of(path) for path in cut}
         todo = [s for s in changed if s.checkpoint not in waiting and s.path not in skipped]
-        before = self.uploaded
+        before = self.bandwidth.arrived
         with self.bandwidth.sending():
             stored, unfinished = self.outbox.send(todo, stop=stop)
         unfinished |= cut
@@ -176,7 +163,7 @@ class Syncer:
         taken = {path for path, entry in stored.items() if entries.get(path) == entry}
         self.changes.seen(scan.files[path] for path in taken)
         self.outbox.committed(taken)
-        return Synced(snapshot, self.uploaded - before, unfinished)
+        return Synced(snapshot, self.bandwidth.arrived - before, unfinished)
 
     def _name_left_out(self, scan: Scan) -> None:
         for path, reason in scan.left_out.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -28,17 +29,14 @@ class Events:
         self._settling = settling
         self._events: EventQueue = queue.SimpleQueue()
         self._dropped = threading.Event()
-        self._stop: Callable[[], None] = lambda: None
+        self.stop: Callable[[], None] = lambda: None
+        """Collect no more events. watchdog drops those that it delays (`EVENT_DELAY`)."""
 
     def start(self) -> None:
         """Begin to collect events, if the kernel allows it."""
         stop = observe(self._directory, self._events, on_overflow=self._overflowed)
         if stop is not None:
-            self.blind, self._stop = False, stop
-
-    def stop(self) -> None:
-        """Collect no more events. watchdog drops those that it delays (`EVENT_DELAY`)."""
-        self._stop()
+            self.blind, self.stop = False, stop
 
     def wake(self) -> None:
         """End the wait in `drain`, from any thread."""
@@ -52,13 +50,11 @@ class Events:
     def drain(self, seconds: float) -> bool:
         """Wait at most `seconds` for an event, then note all of them; return whether there is a reason to scan."""
         reason = False
-        try:
+        with contextlib.suppress(queue.Empty):
             entry = self._events.get(timeout=max(0.0, seconds))
             while True:
                 reason |= entry is None or self._note(*entry)
                 entry = self._events.get_nowait()
-        except queue.Empty:
-            pass
         if self._dropped.is_set():
             self._dropped.clear()
             self._settling.forget_open()

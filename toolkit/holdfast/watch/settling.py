@@ -34,7 +34,6 @@ class Killed:
     Attributes:
         at: when the signal was sent, or when the script was found dead, by the monotonic clock.
         seen: whether open files were looked up just before; not if the kernel or another process sent the signal.
-        writing: files that the killed processes had open for writing.
         script_died: whether the signal ended the script itself, not only other processes.
     """
 

@@ -11,11 +11,11 @@ from concurrent.futures import Executor
 
 from holdfast.errors import DamagedError, StoreError, SupersededError
 from holdfast.local.scan import Scan
-from holdfast.names import is_log
+from holdfast.names import checkpoint_of, is_log
+from holdfast.probes import Verdict, probe
 from holdfast.stop import StopToken
 from holdfast.sync.flush import Flush
 from holdfast.sync.syncer import Synced, Syncer
-from holdfast.watch import torn_writes
 from holdfast.watch.alerts import Alerts
 from holdfast.watch.events import EVENT_DELAY, Events
 from holdfast.watch.schedule import Schedule
@@ -27,6 +27,7 @@ AHEAD = 8 << 20
 """Bytes from which on a file is sent before the rest of its checkpoint is settled."""
 REPORT_EVERY = 60.0
 """Seconds between two records in which a host of several says that its last snapshot is up to date."""
+_PROBE_BUDGET = 1 << 30  # bytes that are read of a file to check its content: 0.4 s
 _TIDY_SLICE = 1.0  # seconds for tidying after a commit, whatever else there is to do
 _TIDY_SECONDS = 10.0  # seconds before the deadline at which tidying ends
 
@@ -130,10 +131,9 @@ class Watcher(threading.Thread):
             self._hurry.clear()
             return
         hurry = self._hurry.is_set()
-        settled = len(waiting) < len(changed)
         # Weights may be followed by their JSON. A log that is never closed delays nothing.
         unsettled = not hurry and any(not is_log(path) for path in waiting)
-        if not self._schedule.is_commit_due(settled=settled, unsettled=unsettled):
+        if not self._schedule.is_commit_due(settled=len(waiting) < len(changed), unsettled=unsettled):
             sent = self._send_ahead(scan, changed, now)
             self._schedule.scan_within(0.0 if sent else min(waiting.values()))
         elif self._commit(scan, waiting):
@@ -223,8 +223,22 @@ class Watcher(threading.Thread):
         self._tidy()
 
     def _find_torn(self, killed: Killed, stop: StopToken) -> list[str]:
+        """Return the changed paths that may be torn; log each checkpoint. When stopped, no file is read."""
         if not self._syncer.changes.dirty(self._syncer.scan()):
             return []
         while (left := killed.at + EVENT_DELAY - time.monotonic()) > 0:
             self._events.drain(left)
-        return torn_writes.find(self._syncer, self._settling, killed, stop=stop)
+        _, changed, _ = self._compare(time.monotonic())
+
+        def is_whole(path: str) -> bool:
+            if stop.stopped():
+                return False
+            try:
+                return probe(self._syncer.directory / path, content_budget=_PROBE_BUDGET).verdict is Verdict.WHOLE
+            except OSError:
+                return False
+
+        torn = self._settling.torn(changed, killed, is_whole, self._syncer.changes.stored_before(changed))
+        for name in sorted(set(map(checkpoint_of, torn))):
+            _LOG.warning("%r was being written when the script was killed: its last committed version stays", name)
+        return torn
