@@ -70,7 +70,7 @@ class Flush:
         short = self._bandwidth.seconds_for(left) + self._bandwidth.commit_seconds if missing else 0.0
         return Ledger(
             stored=dict(self._stored),
-            missed=_by_checkpoint(missing),
+            missed=dict(_by_checkpoint(missing)),  # `asdict` of a Counter counts its items
             sent=self.sent,
             seconds=time.monotonic() - self._began,
             rate=self._bandwidth.measured,
