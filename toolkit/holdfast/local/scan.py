@@ -121,7 +121,9 @@ def _walk(directory: str, below: str, only: str | None, unreadable: set[str]) ->
             yield path, entry
 
 
-def _unfit_reason(path: str, entry: os.DirEntry[str], root: Path, room_for_prefix: int) -> str | None:
+def _unfit_reason(  # noqa: PLR0911  one reason, one line
+    path: str, entry: os.DirEntry[str], root: Path, room_for_prefix: int
+) -> str | None:
     """Return why an entry is not a file of a snapshot; None: it is one."""
     try:
         key_bytes = len(path.encode())
@@ -130,7 +132,10 @@ def _unfit_reason(path: str, entry: os.DirEntry[str], root: Path, room_for_prefi
     if key_bytes + room_for_prefix > names.MAX_KEY_BYTES:
         return f"its key would be longer than {names.MAX_KEY_BYTES} bytes"
     if entry.is_symlink():
-        target = Path(entry.path).resolve()
+        try:
+            target = Path(entry.path).resolve()
+        except FileNotFoundError:
+            return None  # it disappeared while it was resolved: `look` finds nothing
         if not target.exists():
             return "it is a broken link"
         if not target.is_relative_to(root):
