@@ -45,10 +45,14 @@ def recover(unsent: Unsent, newest: Snapshot | None, attempts: Collection[int]) 
     refused: dict[str, list[str]] = {}
     for note, reason in reasons.items():
         refused.setdefault(reason, []).extend(sorted(note.checkpoints))
-    unstored = f"attempt {header.attempt} had finished but not stored"
+    attempt = header.attempt
     if kept:
-        _LOG.info("%s %s: kept in the directory, uploaded now", unstored, listed(sorted(refused.pop(""))))
-    sentences = [f"{unstored} {listed(names)}: not used, {reason}" for reason, names in refused.items()]
+        names = listed(sorted(refused.pop("")))
+        _LOG.info("attempt %d had finished but not stored %s: kept in the directory, uploaded now", attempt, names)
+    sentences = [
+        f"attempt {attempt} had finished but not stored {listed(names)}: not used, {reason}"
+        for reason, names in refused.items()
+    ]
     for sentence in first_few(sentences):
         _LOG.warning("%s", sentence)
     unsent.noted = tuple(kept)
