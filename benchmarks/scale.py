@@ -57,12 +57,12 @@ TERABYTE = 10**12
 
 @dataclass
 class Counting(Bucket):
-    """A bucket that counts.
+    """A bucket that counts requests.
 
     Attributes:
-        requests: by what was asked.
+        requests: number of requests by kind.
         written: bytes that were put, by the first directory below `.holdfast/`.
-        plain: keys of files that lie there and whose content nobody asks for.
+        plain: keys of files whose content is not read.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -110,14 +110,14 @@ class Counting(Bucket):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one thing costs.
+    """The cost of one operation.
 
     Attributes:
-        what: it is.
-        requests: by what was asked.
+        what: name of the operation.
+        requests: number of requests by kind.
         written: bytes of records and lists that were put.
-        cpu: seconds of the client.
-        memory: MiB by which the client has grown; None where that says nothing.
+        cpu: CPU time of the client, seconds; None: not measured.
+        memory: growth of the client's memory, MiB; None: not measured.
     """
 
     what: str
@@ -127,16 +127,16 @@ class Cost:
     memory: float | None = None
 
     def billed(self, kind: str) -> float:
-        """Return how many requests AWS counts as `PUT` or as `GET`."""
+        """Return the number of requests that AWS bills as `PUT` or as `GET`."""
         return sum(count for name, count in self.requests.items() if KIND[name] == kind)
 
     @property
     def seconds(self) -> float:
-        """The time that S3 takes for them at the rates that it promises for one prefix."""
+        """The least time that S3 takes, at the rates that it promises for one prefix."""
         return max(self.billed("PUT") / PUTS_PER_SECOND, self.billed("GET") / GETS_PER_SECOND)
 
     def times(self, factor: float, what: str) -> Cost:
-        """Return the cost of so many of these."""
+        """Return the cost of `factor` such operations."""
         return Cost(what, {name: count * factor for name, count in self.requests.items()})
 
     def __add__(self, other: Cost) -> Cost:
@@ -146,14 +146,14 @@ class Cost:
 
 
 class Meter:
-    """Measures what is done with a bucket."""
+    """Measure operations on a bucket."""
 
     def __init__(self, bucket: Counting) -> None:
         self.costs: list[Cost] = []
         self._bucket = bucket
 
     def measure(self, what: str, do: Callable[[], T]) -> T:
-        """Do something and note what it cost."""
+        """Run an operation and note its cost."""
         gc.collect()
         self._bucket.requests.clear()
         self._bucket.written.clear()
@@ -170,7 +170,7 @@ def _resident() -> int:
 
 
 def entries(count: int) -> dict[str, FileEntry]:
-    """Return the files of a large snapshot: a thousand in each directory, every content of its own."""
+    """Return the files of a large snapshot: a thousand in each directory, each with its own content."""
     found = {}
     for number in range(count):
         path = f"step-{number // 1_000:06d}/shard-{number % 1_000:05d}-of-01000.distcp"
@@ -193,15 +193,12 @@ def _entry(path: str, number: int) -> FileEntry:
 
 
 class Machine:
-    """One host that goes on from what is there, as `holdfast run` does it, without files.
+    """One host with the parts that `holdfast run` gives it, without files.
 
     Args:
-        bucket: where the prefix is.
-        found: what was found there.
         mine: the claimed attempt.
-        workers: runs the requests.
-        now: the time.
-        base: the records from which it goes on.
+        now: returns the time, UTC.
+        base: the records that it has restored.
     """
 
     def __init__(
@@ -250,7 +247,7 @@ class Machine:
 
 
 def start_alone(bucket: Counting, workers: ThreadPoolExecutor) -> Machine:
-    """Claim, fence, read the newest snapshot and survey the prefix: a start but for the files themselves."""
+    """Start a host that is alone: claim, fence, read the newest snapshot, list the prefix; no file is restored."""
     found = catalog.read_catalog(bucket)
     now = datetime.now(UTC)
     known = claim.honours_conditions(bucket, found, workers)
@@ -263,12 +260,12 @@ def start_alone(bucket: Counting, workers: ThreadPoolExecutor) -> Machine:
 
 
 def many_files(count: int) -> list[Cost]:
-    """Measure what the records of one host with many files cost."""
+    """Measure the cost of records and lists of one host with many files."""
     bucket = Counting()
     meter = Meter(bucket)
     with ThreadPoolExecutor(8) as workers:
         bucket.plain = _fill(bucket, meter, workers, count)
-        meter.measure("restart: claim, fence, record, lists, survey", lambda: start_alone(bucket, workers))
+        meter.measure("restart: claim, fence, record, lists, listing", lambda: start_alone(bucket, workers))
     return meter.costs
 
 
@@ -277,25 +274,20 @@ def _fill(bucket: Counting, meter: Meter, workers: ThreadPoolExecutor, count: in
     machine = meter.measure("start on an empty prefix", lambda: start_alone(bucket, workers))
     files = entries(count)
     meter.measure("first commit, its record and lists", lambda: machine.commit(files))
-    meter.measure("tidying after it", machine.tidy)
+    meter.measure("upkeep after it", machine.tidy)
     first = next(iter(files))
     changed = {first: replace(files[first], crc64nvme=1)}
     meter.measure("commit of one changed file", lambda: machine.commit(changed))
     step = {path: _entry(path, 7) for path in (f"step-999999/shard-{number:05d}" for number in range(1_000))}
     meter.measure("commit of a new step of 1,000 files", lambda: machine.commit(step))
     scattered = {path: replace(files[path], crc64nvme=2) for path in list(files)[:: max(1, count // 100)]}
-    meter.measure(f"commit of {len(scattered)} files here and there", lambda: machine.commit(scattered))
-    meter.measure("tidying, which drops a snapshot", machine.tidy)
+    meter.measure(f"commit of {len(scattered)} changed files, scattered", lambda: machine.commit(scattered))
+    meter.measure("upkeep that deletes a snapshot", machine.tidy)
     return sorted(machine.files)
 
 
 class Training:
-    """Many hosts on one prefix that train side by side, with a clock of their own.
-
-    Args:
-        count: how many hosts.
-        workers: runs the requests.
-    """
+    """Hosts that train together on one prefix, with a clock of their own."""
 
     def __init__(self, count: int, workers: ThreadPoolExecutor) -> None:
         self.bucket = Counting()
@@ -306,7 +298,7 @@ class Training:
         self.machines = {name: self.start(name, "one") for name in self.names}
 
     def start(self, name: str, run: str) -> Machine:
-        """Start a host: all but the files themselves."""
+        """Start a host, without its files."""
         bucket, workers = self.bucket, self._workers
         claimant = claim.Claimant(name, "0", "local")
         group = Group(self.names, run)
@@ -332,7 +324,7 @@ class Training:
         machine.commit({path: replace(_entry(path, self._step), mtime_ns=int(self._now.timestamp()) * 10**9)})
 
     def hour(self, commits: int) -> Counter[str]:
-        """Let all hosts train for an hour, with so many commits each; return the requests of retention."""
+        """Train for an hour, with this number of commits of each host; return the requests of retention."""
         retention: Counter[str] = Counter()
         for minute in range(60):
             self._now += timedelta(minutes=1)
@@ -350,11 +342,11 @@ class Training:
 
 
 def many_hosts(count: int, commits: int = 6) -> list[Cost]:
-    """Measure what many hosts cost: an hour of them, one commit, a restart."""
+    """Measure the cost of many hosts: of an hour, of one commit, of a restart."""
     with ThreadPoolExecutor(8) as workers:
         training = Training(count, workers)
         meter = Meter(training.bucket)
-        training.hour(commits)  # the first hour has no old snapshots
+        training.hour(commits)  # in the first hour there are few old snapshots
         retention = meter.measure(f"an hour of {count:,} hosts, {commits} commits each", lambda: training.hour(commits))
         meter.costs.append(Cost("of these, retention", retention))
         first, last = training.names[0], training.names[-1]
@@ -367,7 +359,7 @@ def many_hosts(count: int, commits: int = 6) -> list[Cost]:
 
 
 def large_file(size: int) -> list[Cost]:
-    """Return what a file of so many bytes takes: a part is a request up and a request down."""
+    """Return the cost of a file of this size, bytes: each part is one request up, and one request down."""
     count = len(list(parts.ranges(size)))
     up = {"put": count + 2} if size >= upload.SINGLE_PUT else {"put": 1}  # begun and completed
     return [Cost("store it once", up), Cost("restore it", {"get": count})]

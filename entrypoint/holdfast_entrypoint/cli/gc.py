@@ -6,12 +6,11 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 
 from holdfast.attempts import rendezvous
 from holdfast.maintenance import retention
-from holdfast.maintenance.collect import Collector
+from holdfast.maintenance.collect import Collected, Collector
 from holdfast.maintenance.expire import Expirer, Plan
 from holdfast.maintenance.plain_keys import PlainKeys
 from holdfast.maintenance.references import References, Slots
@@ -21,13 +20,31 @@ from holdfast_entrypoint.cli.prefix import Prefix
 
 
 def gc(options: argparse.Namespace, prefix: Prefix) -> int:
-    """Delete what the retention policy does not keep; with `--dry-run`, print it and why."""
+    """Delete what the retention policy does not keep, or print it, with the reasons."""
     policy = retention.parse(options.keep or os.environ.get("CHECKPOINT_RETENTION") or "3", name="--keep")
     plan, collector = _plan(options, prefix, policy)
     if options.dry_run:
-        return _report(options, prefix, plan, plan.records, plan.objects, len(plan.uploads))
-    done = collector.collect(plan)
-    return _report(options, prefix, plan, done.snapshots, done.objects, done.uploads)
+        done = Collected(tuple(plan.records), frozenset(plan.objects), len(plan.uploads))
+    else:
+        done = collector.collect(plan)
+    listed = prefix.found.objects()
+    every = {**listed.plain, **listed.stored}
+    size = sum(every[key].size for key in done.objects if key in every)
+    result = {
+        "dry_run": options.dry_run,
+        "snapshots": list(done.snapshots),
+        "objects": sorted(done.objects),
+        "bytes": size,
+        "uploads": done.uploads,
+    }
+    verb = "would be deleted" if options.dry_run else "deleted"
+    if not options.json:
+        sys.stdout.writelines(f"{verb}: snapshot {name} ({plan.records[name]})\n" for name in done.snapshots)
+        for key in sorted(done.objects):
+            sys.stdout.write(f"{verb}: object {output.printable(key)} ({plan.objects[key]})\n")
+    text = f"{len(done.snapshots)} snapshots, {len(done.objects)} objects ({size:,} bytes) and {done.uploads} "
+    output.say(options, result, f"{text}unfinished uploads {verb}")
+    return 0
 
 
 def _plan(options: argparse.Namespace, prefix: Prefix, policy: retention.Retention) -> tuple[Plan, Collector]:
@@ -46,34 +63,6 @@ def _plan(options: argparse.Namespace, prefix: Prefix, policy: retention.Retenti
     expirer = Expirer(references, policy, plain, time.time, protected=protected)
     plan = replace(expirer.plan(), uploads=expirer.abandoned_uploads())
     return plan, Collector(store, references, plain, workers)
-
-
-def _report(
-    options: argparse.Namespace,
-    prefix: Prefix,
-    plan: Plan,
-    snapshots: Iterable[str],
-    objects: Iterable[str],
-    uploads: int,
-) -> int:
-    listed = prefix.found.objects()
-    every = {**listed.plain, **listed.stored}
-    snapshots, objects = list(snapshots), sorted(objects)
-    size = sum(every[key].size for key in objects if key in every)
-    result = {
-        "dry_run": options.dry_run,
-        "snapshots": snapshots,
-        "objects": objects,
-        "bytes": size,
-        "uploads": uploads,
-    }
-    done = "would be deleted" if options.dry_run else "deleted"
-    if not options.json:
-        sys.stdout.writelines(f"{done}: snapshot {name} ({plan.records[name]})\n" for name in snapshots)
-        sys.stdout.writelines(f"{done}: object {output.printable(key)} ({plan.objects[key]})\n" for key in objects)
-    text = f"{len(snapshots)} snapshots, {len(objects)} objects ({size:,} bytes) and {uploads} "
-    output.say(options, result, f"{text}unfinished uploads {done}")
-    return 0
 
 
 def _of_the_newest(prefix: Prefix, newest: int) -> set[str]:

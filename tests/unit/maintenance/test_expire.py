@@ -70,10 +70,10 @@ def test_a_plan_says_what_goes_and_why_and_deletes_nothing(job: Job) -> None:
     assert plan.records == {f"000001-00000{number}": "no longer kept" for number in (1, 2, 3)}
     reasons = {key: why for key, why in plan.objects.items() if not key.startswith(".holdfast")}
     assert reasons == {
-        "step-0": "needed only by snapshots that go",
-        "step-1": "needed only by snapshots that go",
-        "step-2": "needed only by snapshots that go",
-        "step-5": "stored before this attempt, in no snapshot",
+        "step-0": "needed only by deleted snapshots",
+        "step-1": "needed only by deleted snapshots",
+        "step-2": "needed only by deleted snapshots",
+        "step-5": "of an earlier attempt, in no snapshot",
     }
 
 

@@ -127,7 +127,7 @@ def test_what_others_wrote_is_preserved_while_needed_and_never_deleted(job: Job)
     assert stored(job)["unused"] == b"untouched"
 
 
-def test_mirror_deletes_what_the_script_deleted_whoever_wrote_it(job: Job) -> None:
+def test_mirror_deletes_what_the_script_deleted_also_foreign_objects(job: Job) -> None:
     (job.root / "store/theirs").write_bytes(b"theirs")
     syncer = job.syncer("one", retention=Retention(last=1, mirror=True))
     job.write("ours", b"ours")
@@ -162,7 +162,7 @@ def test_orphans_of_a_dead_attempt_are_swept_by_the_next_one_after_its_first_com
     assert stored(job)["model"] == b"second"
 
 
-def test_a_job_below_another_jobs_prefix_is_nobodys_business_but_its_own(job: Job) -> None:
+def test_a_job_below_another_jobs_prefix_is_left_alone(job: Job) -> None:
     below = Job.__new__(Job)
     below.root, below.workers, below.drivers = job.root / "below", job.workers, None
     (below.root / "two").mkdir(parents=True)

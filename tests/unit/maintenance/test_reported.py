@@ -11,7 +11,9 @@ import pytest
 from tests.unit.attempts.test_several_hosts import Host, Job, shards
 from tests.unit.job import Reads
 
+from holdfast.errors import AccessDeniedError
 from holdfast.snapshot import keys
+from holdfast.store.directory.store import DirectoryStore
 
 
 @pytest.fixture
@@ -114,6 +116,24 @@ def test_the_reports_of_a_host_leave_a_few_records_whatever_the_others_report(jo
     assert len(records(job, "b")) == 4
     for host in job.begin_all("second", "a", "b"):
         assert host.files() == {"last/shard-a": b"step 0", "last/shard-b": b"step 0"}
+
+
+def test_plain_keys_follow_also_where_the_store_lets_nothing_be_deleted(job: Job) -> None:
+    class Undeletable(DirectoryStore):
+        def delete(self, key: str, *, etag: str | None = None) -> None:
+            raise AccessDeniedError("not allowed to delete")
+
+    job.store = Undeletable(job._root / "store")
+    one, two = job.begin_all("first", "a", "b")
+    train(job, [one, two], range(1), tidies=False)
+    for _ in range(6):
+        job.later(60)
+        two.syncer.repeat()
+    shards(job, two, name="last", content=b"changed")
+    two.syncer.sync(two.syncer.scan())
+    with pytest.raises(AccessDeniedError):
+        two.syncer.tidy()
+    assert (job._root / "store/last/shard-b").read_bytes() == b"changed"
 
 
 def test_many_hosts_plan_seldom_and_once_more_when_their_script_has_ended(job: Job) -> None:

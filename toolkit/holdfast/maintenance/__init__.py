@@ -1,1 +1,1 @@
-"""After a commit: plain keys follow the newest snapshot, old snapshots and orphans go."""
+"""After a commit: plain keys follow the newest snapshot, old snapshots and orphans are deleted."""

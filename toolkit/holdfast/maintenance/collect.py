@@ -1,4 +1,4 @@
-"""Collect: delete what a plan says, in an order that leaves every kept snapshot whole wherever it is cut off."""
+"""Delete what a plan says, in an order that leaves every record whole wherever it is cut off."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Collected:
     """What was deleted.
 
     Attributes:
-        snapshots: names of the records.
-        objects: keys of the objects beside them.
-        uploads: how many unfinished uploads.
-        refused: key → why the store refuses to delete this object, where it deletes others.
+        snapshots: names of their records.
+        objects: keys of the other objects.
+        uploads: number of unfinished uploads.
+        refused: key → error, of objects that the store refuses to delete while it deletes others.
     """
 
     snapshots: tuple[str, ...] = ()
@@ -35,14 +35,7 @@ class Collected:
 
 
 class Collector:
-    """Carry out plans. Not safe for several threads.
-
-    Args:
-        store: where the prefix is.
-        references: notes what is gone.
-        plain: what lies at the plain keys.
-        workers: runs the requests.
-    """
+    """Carry out plans. Not safe for several threads."""
 
     def __init__(self, store: Store, references: References, plain: PlainKeys, workers: Executor) -> None:
         self._store = store
@@ -55,18 +48,14 @@ class Collector:
         plan: Plan,
         *,
         stop: StopToken = NEVER,
-        going: Callable[[Collection[str]], None] = lambda keys_going: None,
+        on_delete: Callable[[Collection[str]], None] = lambda keys_going: None,
     ) -> Collected:
         """Delete records, then objects, then uploads.
 
         Args:
-            plan: of the moment: nothing was committed since.
-            stop: ends it between two requests; what is left then is part of the next plan.
-            going: gets the keys of the objects before the first is deleted: whatever becomes of that, no record may
-                name them from then on.
-
-        Raises:
-            StoreError: the store did not delete something; it is part of the next plan.
+            plan: made since the last commit.
+            stop: stops between two requests. What is left then, or after an error, is part of the next plan.
+            on_delete: gets the keys of the objects before the first of them is deleted.
         """
         for number, name in enumerate(plan.records):
             if stop.stopped():
@@ -75,7 +64,7 @@ class Collector:
             self._store.delete(keys.snapshot_key(name))
             self._references.forget(name)
         if plan.objects:
-            going(plan.objects.keys())
+            on_delete(plan.objects.keys())
         gone, refused = self._delete_all(plan.objects, stop)
         uploads = () if stop.stopped() else plan.uploads
         for upload in uploads:
@@ -83,7 +72,7 @@ class Collector:
         return Collected(tuple(plan.records), frozenset(gone), len(uploads), refused)
 
     def _delete_all(self, objects: Iterable[str], stop: StopToken) -> tuple[set[str], dict[str, PermanentStoreError]]:
-        """Delete objects side by side; return what is gone, and what is refused for itself alone."""
+        """Delete objects in parallel; return those that are gone, and those that are refused while others are not."""
         failed = threading.Event()
         refused: dict[str, PermanentStoreError] = {}
 

@@ -1,4 +1,4 @@
-"""Publish: after a commit, plain keys follow the newest snapshot."""
+"""Copy content to its plain keys: they follow the newest snapshot."""
 
 from __future__ import annotations
 
@@ -17,13 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Copy content to its plain keys. Not safe for several threads.
-
-    Args:
-        plain: what lies at the plain keys.
-        references: what the snapshots need.
-        known: which content lies where.
-    """
+    """Copy content to its plain keys. Not safe for several threads."""
 
     def __init__(self, plain: PlainKeys, references: References, known: ContentIndex) -> None:
         self._plain = plain
@@ -35,12 +29,11 @@ class Publisher:
         """Give every plain key the content that the newest snapshot has for it.
 
         Args:
-            entries: the files of the newest snapshot; changed to where their content lies from now on.
-            stop: ends it between two requests; the next call goes on.
+            entries: the files of the newest snapshot; changed to the keys at which their content is from now on.
+            stop: stops between two requests; the next call continues.
 
         Raises:
-            StoppedError: stopped by `stop`.
-            StoreError: the store did not do something; the next call tries it again.
+            StoppedError: stopped.
         """
         self._references.read()
         self._plain.look_again()
@@ -55,7 +48,7 @@ class Publisher:
                     self._bring(path, entries, named, stop)
                 except (AccessDeniedError, NoBucketError):
                     raise
-                except PermanentStoreError as error:  # a name that the store has no place for holds back no other
+                except PermanentStoreError as error:  # a name that the store refuses holds back no other
                     self.warn_once(f"{path!r} stays below .holdfast/ in the store: {error}")
             published = self._plain.as_published(entries[path])
             if published is not None:
@@ -69,19 +62,16 @@ class Publisher:
         named: Mapping[tuple[str, str], list[str]],
         stop: StopToken,
     ) -> None:
-        """Copy the content of a file to its plain key, after what lies there."""
+        """Copy the content of a file to its plain key, after the object there has been preserved."""
         moved = self._make_room(path, stop)
         if moved is not None:
             needed, preserved = moved
-            for other in named.get((needed.key, needed.etag), ()):  # renamed: it lay where its old name was
+            for other in named.get((needed.key, needed.etag), ()):  # renamed: the content was at its old name
                 entries[other] = replace(entries[other], key=preserved.key, etag=preserved.etag)
         self._copy(entries[path], stop)
 
     def _make_room(self, key: str, stop: StopToken) -> tuple[FileEntry, FileEntry] | None:
-        """Preserve what lies at a plain key and is about to be overwritten, if a kept snapshot needs it.
-
-        Returns the file that needs it, as it was named and as it is preserved.
-        """
+        """Preserve the object at a plain key if a kept snapshot needs it; return the file, before and after."""
         etag = self._plain.etag(key)
         needed = self._references.needed_at(key, etag) if etag is not None else None
         self._known.gone([key])
@@ -108,7 +98,7 @@ class Publisher:
             )
 
     def warn_once(self, text: str) -> None:
-        """Log, the first time, what would be found at every call."""
+        """Log a sentence that every call would log, once."""
         if text not in self._warned:
             self._warned.add(text)
             _LOG.warning("%s", text)

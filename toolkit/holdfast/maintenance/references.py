@@ -1,4 +1,4 @@
-"""References: how many snapshots need each object, and which objects no snapshot needs."""
+"""Count how many snapshots need each object, and find the objects that no snapshot needs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from holdfast.snapshot.records import load_record
 from holdfast.store import Store
 
 _CLAIMS_KEPT = 10
+_ORPHAN = "of an earlier attempt, in no snapshot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,10 @@ class Slots:
     """The slots (names under which hosts commit) whose snapshots one attempt expires.
 
     Attributes:
-        attempt: what earlier attempts stored under these slots and no snapshot names are orphans.
-        own: the slots in use; the empty one for a host that is alone.
-        hosts: all hosts that commit side by side in this attempt; none where there is one.
-        rest: whether the slots that are no longer in use belong to them too.
+        attempt: number of the attempt.
+        own: slots in use; the empty one for a host that is alone.
+        hosts: all hosts of the attempt; none for a host that is alone.
+        rest: whether slots of hosts that are not in the attempt are included.
     """
 
     attempt: int
@@ -37,14 +38,14 @@ class Slots:
     rest: bool = True
 
     def covers(self, slot: str) -> bool:
-        """Say whether a slot is one of them."""
+        """Say whether a slot is included."""
         return slot in self.own or (self.rest and slot not in self.hosts)
 
     def has_left(self, key: str) -> bool:
-        """Say whether an earlier attempt under one of them stored an object at a content key, or a list."""
+        """Say whether an earlier attempt stored the object of a content key or list under one of the slots."""
         stored_by = keys.attempt_of_content(key)
         if stored_by is None:
-            return not self.hosts  # which host's snapshot it was preserved for is not known
+            return not self.hosts  # it is not known for which host's snapshot it was preserved
         return stored_by[0] < self.attempt and self.covers(stored_by[1])
 
     def is_long_past(self, attempt: int) -> bool:
@@ -54,7 +55,7 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What retention asks of a snapshot that was counted.
+    """What retention needs to know of a snapshot that was counted.
 
     Attributes:
         began: when its files were first committed, seconds since the epoch.
@@ -73,13 +74,9 @@ class References:
     """Count how many snapshots need each object. Not safe for several threads.
 
     Args:
-        store: where the prefix is.
-        found: what was found under the prefix.
         slots: whose snapshots are counted.
-        plain: what lies at the plain keys.
-        workers: runs the requests.
-        needed: files of other hosts' snapshots.
-        expires: whether snapshots are let go at all; those of this attempt stay in memory until then.
+        needed: files that snapshots of other hosts need.
+        expires: whether snapshots expire at all. Those of this attempt stay in memory until then.
     """
 
     def __init__(
@@ -96,13 +93,13 @@ class References:
         self.store = store
         self.slots = slots
         self.records: dict[str, Counted] = {}
-        """Every snapshot that was counted, oldest first."""
+        """Snapshots that were counted, oldest first."""
         self.unreadable: set[str] = set()
-        """Names of records that were found and cannot be read. What they need is not known."""
-        self.unneeded = dict.fromkeys(plain.ours(before=slots.attempt), "stored before this attempt, in no snapshot")
-        """Keys that may be deleted where no snapshot needs them → why."""
+        """Names of damaged records. What they need is not known."""
+        self.unneeded = dict.fromkeys(plain.ours(before=slots.attempt), _ORPHAN)
+        """Keys that may be deleted if no snapshot needs them → reason."""
         self.preserved = {key for key in found.objects().stored if key.startswith(keys.PRESERVED)}
-        """The preserved keys at which there is an object."""
+        """Preserved keys at which there is an object."""
         self.is_nested = found.objects().is_nested
         self._found: Catalog | None = found
         self._cache = found.cache
@@ -113,11 +110,7 @@ class References:
         self._held: dict[str, Snapshot] = {}
 
     def read(self) -> None:
-        """Count the snapshots that were found, once: before that it is not known what is needed.
-
-        Raises:
-            StoreError: a record cannot be read; the next call goes on.
-        """
+        """Count the snapshots that were found, once. Before that it is not known what is needed."""
         if self._found is None:
             return
         found, slots = self._found, self.slots
@@ -132,14 +125,14 @@ class References:
         if self.unreadable:
             self.unneeded.clear()
         else:
-            self.release(filter(slots.has_left, found.objects().stored), "stored before this attempt, in no snapshot")
+            self.release(filter(slots.has_left, found.objects().stored), _ORPHAN)
         claims = {*((number, "") for number in found.attempts), *found.joined}
         old = [claim for claim in claims if slots.is_long_past(claim[0]) and slots.covers(claim[1])]
-        self.release((keys.attempt_key(*claim) for claim in old), "claim of an attempt long past")
+        self.release((keys.attempt_key(*claim) for claim in old), "claim of an old attempt")
         self._found = None
 
     def load(self, name: str) -> Snapshot | Fence | None:
-        """Read a record; None when it does not hold."""
+        """Read a record; None for a damaged one."""
         try:
             return load_record(self.store, name, self._cache)
         except DamagedError:
@@ -167,20 +160,20 @@ class References:
         return self._counts[key]
 
     def needed_at(self, key: str, etag: str) -> FileEntry | None:
-        """Return a file of a counted snapshot whose content is that object at a plain key; None: no snapshot has it."""
+        """Return a file of a counted snapshot whose content is that object at a plain key; None: there is none."""
         return self._at_plain_key.get((key, etag))
 
     def release(self, stored: Iterable[str], why: str) -> None:
-        """Let objects go that no snapshot needs."""
+        """Let those objects be deleted that no snapshot needs."""
         self.unneeded.update((key, why) for key in stored if self._counts[key] <= 0)
 
     def deleted(self, stored: Iterable[str]) -> None:
-        """Note that objects are gone."""
+        """Note that objects were deleted."""
         for key in stored:
             self.unneeded.pop(key, None)
 
     def lost_with(self, names: Iterable[str]) -> Counter[str]:
-        """Return how often each object is needed by these snapshots alone, in the order in which they are to go."""
+        """Return by how much the counts fall when these snapshots are deleted in this order."""
         lost: Counter[str] = Counter()
         for name in names:
             snapshot = self._held.get(name) or self.load(name)
@@ -189,7 +182,7 @@ class References:
         return lost
 
     def _lose(self, snapshot: Snapshot, lost: Counter[str]) -> Sequence[FileEntry]:
-        """Add what is needed less often without a snapshot; return the files that are in no other one's lists."""
+        """Add by how much the counts fall without a snapshot; return the files that no other snapshot's lists have."""
         lost.update(file_list.key for file_list in snapshot.lists)
         last = [file_list for file_list in snapshot.lists if self._counts[file_list.key] <= lost[file_list.key]]
         entries = list(_entries(snapshot, last))
@@ -204,7 +197,7 @@ class References:
             self._held[name] = snapshot
 
     def forget(self, name: str) -> None:
-        """Note that a record was deleted: what only it needed may go."""
+        """Note that a record was deleted: what only it needed may be deleted too."""
         self.records.pop(name, None)
         self.unreadable.discard(name)
         snapshot = self._held.pop(name, None)
@@ -213,19 +206,19 @@ class References:
         lost: Counter[str] = Counter()
         entries = self._lose(snapshot, lost)
         self._counts.subtract(lost)
-        self.release(lost, "needed only by snapshots that are gone")
+        self.release(lost, "needed only by deleted snapshots")
         for entry in entries:
             if entry.preserved is not None and self._counts[entry.preserved] <= 0:
                 self._at_plain_key.pop((entry.key, entry.etag), None)
 
 
 def _entries(snapshot: Snapshot, lists: Iterable[FileList]) -> Iterable[FileEntry]:
-    """Return the files of a snapshot, as far as they are not in other lists than these."""
+    """Return the files of a snapshot; of one with lists, the files in these lists."""
     if not snapshot.lists:
         return snapshot.files.values()
     return (entry for file_list in lists for entry in file_list.entries)
 
 
 def _needed(entry: FileEntry) -> set[str]:
-    """Return the keys that a snapshot's file needs: its content, and its plain key, which has the same or will."""
+    """Return the keys that a file of a snapshot needs: of its content, and its plain key, which gets that content."""
     return {entry.key, entry.path} | ({entry.preserved} if entry.preserved else set())

@@ -1,4 +1,4 @@
-"""Reported: until when every host of an attempt has reported. The first host asks, the others read its answer."""
+"""Until when every host of an attempt has reported: the first host asks, the others read its answer."""
 
 from __future__ import annotations
 
@@ -18,14 +18,7 @@ from holdfast.store import Part, Store
 
 
 class Reported:
-    """The moment until which every host has reported: each has a later record that held nothing back.
-
-    Args:
-        store: where the prefix is.
-        attempt: of this host.
-        references: this host's own records.
-        workers: threads that run the requests.
-    """
+    """The moment until which every host has reported: each has a later record that is complete."""
 
     def __init__(self, store: Store, attempt: Attempt, references: References, workers: Executor) -> None:
         self._store = store
@@ -37,11 +30,8 @@ class Reported:
     def until(self) -> float:
         """Return the moment, less the clocks' difference, in seconds since the epoch.
 
-        It is infinity for a host that is alone, and minus infinity while no answer is known. An old answer stays true:
-        with a newer one less is kept.
-
-        Raises:
-            StoreError: the store cannot be read, or does not take the answer.
+        Infinity for a host that is alone; minus infinity while there is no answer. An old answer stays true: a newer
+        one only lets more be deleted.
         """
         if not self._attempt.hosts:
             return math.inf

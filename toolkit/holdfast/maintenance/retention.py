@@ -17,10 +17,9 @@ class Retention:
     """Which snapshots are kept.
 
     Attributes:
-        last: how many of the newest; None keeps all.
-        hours: beside them, the newest snapshot of every period of so many hours; None keeps none for its age.
-        mirror: what the script deletes is deleted in the store too, also where somebody else wrote it, as SageMaker
-            does; only the newest snapshot is kept.
+        last: number of the newest; None: all.
+        hours: length of the periods, hours, of each of which the newest is kept too; None: there are no periods.
+        mirror: delete in the store what the script deletes, also foreign objects, as SageMaker does; `last` is 1.
     """
 
     last: int | None = 3
@@ -28,11 +27,7 @@ class Retention:
     mirror: bool = False
 
     def kept(self, snapshots: Iterable[tuple[str, float]]) -> list[str]:
-        """Return the names that are kept, oldest first.
-
-        Args:
-            snapshots: name and time of the commit in seconds since the epoch, oldest first.
-        """
+        """Return the names that are kept of (name, seconds since the epoch of its commit), both oldest first."""
         ordered = list(snapshots)
         if self.last is None:
             return [name for name, _ in ordered]
@@ -47,11 +42,10 @@ def parse(text: str, *, name: str) -> Retention:
     """Parse `3`, `3+6h`, `all` or `mirror`.
 
     Args:
-        text: the policy.
-        name: what to call it in an error.
+        name: name of the setting in an error.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the text is none of these.
     """
     if text == "all":
         return Retention(last=None)

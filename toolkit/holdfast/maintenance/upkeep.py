@@ -1,4 +1,4 @@
-"""Upkeep: what follows a commit and no commit waits for: publish, expire, collect."""
+"""Publish, expire and collect after a commit; no commit waits for it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,15 @@ from holdfast.snapshot.record import FileEntry, Snapshot
 from holdfast.stop import StoppedError, StopToken
 from holdfast.transfer.content_index import ContentIndex
 
-_SENT = "sent by this attempt, in no snapshot"
+_SENT = "of this attempt, in no snapshot"
 
 
 class Upkeep:
-    """Keep a prefix tidy for one attempt. Not safe for several threads.
+    """Bring a prefix up to date after the commits of one attempt. Not safe for several threads.
 
     Args:
-        references: what the snapshots need.
-        publisher: brings the plain keys up to date.
-        expirer: plans what goes.
-        collector: deletes it.
-        known: which content lies where.
-        list_writer: knows which lists it has put.
-        refuse_if_superseded: raises SupersededError when another attempt has taken over.
+        known: content that the store has, and its keys.
+        refuse_if_superseded: raises SupersededError when a later attempt has begun.
         drop_unfinished: drops stale uploads, given the files of the newest snapshot.
     """
 
@@ -56,40 +51,36 @@ class Upkeep:
         self._swept = False
 
     def committed(self, snapshot: Snapshot) -> None:
-        """Take a commit into account."""
+        """Count a snapshot that this attempt has committed."""
         self._references.add(snapshot)
         if snapshot.complete:  # what was sent and is in no snapshot by now was changed while it was sent
             self._references.release(self._known.sent, _SENT)
         self._references.release(self._list_writer.sent, _SENT)  # those of a commit that failed
-        # What a host says once a minute leaves but a small record behind: mostly that waits for the next snapshot.
+        # A repeated record leaves one small record behind: mostly that waits for the next snapshot.
         self._due |= snapshot.since is None or snapshot.ended or self._expirer.waits
         self._published &= snapshot.since is not None
         if snapshot.ended:
             self._expirer.plan_soon()
 
     def tidy(self, entries: dict[str, FileEntry], stop: StopToken) -> Collected:
-        """Bring the plain keys up to date and delete what is no longer kept. Before the first commit: nothing.
+        """Publish plain keys and delete what is no longer kept. Do nothing before the first commit.
 
         Args:
-            entries: the files of the newest snapshot; changed to where their content lies from now on.
-            stop: ends it between two requests; the next call goes on.
-
-        Raises:
-            StoreError: the store did not do something; the next call tries it again.
+            entries: the files of the newest snapshot; changed to the keys at which their content is from now on.
+            stop: stops between two requests; the next call continues.
         """
+        if self._due and not (self._published and not self._expirer.is_time()):
+            try:
+                self._publisher.publish(entries, stop)
+            except StoppedError:
+                return Collected()
+            self._published = True
         self._collector.collect(self._expirer.repeats(), stop=stop)
-        if not self._due or (self._published and not self._expirer.is_time()):
-            return Collected()
-        try:
-            self._publisher.publish(entries, stop)
-        except StoppedError:
-            return Collected()
-        self._published = True
-        if not self._expirer.is_time():
+        if not self._due or not self._expirer.is_time():
             return Collected()
         self._refuse_if_superseded()  # a zombie that has slept since its commit deletes nothing
         self._drop_unfinished(entries)
-        collected = self._collector.collect(self._expirer.plan(), stop=stop, going=self._going)
+        collected = self._collector.collect(self._expirer.plan(), stop=stop, on_delete=self._forget)
         for key, error in collected.refused.items():
             self._publisher.warn_once(f"{key!r} is no longer kept and cannot be deleted: {error}")
         if not self._swept and not stop.stopped():
@@ -100,7 +91,7 @@ class Upkeep:
         self._due = stop.stopped()
         return collected
 
-    def _going(self, keys: Collection[str]) -> None:
-        """Forget objects that are about to be deleted: an answer may get lost, and no record may name them any more."""
+    def _forget(self, keys: Collection[str]) -> None:
+        """Forget objects that are about to be deleted: whatever the answer is, no record may name them from now on."""
         self._known.gone(keys)
         self._list_writer.sent.difference_update(keys)
