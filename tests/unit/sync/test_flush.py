@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from holdfast.sync import flush as flushing
 from holdfast.sync.flush import Flush
 from holdfast.sync.syncer import Syncer
 from holdfast.workers.bandwidth import Bandwidth
+from holdfast_entrypoint.report import Report
 
 MIB = 1 << 20
 
@@ -141,6 +143,9 @@ def test_files_that_are_overwritten_side_by_side_stay_together_even_when_there_i
     ledger = flush(syncer, line, 3).ledger()
     assert ledger.stored == {}
     assert ledger.missed.keys() == {"weights", "weights.json"}
+    report = job.root / "report.json"
+    Report(flush=ledger).write(report)
+    assert json.loads(report.read_text())["flush"]["missed"] == {"weights": 60 * MIB, "weights.json": MIB}
 
 
 @pytest.mark.parametrize("end", ["the time is up", "the store refuses it"])
