@@ -130,7 +130,10 @@ class Uploads:
 
 
 def _part_size(upload: Upload) -> int:
-    return int(upload.id.rpartition("-")[2])
+    try:
+        return int(upload.id.rpartition("-")[2])
+    except ValueError as error:
+        raise NotFoundError(f"{upload.id!r} names no upload of {upload.key!r}") from error
 
 
 def _refuse_if_lost(part: StoredPart, descriptor: int, path: Path, offset: int) -> None:
