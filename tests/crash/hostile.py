@@ -47,7 +47,7 @@ class Bucket:
 
     def head(self, key: str) -> ObjectInfo:
         content, metadata = self._found(key)
-        return ObjectInfo(key, len(content), self.etag(key), 1.79e9, metadata)
+        return ObjectInfo(key, len(content), self.etag(key), 1.79e9, metadata=metadata)
 
     def _found(self, key: str) -> tuple[bytes, Mapping[str, str]]:
         if key not in self.objects:

@@ -14,7 +14,7 @@ All methods raise `TransientStoreError` where a repetition may help and a `Perma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +39,7 @@ class ObjectInfo:
     size: int
     etag: str
     modified: float
+    _: KW_ONLY
     metadata: Metadata | None = None
     crc64nvme: int | None = None
 
@@ -82,6 +83,7 @@ class Part:
     offset: int
     size: int
     crc64nvme: int
+    _: KW_ONLY
     read: bool = False
 
     @classmethod

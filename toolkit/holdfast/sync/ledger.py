@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from holdfast.wording import listed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """What a flush has done so far.
 

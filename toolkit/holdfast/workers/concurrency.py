@@ -21,7 +21,7 @@ _SAMPLE = 16  # small requests in a row from which their limit is computed …
 _PATIENT = 4  # … when the server takes so many times as long as at its fastest
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Window:
     """Requests that have ended since a moment (seconds, by the clock and of CPU), and the most at a time."""
 
@@ -73,7 +73,7 @@ class Concurrency:
         self._window, self._sample = self._open(), self._open()
 
     def _open(self) -> _Window:
-        return _Window(self._clock(), self._cpu(), self._under_way)
+        return _Window(began=self._clock(), cpu=self._cpu(), peak=self._under_way)
 
     def began(self) -> None:
         """Note that a request begins."""

@@ -117,7 +117,7 @@ class DirectoryStore:
         with self._opened(key, None) as descriptor:
             state = os.fstat(descriptor)
         etag = etag_of(state)
-        return ObjectInfo(key, state.st_size, etag, state.st_mtime, self._layout.metadata(key, etag))
+        return ObjectInfo(key, state.st_size, etag, state.st_mtime, metadata=self._layout.metadata(key, etag))
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
         with self._opened(key, etag) as descriptor:

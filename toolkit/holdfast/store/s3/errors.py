@@ -6,7 +6,7 @@ import errno
 import ssl
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -98,6 +98,7 @@ class Problem:
     code: str
     message: str
     region: str | None
+    _: KW_ONLY
     foreign: bool = False
     date: datetime | None = None
 
@@ -159,7 +160,9 @@ def read_problem(status: int, headers: Mapping[str, str], body: bytes) -> Proble
     if root is not None and not foreign:
         code, message = text_of(root, "Code"), text_of(root, "Message")
         region = region or text_of(root, "Region") or None
-    return Problem(status, code, " ".join(message.split())[:_MESSAGE_CHARACTERS], region, foreign, _date(headers))
+    return Problem(
+        status, code, " ".join(message.split())[:_MESSAGE_CHARACTERS], region, foreign=foreign, date=_date(headers)
+    )
 
 
 def _date(headers: Mapping[str, str]) -> datetime | None:

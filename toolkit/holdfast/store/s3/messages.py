@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from holdfast.checksum import from_base64, to_base64
 from holdfast.errors import TransientStoreError
@@ -26,6 +26,7 @@ class Request:
     action: str
     key: str | None
     permission: str
+    _: KW_ONLY
     query: Sequence[tuple[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Part | None = None

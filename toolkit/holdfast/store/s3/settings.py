@@ -32,7 +32,7 @@ class StaticKeys:
     token: str | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings:
     """How to reach S3.
 

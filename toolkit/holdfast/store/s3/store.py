@@ -74,7 +74,7 @@ class S3Store:
         except (KeyError, ValueError) as error:
             raise TransientStoreError(f"the description of {key!r} is not what S3 sends ({error})") from error
         crc = messages.crc_of(headers.get(messages.CHECKSUM))
-        return ObjectInfo(key, size, etag, modified, messages.metadata_in(headers), crc)
+        return ObjectInfo(key, size, etag, modified, metadata=messages.metadata_in(headers), crc64nvme=crc)
 
     def read(self, key: str, *, offset: int = 0, size: int | None = None, etag: str | None = None, sink: Sink) -> None:
         if size == 0:
@@ -166,7 +166,7 @@ class S3Store:
             "x-amz-checksum-type": "FULL_OBJECT",
             **messages.object_headers(metadata),
         }
-        request = Request("POST", "beginning to store", key, "s3:PutObject", [("uploads", "")], headers)
+        request = Request("POST", "beginning to store", key, "s3:PutObject", query=[("uploads", "")], headers=headers)
         identity = messages.text_of(self._client.answer(request, "InitiateMultipartUploadResult"), "UploadId")
         if not identity:
             raise TransientStoreError(f"beginning to store {key!r} failed: the answer has no upload id")
@@ -175,7 +175,9 @@ class S3Store:
     def put_part(self, upload: Upload, number: int, part: Part) -> StoredPart:
         query = [("partNumber", str(number)), ("uploadId", upload.id)]
         headers = {messages.CHECKSUM: to_base64(part.crc64nvme)}
-        request = Request("PUT", f"storing part {number} of", upload.key, "s3:PutObject", query, headers, part)
+        request = Request(
+            "PUT", f"storing part {number} of", upload.key, "s3:PutObject", query=query, headers=headers, body=part
+        )
         with self._client.send(request) as response:
             return StoredPart(number, self._stored(upload.key, part, response), part.size, part.crc64nvme)
 
@@ -185,7 +187,7 @@ class S3Store:
         headers = {**self._source(source), "x-amz-copy-source-range": f"bytes={source.offset}-{last}"}
         doing, permission = f"copying {source.key!r} to part {number} of", "s3:GetObject and s3:PutObject"
         try:
-            request = Request("PUT", doing, upload.key, permission, query, headers)
+            request = Request("PUT", doing, upload.key, permission, query=query, headers=headers)
             etag, checksum = self._copy(request, source, "CopyPartResult")
         except AlreadyExistsError as error:
             raise self._replaced(source.key) from error
@@ -207,7 +209,7 @@ class S3Store:
         body = Part.of(messages.completion(parts))
         query = [("uploadId", upload.id)]
         permission = "s3:PutObject and s3:GetObject" if replaces else "s3:PutObject"
-        request = Request("POST", "completing", upload.key, permission, query, headers, body)
+        request = Request("POST", "completing", upload.key, permission, query=query, headers=headers, body=body)
         try:
             root = self._client.answer(request, "CompleteMultipartUploadResult")
         except errors.BadDigestError as error:
@@ -221,7 +223,7 @@ class S3Store:
 
     def abort_upload(self, upload: Upload) -> None:
         query, permission = [("uploadId", upload.id)], "s3:AbortMultipartUpload"
-        self._remove(Request("DELETE", "aborting the upload of", upload.key, permission, query))
+        self._remove(Request("DELETE", "aborting the upload of", upload.key, permission, query=query))
 
     def unfinished_uploads(self) -> Iterator[UnfinishedUpload]:
         return self._listing.uploads()
