@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from holdfast.names import OWN_DIRECTORY
 from holdfast.watch.settling import Settling
 
 Move = Iterator[float]
@@ -177,7 +178,9 @@ class Script:
 
     def take_over(self) -> Move:
         """Overwrite or delete what another writer had put there and the restore has placed."""
-        theirs = sorted(path for path in self._directory.rglob("foreign-*") if path.is_file())
+        found = (path for path in self._directory.rglob("foreign-*") if path.is_file())
+        # What lies in staging is not placed yet: a script that writes there loses its file to the restore.
+        theirs = sorted(path for path in found if OWN_DIRECTORY not in path.parts)
         if theirs and self._dice.random() < 0.5:
             yield from self._save(self._dice.choice(theirs).relative_to(self._directory).as_posix())
         elif theirs:
