@@ -20,7 +20,7 @@ from holdfast.snapshot import candidates, keys
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.candidates import Candidate
 from holdfast.snapshot.catalog import Catalog, read_catalog
-from holdfast.snapshot.records import exists
+from holdfast.snapshot.records import exists, read_whole
 from holdfast.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -103,10 +103,8 @@ def join(
 
 def read_claim(store: Store, number: int) -> dict[str, Any]:
     """Return the claim of an attempt; empty when it does not parse."""
-    text = bytearray()
-    store.read(keys.attempt_key(number), sink=text.extend)
     try:
-        claim = json.loads(text)
+        claim = json.loads(read_whole(store, keys.attempt_key(number)))
     except ValueError:
         return {}
     return claim if isinstance(claim, dict) else {}

@@ -7,13 +7,13 @@ import math
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 
-from holdfast import checksum
 from holdfast.errors import DamagedError, NotFoundError
 from holdfast.maintenance.references import References
 from holdfast.snapshot import keys, record_json
 from holdfast.snapshot.attempt import Attempt
 from holdfast.snapshot.candidates import SKEW
 from holdfast.snapshot.record import Snapshot
+from holdfast.snapshot.records import read_whole
 from holdfast.store import Part, Store
 
 
@@ -61,26 +61,19 @@ class Reported:
     def _load(self, name: str) -> Snapshot | None:
         """Read a record without its lists; None for a damaged one and for a fence."""
         try:
-            loaded = record_json.from_json(self._content(keys.snapshot_key(name)), name=name)
+            loaded = record_json.from_json(read_whole(self._store, keys.snapshot_key(name)), name=name)
         except (DamagedError, NotFoundError):
             return None
         return loaded if isinstance(loaded, Snapshot) else None
 
-    def _content(self, key: str) -> bytes:
-        content = bytearray()
-        self._store.read(key, sink=content.extend)
-        return bytes(content)
-
     def _put(self, until: float) -> None:
         moment = datetime.fromtimestamp(until, UTC).isoformat()
         value = {"format": record_json.FORMAT, "attempt": self._attempt.number, "until": moment}
-        text = json.dumps(value).encode()
-        part = Part(text, 0, len(text), checksum.crc64nvme(text))
-        self._store.put(keys.REPORTED, part, metadata={keys.OWNER: self._attempt.owner})
+        self._store.put(keys.REPORTED, Part.of(json.dumps(value).encode()), metadata={keys.OWNER: self._attempt.owner})
 
     def _read(self) -> float:
         try:
-            value = json.loads(self._content(keys.REPORTED))
+            value = json.loads(read_whole(self._store, keys.REPORTED))
             if (value["format"], value["attempt"]) == (record_json.FORMAT, self._attempt.number):
                 return datetime.fromisoformat(value["until"]).timestamp()
         except (NotFoundError, ValueError, TypeError, KeyError):

@@ -37,6 +37,13 @@ def exists(store: Store, key: str) -> bool:
     return True
 
 
+def read_whole(store: Store, key: str, *, etag: str | None = None) -> bytes:
+    """Return the content of a small object; with an ETag, as `Store.read`."""
+    content = bytearray()
+    store.read(key, etag=etag, sink=content.extend)
+    return bytes(content)
+
+
 def load_record(
     store: Store, name: str, cache: RecordCache | None = None, *, workers: Executor | None = None, again: bool = False
 ) -> Snapshot | Fence:
@@ -68,9 +75,7 @@ def load_record(
 def _read_record(
     store: Store, name: str, etag: str | None, cache: RecordCache, workers: Executor | None
 ) -> Snapshot | Fence:
-    text = bytearray()
-    store.read(keys.snapshot_key(name), etag=etag, sink=text.extend)
-    loaded = record_json.from_json(bytes(text), name=name)
+    loaded = record_json.from_json(read_whole(store, keys.snapshot_key(name), etag=etag), name=name)
     if not isinstance(loaded, Snapshot) or not loaded.lists:
         return loaded
 
